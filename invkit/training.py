@@ -1,0 +1,479 @@
+"""The one training loop, used by everything that is trained here; it reads from top to bottom.
+
+A *player* is a module with a loss and an Adam optimiser (Kingma & Ba 2015, arXiv 1412.6980). A regression has one
+player; a generator and its discriminator are two, which take turns inside every step. Each player keeps an exponential
+moving average (EMA) of its weights, and those are the weights it ends with.
+
+Everything that happens in step s depends on the weights before it, the seed and s alone: the batch is `batches(s)`,
+PyTorch's random numbers are reseeded from (seed, s), the learning rate is a formula of s. So weights, moving averages,
+Adam's moments and the step number are the whole state: a run killed at any moment and started again with the same call
+ends, on a CPU with the same number of threads, with bit for bit the weights of an undisturbed one.
+
+A run's folder holds `checkpoint.safetensors` (replaced whole, never edited; the scalars are JSON in its header) and
+`tensorboard/`. Accelerate supplies the device, the gradients' all-reduce and clipping, so that the same call runs under
+`accelerate launch` on many devices.
+"""
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list, send_to_device
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from tqdm import tqdm
+
+CHECKPOINT = "checkpoint.safetensors"
+READ_AHEAD = 2  # batches prepared while a step runs
+
+
+@dataclass
+class Player:
+    """One module in training, with what it minimises.
+
+    loss(module, batch, step) returns a scalar tensor to minimise and a dict of scalars to log (floats or tensors). It must
+    call the `module` it is given (on many devices that is the distributed wrapper); other players' modules and frozen
+    networks may be captured. It may draw from PyTorch's global random numbers. `clip` is the gradient's largest norm.
+    """
+
+    name: str
+    module: nn.Module
+    loss: Callable[[nn.Module, Any, int], tuple[Tensor, dict[str, float | Tensor]]]
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float | None = None
+
+
+@dataclass
+class Trained:
+    """What `train` leaves.
+
+    folder is None for a throw-away run; seconds add up over restarts; history is [(step, {scalar: mean since the entry
+    before})]; ema is {player: state dict on the CPU}, empty when no moving average was asked for.
+    """
+
+    folder: Path | None
+    steps: int
+    seconds: float
+    history: list[tuple[int, dict[str, float]]]
+    ema: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+
+def train(
+    players: Player | list[Player],
+    batches: Callable[[int], Any],
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    ema: float | None = 0.999,
+    warmup: float = 0.02,
+    schedule: str = "cosine",
+    precision: str = "no",
+    checkpoint_every_minutes: float = 2.0,
+    checkpoint_every_steps: int | None = None,
+    progress: bool = True,
+    description: str = "training",
+) -> Trained:
+    """Train the players for `steps` steps, or for as many as fit into `minutes`; go on where a stopped run left off.
+
+    batches(step) returns one batch: tensors, or tuples, lists and dicts of them, which the loop moves to the device. It
+    must depend on step alone and must not draw from PyTorch's *global* random numbers (use a torch.Generator seeded with
+    the step), because it runs ahead in a background thread. Process p of P is given batches(step * P + p).
+
+    minutes: a few steps are timed and undone; their pace fixes the number of steps once, kept in the checkpoint.
+    folder: None keeps nothing on disk. A finished folder returns at once, with its weights in the modules.
+    ema: decay of the moving average, reached by way of 1 - (1 + step)^-0.75, so that short runs too forget their start.
+    warmup: share of the steps over which the learning rate rises linearly. schedule: "cosine" (to 0) or "constant".
+    precision: "bf16" evaluates the losses under bfloat16 autocast; the weights stay float32.
+    checkpoint_every_minutes, checkpoint_every_steps: whichever comes first; also at the end and at Ctrl-C or SIGTERM.
+
+    Afterwards the modules are in eval mode, on the device, and hold the moving average when there is one (the raw weights
+    stay in the checkpoint). The caller's global random numbers are left as they were.
+
+    Raises ValueError for settings that make no sense or a folder made with others, FloatingPointError for a loss that is
+    not finite (the checkpoint before stays), and, the checkpoint being written, KeyboardInterrupt for Ctrl-C and
+    SystemExit for SIGTERM.
+    """
+    players = [players] if isinstance(players, Player) else list(players)
+    _check_settings(players, steps, minutes, ema, warmup, schedule, precision)
+    folder = Path(folder) if folder is not None else None
+    accelerator = _accelerator()
+    learners = [_Learner(player, accelerator, ema, precision) for player in players]
+    settings = {
+        **dict(steps=steps, minutes=minutes, seed=seed, ema=ema, warmup=warmup, schedule=schedule, precision=precision),
+        **dict(processes=accelerator.num_processes),
+        **{p.name: dict(lr=p.lr, betas=list(p.betas), weight_decay=p.weight_decay, clip=p.clip) for p in players},
+    }
+
+    def one_step(step: int, batch: Any, rate: float) -> dict[str, Tensor]:
+        torch.manual_seed(_mix(seed, step, accelerator.process_index))
+        batch = send_to_device(batch, accelerator.device, non_blocking=True)
+        scalars = {}
+        for learner in learners:
+            for other in learners:
+                other.listen(other is learner)
+            scalars |= learner.update(batch, step, rate)
+            learner.average(step)
+        return scalars
+
+    with torch.random.fork_rng(), _Signals() as signals:
+        run = _read_checkpoint(folder, learners, settings)
+        if run is None:
+            fixed = steps or _steps_in(minutes, one_step, batches, learners, accelerator)
+            run = dict(settings=settings, steps=fixed, step=0, seconds=0.0, threads=torch.get_num_threads(), history=[])
+            _write_checkpoint(folder, learners, run, accelerator)
+        steps, first, history = run["steps"], run["step"], run["history"]
+        started, written = time.monotonic() - run["seconds"], time.monotonic()
+        log = _Log(folder, history, first, len(learners), accelerator)
+        log_every = max(1, steps // 500)
+        bar = tqdm(
+            total=steps, initial=first, desc=description, unit="step", dynamic_ncols=True, mininterval=1.0,
+            disable=not progress or not accelerator.is_main_process or first == steps,
+        )  # fmt: skip
+        with closing(log), closing(bar), closing(_ahead(batches, first, steps, accelerator)) as stream:
+            for step, batch in enumerate(stream, start=first):
+                scalars = one_step(step, batch, learning_rate(step, steps, warmup, schedule))
+                log.add(scalars)
+                bar.update()
+
+                done = step + 1
+                due = (
+                    done == steps
+                    or signals.received is not None
+                    or (checkpoint_every_steps and done % checkpoint_every_steps == 0)
+                    or time.monotonic() - written > 60 * checkpoint_every_minutes
+                )
+                if due or done % log_every == 0:
+                    means = log.flush(done, learning_rate(step, steps, warmup, schedule))
+                    _check_finite(done, means, learners if due else [], folder)
+                    bar.set_postfix({key: f"{means[key]:.4g}" for key in means if key.endswith("loss")}, refresh=False)
+                if due:
+                    run |= dict(step=done, seconds=time.monotonic() - started)
+                    _write_checkpoint(folder, learners, run, accelerator)
+                    written = time.monotonic()
+                if signals.received is not None:
+                    kept = (
+                        f"the same call goes on from there ({folder})" if folder else "without a folder nothing is kept"
+                    )
+                    raise signals.exception(f"Training stopped after step {done} of {steps}; {kept}.")
+
+    averages = {learner.name: learner.finish() for learner in learners}
+    return Trained(folder, steps, run["seconds"], [tuple(entry) for entry in history], averages if ema else {})
+
+
+def learning_rate(step: int, steps: int, warmup: float = 0.02, schedule: str = "cosine") -> float:
+    """The factor on the learning rate in step 0..steps-1: up linearly over warmup * steps steps, then constant at
+    1 or down a half cosine, which would reach 0 at `steps` (Loshchilov & Hutter 2017, arXiv 1608.03983, eq. 5)."""
+    rise = round(warmup * steps)
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
+
+
+class _Learner:
+    """A player in training: its module on the device, its optimiser and its moving average."""
+
+    def __init__(self, player: Player, accelerator: Accelerator, ema: float | None, precision: str):
+        self.name, self.player, self.accelerator = player.name, player, accelerator
+        self.raw = player.module.to(accelerator.device).train()
+        self.parameters = {name: p for name, p in self.raw.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise ValueError(
+                f"Player {player.name!r} has no parameter to train: give it a module with requires_grad on."
+            )
+        optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=player.lr, betas=player.betas, weight_decay=player.weight_decay
+        )
+        self.module, self.optimizer = accelerator.prepare(self.raw, optimizer)
+        self.ema = ModelEmaV3(self.raw, decay=ema, use_warmup=True, warmup_power=0.75) if ema else None
+        # Accelerator's mixed precision patches the module's forward for good and misses what else the loss calls.
+        self.autocast = lambda: torch.autocast(
+            accelerator.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"
+        )
+
+    def listen(self, on: bool) -> None:
+        """Only the player whose turn it is gathers gradients."""
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(on)
+
+    def update(self, batch: Any, step: int, rate: float) -> dict[str, Tensor]:
+        """One step of Adam; returns what to log, still on the device."""
+        with self.autocast():
+            loss, scalars = self.player.loss(self.module, batch, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        if self.player.clip is not None:
+            self.accelerator.clip_grad_norm_(self.parameters.values(), self.player.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.player.lr * rate
+        self.optimizer.step()
+        return {f"{self.name}/{key}": value for key, value in {"loss": loss, **scalars}.items()}
+
+    def average(self, step: int) -> None:
+        if self.ema:
+            self.ema.update(self.raw, step=step + 1)
+
+    def finish(self) -> dict[str, Tensor]:
+        """Put the averaged weights into the module, in eval mode, and return a copy of them."""
+        self.listen(True)
+        self.raw.eval()
+        if self.ema:
+            self.raw.load_state_dict(self.ema.module.state_dict())
+        return {name: _plain(tensor) for name, tensor in self.raw.state_dict().items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole state by name: weights, moving average, Adam's moments (views, not copies)."""
+        found = {f"{self.name}/weights/{name}": tensor for name, tensor in self.raw.state_dict().items()}
+        if self.ema:
+            found |= {f"{self.name}/ema/{name}": tensor for name, tensor in self.ema.module.state_dict().items()}
+        for name, parameter in self.parameters.items():
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if key in self.optimizer.state.get(parameter, {}):
+                    found[f"{self.name}/adam/{name}/{key}"] = self.optimizer.state[parameter][key]
+        return found
+
+    def restore(self, saved: dict[str, Tensor]) -> None:
+        """Take over a state made by `tensors`; copying into tensors that exist keeps their memory format."""
+        moments = {}
+        for name, parameter in self.parameters.items():
+            prefix = f"{self.name}/adam/{name}/"
+            if prefix + "step" in saved:
+                moments[parameter] = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+                moments[parameter]["step"] = torch.zeros(())
+        self.optimizer.state.clear()
+        self.optimizer.state.update(moments)
+        with torch.no_grad():
+            for name, tensor in self.tensors().items():
+                tensor.copy_(saved[name])
+
+
+@contextmanager
+def _saved(path: Path):
+    """An open checkpoint, or one sentence about why it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a readable checkpoint ({error}): delete it to train from the start."
+        ) from error
+
+
+def _read_checkpoint(folder: Path | None, learners: list[_Learner], settings: dict) -> dict | None:
+    """Restore the learners from the folder's checkpoint and return the run's scalars, or None where there is none."""
+    if folder is None or not (folder / CHECKPOINT).exists():
+        return None
+    with _saved(folder / CHECKPOINT) as file:
+        run = json.loads(file.metadata()["run"])
+        made = run["settings"]
+        differences = [key for key in made | settings if made.get(key) != json.loads(json.dumps(settings.get(key)))]
+        if differences:
+            key = differences[0]
+            raise ValueError(
+                f"{folder} was made with {key} = {made.get(key)}, this call has {settings.get(key)}: "
+                "use another folder, or delete this one to train from the start."
+            )
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys() if "/adam/" not in name}
+        wanted = {n: list(t.shape) for learner in learners for n, t in learner.tensors().items() if "/adam/" not in n}
+        if shapes != wanted:
+            name = sorted(name for name in shapes | wanted if shapes.get(name) != wanted.get(name))[0]
+            raise ValueError(
+                f"{folder} was made by another network ({name}: {shapes.get(name)} there, {wanted.get(name)} here): "
+                "use another folder, or delete this one to train from the start."
+            )
+        saved = {name: file.get_tensor(name) for name in file.keys()}
+    for learner in learners:
+        learner.restore(saved)
+    if run["threads"] != torch.get_num_threads() and run["step"] < run["steps"]:
+        warnings.warn(
+            f"{folder} was begun with {run['threads']} threads and goes on with {torch.get_num_threads()}: "
+            "sums round differently, so the weights will not be bit for bit those of an undisturbed run.",
+            stacklevel=3,
+        )
+    return run
+
+
+def _write_checkpoint(folder: Path | None, learners: list[_Learner], run: dict, accelerator: Accelerator) -> None:
+    """Replace the checkpoint whole: until the new file is complete on the disk, the one before stays where it is."""
+    if folder is None or not accelerator.is_main_process:
+        return
+    tensors = {name: _plain(tensor) for learner in learners for name, tensor in learner.tensors().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / (CHECKPOINT + ".partial")
+    save_file(tensors, partial, metadata={"run": json.dumps(run)})
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, folder / CHECKPOINT)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU: safetensors takes neither channels_last nor shared memory."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _steps_in(
+    minutes: float, one_step: Callable, batches: Callable, learners: list[_Learner], accelerator: Accelerator
+) -> int:
+    """How many steps fit into `minutes`: time some real steps (a twentieth of them, at most 30 s), undo them."""
+    began = time.monotonic()
+    before = {name: _plain(tensor) for learner in learners for name, tensor in learner.tensors().items()}
+    budget = min(30.0, 3.0 * minutes)
+    with closing(_ahead(batches, 0, None, accelerator)) as stream:
+        for step, batch in enumerate(stream):
+            if step == 1:  # the first step also pays for allocations and the choice of kernels
+                timed = time.monotonic()
+            scalars = one_step(step, batch, 1e-3)
+            float(sum(scalars.values()))  # waits for the device
+            if step >= 3 and broadcast_object_list([time.monotonic() - began > budget])[0]:
+                break
+    pace = (time.monotonic() - timed) / step
+    for learner in learners:
+        learner.restore(before)
+    left = 60 * minutes - (time.monotonic() - began)
+    return broadcast_object_list([max(1, round(left / pace))])[0]
+
+
+def _ahead(batches: Callable[[int], Any], first: int, last: int | None, accelerator: Accelerator):
+    """Yield this process's batch of every step, made READ_AHEAD steps ahead in one background thread."""
+
+    @torch.no_grad()  # grad mode belongs to a thread
+    def make(step: int) -> Any:
+        return batches(step * accelerator.num_processes + accelerator.process_index)
+
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+    waiting = deque()
+    try:
+        upcoming = first
+        while last is None or upcoming < last or waiting:
+            while len(waiting) < READ_AHEAD and (last is None or upcoming < last):
+                waiting.append(pool.submit(make, upcoming))
+                upcoming += 1
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Log:
+    """Means of the scalars, kept on the device until asked for; TensorBoard beside them in the main process."""
+
+    def __init__(self, folder: Path | None, history: list, first: int, players: int, accelerator: Accelerator):
+        self.folder = folder if accelerator.is_main_process else None
+        self.history, self.first, self.players = history, first, players
+        self.sums, self.count, self.writer = {}, 0, None
+
+    def add(self, scalars: dict[str, float | Tensor]) -> None:
+        self.count += 1
+        for name, value in scalars.items():
+            value = value.detach() if isinstance(value, Tensor) else value
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def flush(self, step: int, rate: float) -> dict[str, float]:
+        """The means since the last call; a single player's are named without the player."""
+        if not self.count:
+            return {}
+        means = {name: float(value) / self.count for name, value in self.sums.items()}
+        if self.players == 1:
+            means = {name.split("/", 1)[1]: value for name, value in means.items()}
+        self.sums, self.count = {}, 0
+        self.history.append((step, means))
+        if self.folder:
+            if self.writer is None:
+                from torch.utils.tensorboard import SummaryWriter  # slow to import, so only where something is written
+
+                self.writer = SummaryWriter(self.folder / "tensorboard", purge_step=self.first, flush_secs=120)
+            for name, value in (means | {"learning_rate": rate}).items():
+                self.writer.add_scalar(name, value, step)
+        return means
+
+    def close(self) -> None:
+        if self.writer:
+            self.writer.close()
+
+
+class _Signals:
+    """Lets Ctrl-C and SIGTERM wait for the end of the step; a second one acts at once. Main thread only."""
+
+    def __init__(self):
+        self.received, self.before = None, {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self.note)
+        return self
+
+    def note(self, number, frame):
+        self.received = number
+        self.__exit__()
+
+    def __exit__(self, *exception):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def exception(self, sentence: str) -> BaseException:
+        return KeyboardInterrupt(sentence) if self.received == signal.SIGINT else SystemExit(sentence)
+
+
+def _accelerator() -> Accelerator:
+    """An Accelerator in float32; its settings are one per process, so another part's precision is dropped."""
+    if AcceleratorState._shared_state.get("_mixed_precision", "no") != "no":
+        AcceleratorState._reset_state()
+    return Accelerator(mixed_precision="no")
+
+
+def _mix(*numbers: int) -> int:
+    """Numbers to one well-mixed 32-bit seed (PyTorch's CPU generator looks at no more bits)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _check_finite(step: int, means: dict[str, float], learners: list[_Learner], folder: Path | None) -> None:
+    """Before anything is saved: stop if a logged mean, or one of Adam's moments (hence a gradient), is not finite."""
+    moments = {key: t for learner in learners for key, t in learner.tensors().items() if "/adam/" in key}
+    broken = [key for key, value in means.items() if not math.isfinite(value)]
+    broken += [key for key, tensor in moments.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        kept = f"the checkpoint before is kept in {folder}" if folder else "without a folder nothing is kept"
+        raise FloatingPointError(
+            f"{broken[0]} is not finite by step {step}; {kept}: "
+            "lower the learning rate, clip the gradient, or keep float32."
+        )
+
+
+def _check_settings(players, steps, minutes, ema, warmup, schedule, precision) -> None:
+    names = [player.name for player in players]
+    if not players or len(set(names)) < len(names) or any("/" in name for name in names):
+        raise ValueError(f"Players need distinct names without '/', and there must be one at least; got {names}.")
+    if (steps is None) == (minutes is None):
+        raise ValueError("Give either steps or minutes, not both and not neither.")
+    if steps is not None and (not isinstance(steps, int) or steps < 1):
+        raise ValueError(f"steps must be a whole number from 1, got {steps!r}.")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes must be above 0, got {minutes!r}.")
+    if ema is not None and not 0 < ema < 1:
+        raise ValueError(f"ema must lie between 0 and 1, or be None for no moving average; got {ema!r}.")
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup is a share of the steps, from 0 to below 1; got {warmup!r}.")
+    if schedule not in ("cosine", "constant"):
+        raise ValueError(f'schedule must be "cosine" or "constant", got {schedule!r}.')
+    if precision not in ("no", "bf16"):
+        raise ValueError(f'precision must be "no" or "bf16", got {precision!r}.')
