@@ -48,9 +48,10 @@ READ_AHEAD = 2  # batches prepared while a step runs
 class Player:
     """One module in training, with what it minimises.
 
-    loss(module, batch, step) returns a scalar tensor to minimise and a dict of scalars to log (floats or tensors). It must
-    call the `module` it is given (on many devices that is the distributed wrapper); other players' modules and frozen
-    networks may be captured. It may draw from PyTorch's global random numbers. `clip` is the gradient's largest norm.
+    loss(module, batch, step) returns a scalar tensor to minimise and a dict of scalars to log (floats or tensors). It
+    must call the `module` it is given (on many devices that is the distributed wrapper); other players' modules and
+    frozen networks may be captured. It may draw from PyTorch's global random numbers. `clip` is the largest norm the
+    gradient may have.
     """
 
     name: str
@@ -102,20 +103,20 @@ def train(
 
     minutes: a few steps are timed and undone; their pace fixes the number of steps once, kept in the checkpoint.
     folder: None keeps nothing on disk. A finished folder returns at once, with its weights in the modules.
-    ema: decay of the moving average, reached by way of 1 - (1 + step)^-0.75, so that short runs too forget their start.
+    ema: decay of the moving average, reached by way of 1 - (1 + step)^-0.75, so that short runs forget their start.
     warmup: share of the steps over which the learning rate rises linearly. schedule: "cosine" (to 0) or "constant".
     precision: "bf16" evaluates the losses under bfloat16 autocast; the weights stay float32.
     checkpoint_every_minutes, checkpoint_every_steps: whichever comes first; also at the end and at Ctrl-C or SIGTERM.
 
-    Afterwards the modules are in eval mode, on the device, and hold the moving average when there is one (the raw weights
-    stay in the checkpoint). The caller's global random numbers are left as they were.
+    Afterwards the modules are in eval mode, on the device, and hold the moving average when there is one (the raw
+    weights stay in the checkpoint). The caller's global random numbers are left as they were.
 
-    Raises ValueError for settings that make no sense or a folder made with others, FloatingPointError for a loss that is
-    not finite (the checkpoint before stays), and, the checkpoint being written, KeyboardInterrupt for Ctrl-C and
-    SystemExit for SIGTERM.
+    Raises ValueError for settings that make no sense or a folder made with others, FloatingPointError for a loss or a
+    gradient that is not finite (the checkpoint before stays), and, the checkpoint being written, KeyboardInterrupt for
+    Ctrl-C and SystemExit for SIGTERM.
     """
     players = [players] if isinstance(players, Player) else list(players)
-    _check_settings(players, steps, minutes, ema, warmup, schedule, precision)
+    _check_settings(players, steps, minutes, seed, ema, warmup, schedule, precision)
     folder = Path(folder) if folder is not None else None
     accelerator = _accelerator()
     learners = [_Learner(player, accelerator, ema, precision) for player in players]
@@ -125,18 +126,19 @@ def train(
         **{p.name: dict(lr=p.lr, betas=list(p.betas), weight_decay=p.weight_decay, clip=p.clip) for p in players},
     }
 
+    generators = [accelerator.device] if accelerator.device.type == "cuda" else []
+
     def one_step(step: int, batch: Any, rate: float) -> dict[str, Tensor]:
         torch.manual_seed(_mix(seed, step, accelerator.process_index))
         batch = send_to_device(batch, accelerator.device, non_blocking=True)
         scalars = {}
         for learner in learners:
-            for other in learners:
-                other.listen(other is learner)
-            scalars |= learner.update(batch, step, rate)
+            with _turn(learner, learners):
+                scalars |= learner.update(batch, step, rate)
             learner.average(step)
         return scalars
 
-    with torch.random.fork_rng(), _Signals() as signals:
+    with torch.random.fork_rng(generators), _Signals() as signals:
         run = _read_checkpoint(folder, learners, settings)
         if run is None:
             fixed = steps or _steps_in(minutes, one_step, batches, learners, accelerator)
@@ -172,9 +174,7 @@ def train(
                     _write_checkpoint(folder, learners, run, accelerator)
                     written = time.monotonic()
                 if signals.received is not None:
-                    kept = (
-                        f"the same call goes on from there ({folder})" if folder else "without a folder nothing is kept"
-                    )
+                    kept = f"the same call goes on from {folder}" if folder else "without a folder nothing is kept"
                     raise signals.exception(f"Training stopped after step {done} of {steps}; {kept}.")
 
     averages = {learner.name: learner.finish() for learner in learners}
@@ -201,6 +201,7 @@ class _Learner:
             raise ValueError(
                 f"Player {player.name!r} has no parameter to train: give it a module with requires_grad on."
             )
+        # not fused: on a CPU that kernel is wrong where a gradient and its channels_last weight differ in memory format
         optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=player.lr, betas=player.betas, weight_decay=player.weight_decay
         )
@@ -210,11 +211,6 @@ class _Learner:
         self.autocast = lambda: torch.autocast(
             accelerator.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"
         )
-
-    def listen(self, on: bool) -> None:
-        """Only the player whose turn it is gathers gradients."""
-        for parameter in self.parameters.values():
-            parameter.requires_grad_(on)
 
     def update(self, batch: Any, step: int, rate: float) -> dict[str, Tensor]:
         """One step of Adam; returns what to log, still on the device."""
@@ -227,7 +223,8 @@ class _Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.player.lr * rate
         self.optimizer.step()
-        return {f"{self.name}/{key}": value for key, value in {"loss": loss, **scalars}.items()}
+        logged = {"loss": loss, **scalars}
+        return {f"{self.name}/{key}": torch.as_tensor(value).detach() for key, value in logged.items()}
 
     def average(self, step: int) -> None:
         if self.ema:
@@ -235,7 +232,6 @@ class _Learner:
 
     def finish(self) -> dict[str, Tensor]:
         """Put the averaged weights into the module, in eval mode, and return a copy of them."""
-        self.listen(True)
         self.raw.eval()
         if self.ema:
             self.raw.load_state_dict(self.ema.module.state_dict())
@@ -265,6 +261,19 @@ class _Learner:
         with torch.no_grad():
             for name, tensor in self.tensors().items():
                 tensor.copy_(saved[name])
+
+
+@contextmanager
+def _turn(learner: _Learner, learners: list[_Learner]):
+    """Only the player whose turn it is gathers gradients; the others' modules may still pass them on."""
+    resting = [p for other in learners if other is not learner for p in other.parameters.values()]
+    for parameter in resting:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in resting:
+            parameter.requires_grad_(True)
 
 
 @contextmanager
@@ -381,10 +390,9 @@ class _Log:
         self.history, self.first, self.players = history, first, players
         self.sums, self.count, self.writer = {}, 0, None
 
-    def add(self, scalars: dict[str, float | Tensor]) -> None:
+    def add(self, scalars: dict[str, Tensor]) -> None:
         self.count += 1
         for name, value in scalars.items():
-            value = value.detach() if isinstance(value, Tensor) else value
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def flush(self, step: int, rate: float) -> dict[str, float]:
@@ -459,7 +467,7 @@ def _check_finite(step: int, means: dict[str, float], learners: list[_Learner], 
         )
 
 
-def _check_settings(players, steps, minutes, ema, warmup, schedule, precision) -> None:
+def _check_settings(players, steps, minutes, seed, ema, warmup, schedule, precision) -> None:
     names = [player.name for player in players]
     if not players or len(set(names)) < len(names) or any("/" in name for name in names):
         raise ValueError(f"Players need distinct names without '/', and there must be one at least; got {names}.")
@@ -469,6 +477,8 @@ def _check_settings(players, steps, minutes, ema, warmup, schedule, precision) -
         raise ValueError(f"steps must be a whole number from 1, got {steps!r}.")
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes must be above 0, got {minutes!r}.")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be a whole number from 0, got {seed!r}.")
     if ema is not None and not 0 < ema < 1:
         raise ValueError(f"ema must lie between 0 and 1, or be None for no moving average; got {ema!r}.")
     if not 0 <= warmup < 1:
