@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, send_to_device
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, send_to_device
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from timm.utils import ModelEmaV3
@@ -201,7 +201,7 @@ class _Learner:
             raise ValueError(
                 f"Player {player.name!r} has no parameter to train: give it a module with requires_grad on."
             )
-        # not fused: on a CPU that kernel is wrong where a gradient and its channels_last weight differ in memory format
+        # not fused: on a CPU that kernel is wrong where a weight is channels_last and its gradient is not
         optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=player.lr, betas=player.betas, weight_decay=player.weight_decay
         )
@@ -343,7 +343,7 @@ def _plain(tensor: Tensor) -> Tensor:
 def _steps_in(
     minutes: float, one_step: Callable, batches: Callable, learners: list[_Learner], accelerator: Accelerator
 ) -> int:
-    """How many steps fit into `minutes`: time some real steps (a twentieth of them, at most 30 s), undo them."""
+    """How many steps fit into `minutes`: time some real steps (for a twentieth of it, at most 30 s), undo them."""
     began = time.monotonic()
     before = {name: _plain(tensor) for learner in learners for name, tensor in learner.tensors().items()}
     budget = min(30.0, 3.0 * minutes)
@@ -388,21 +388,18 @@ class _Log:
     def __init__(self, folder: Path | None, history: list, first: int, players: int, accelerator: Accelerator):
         self.folder = folder if accelerator.is_main_process else None
         self.history, self.first, self.players = history, first, players
-        self.sums, self.count, self.writer = {}, 0, None
+        self.values, self.writer = {}, None
 
     def add(self, scalars: dict[str, Tensor]) -> None:
-        self.count += 1
         for name, value in scalars.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.values.setdefault(name, []).append(value)
 
     def flush(self, step: int, rate: float) -> dict[str, float]:
-        """The means since the last call; a single player's are named without the player."""
-        if not self.count:
-            return {}
-        means = {name: float(value) / self.count for name, value in self.sums.items()}
+        """The means since the last call, over the steps that gave a value; one player alone needs no name before them."""
+        means = {name: float(torch.stack(values).float().mean()) for name, values in self.values.items()}
         if self.players == 1:
             means = {name.split("/", 1)[1]: value for name, value in means.items()}
-        self.sums, self.count = {}, 0
+        self.values = {}
         self.history.append((step, means))
         if self.folder:
             if self.writer is None:
@@ -446,7 +443,8 @@ def _accelerator() -> Accelerator:
     """An Accelerator in float32; its settings are one per process, so another part's precision is dropped."""
     if AcceleratorState._shared_state.get("_mixed_precision", "no") != "no":
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision="no")
+    partly = DistributedDataParallelKwargs(find_unused_parameters=True)  # a step may train only a part of a module
+    return Accelerator(mixed_precision="no", kwargs_handlers=[partly])
 
 
 def _mix(*numbers: int) -> int:
@@ -455,9 +453,9 @@ def _mix(*numbers: int) -> int:
 
 
 def _check_finite(step: int, means: dict[str, float], learners: list[_Learner], folder: Path | None) -> None:
-    """Before anything is saved: stop if a logged mean, or one of Adam's moments (hence a gradient), is not finite."""
+    """Before anything is saved: stop if a loss, or one of Adam's moments (hence a gradient), is not finite."""
     moments = {key: t for learner in learners for key, t in learner.tensors().items() if "/adam/" in key}
-    broken = [key for key, value in means.items() if not math.isfinite(value)]
+    broken = [key for key, value in means.items() if key.endswith("loss") and not math.isfinite(value)]
     broken += [key for key, tensor in moments.items() if not torch.isfinite(tensor).all()]
     if broken:
         kept = f"the checkpoint before is kept in {folder}" if folder else "without a folder nothing is kept"
