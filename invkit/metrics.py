@@ -2,7 +2,7 @@
 
 - PSNR in dB; SSIM (Wang et al. 2004, by torchmetrics); a learned perceptual distance (see `perceptual`).
 - Retrieval: does a reconstruction resemble its own original more than the other originals do?
-- The equivalent thumbnail: PSNR rewards blur, so a PSNR is translated into "as good as the image shrunk to s x s pixels".
+- The equivalent thumbnail: PSNR rewards blur, so it is translated into "as good as the image shrunk to s x s pixels".
 - R² and cosine for latents.
 - Intervals: 95 % bootstrap percentile intervals over images (Efron 1979, by scipy), paired where the data are paired,
   and Wilson's interval (1927) for proportions.
@@ -13,7 +13,7 @@ Images are float tensors (N, 3, H, W) in [0, 1]; measures "per image" are tensor
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,27 +25,29 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from invkit import store
 
-STLPIPS_WEIGHTS = ("stlpips_pytorch", "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth",
-                   "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee")
-LPIPS_WEIGHTS = ("lpips", "lpips/weights/v0.1/alex.pth",
-                 "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0")
-ALEXNET_SHA256 = "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"  # torchvision's AlexNet_Weights.IMAGENET1K_V1
+STLPIPS_FILE = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
+STLPIPS_SHA256 = "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee"
+LPIPS_FILE = "lpips/weights/v0.1/alex.pth"
+LPIPS_SHA256 = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's AlexNet_Weights.IMAGENET1K_V1
+ALEXNET_SHA256 = "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"
 CHUNK = 25  # images compared at a time: bounds the memory of SSIM and of the perceptual network
 
 
 # ---- images against images -------------------------------------------------------------------------------------------
 
+
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image pair in dB, 10 log10(1 / mean squared error); infinite for equal images."""
+    """Peak signal-to-noise ratio of each pair in dB, 10 log10(1 / mean squared error); infinite for equal images."""
     _check_pair(a, b)
     return -10 * torch.log10((a - b).square().mean(dim=(1, 2, 3)))
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity of each image pair, at most 1 (Wang et al. 2004, Gaussian window of 11 pixels), mean over colours."""
+    """Structural similarity of each pair, 1 for equal images (Wang et al. 2004; 11-pixel window, mean over colours)."""
     _check_pair(a, b)
     if min(a.shape[-2:]) < 11:
-        raise ValueError(f"SSIM looks through a window of 11 pixels, but the images are {_size(a)}: enlarge both first.")
+        raise ValueError(f"SSIM needs at least 11x11 pixels, but the images are {_size(a)}: enlarge both first.")
     return _in_chunks(lambda x, y: structural_similarity_index_measure(x, y, data_range=1.0, reduction="none"), a, b)
 
 
@@ -59,7 +61,7 @@ def perceptual(a: Tensor, b: Tensor) -> Tensor:
     """
     _check_pair(a, b)
     if min(a.shape[-2:]) < 32:
-        raise ValueError(f"The perceptual distance needs at least 32x32 pixels, but the images are {_size(a)}: enlarge both first.")
+        raise ValueError(f"The perceptual distance needs at least 32x32 pixels, not {_size(a)}: enlarge both first.")
     network = _perceptual_network(perceptual_name()).to(a.device)
     with torch.no_grad():
         return _in_chunks(lambda x, y: network(x, y, normalize=True).flatten(), a, b)
@@ -71,10 +73,10 @@ def perceptual_name() -> str:
 
 
 def _alexnet_file() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    return Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE
 
 
-@lru_cache(maxsize=None)
+@cache
 @torch.no_grad()
 def _perceptual_network(name: str) -> nn.Module:
     """Built with random weights and filled here: the packages' own loading neither checks the files nor is strict."""
@@ -82,10 +84,12 @@ def _perceptual_network(name: str) -> nn.Module:
         try:
             from stlpips_pytorch import stlpips
         except ImportError as error:
-            raise ImportError(f"The perceptual distance needs {error.name}: pip install stlpips_pytorch torchsummary ipython.") from error
+            needs = "pip install stlpips_pytorch torchsummary ipython"
+            raise ImportError(f"The perceptual distance needs {error.name}: {needs}") from error
         network = stlpips.LPIPS(net="alex", variant="shift_tolerant", pretrained=False, verbose=False)
-        weights = _wheel_weights(*STLPIPS_WEIGHTS)  # the network holds each "lin0.…" a second time as "lins.0.…"
-        network.load_state_dict(weights | {key.replace("lin", "lins.", 1): value for key, value in weights.items() if key[:3] == "lin"})
+        weights = _wheel_weights("stlpips_pytorch", STLPIPS_FILE, STLPIPS_SHA256)
+        again = {key.replace("lin", "lins.", 1): value for key, value in weights.items() if key.startswith("lin")}
+        network.load_state_dict(weights | again)  # the network lists its layers "lin0" … a second time as "lins.0" …
     else:
         import lpips
 
@@ -93,9 +97,10 @@ def _perceptual_network(name: str) -> nn.Module:
             warnings.simplefilter("ignore")
             network = lpips.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False)
         backbone = store.load_pickle_checked(_alexnet_file(), ALEXNET_SHA256)
-        for key, parameter in network.net.named_parameters():  # "slice2.3.weight" is torchvision's "features.3.weight"
-            parameter.copy_(backbone[key.replace(key.split(".")[0], "features")])
-        network.lins.load_state_dict({key.removeprefix("lin"): value for key, value in _wheel_weights(*LPIPS_WEIGHTS).items()})
+        for key, parameter in network.net.named_parameters():  # "slice2.3.bias" is torchvision's "features.3.bias"
+            parameter.copy_(backbone["features." + key.partition(".")[2]])
+        weights = _wheel_weights("lpips", LPIPS_FILE, LPIPS_SHA256)
+        network.lins.load_state_dict({key.removeprefix("lin"): value for key, value in weights.items()})
     return network.eval().requires_grad_(False)
 
 
@@ -104,6 +109,7 @@ def _wheel_weights(distribution: str, path: str, sha256: str) -> dict[str, Tenso
 
 
 # ---- retrieval -------------------------------------------------------------------------------------------------------
+
 
 def retrieval_ranks(reconstructions: Tensor, candidates: Tensor, labels: Tensor | None = None) -> Tensor:
     """Rank (N,) of each reconstruction's own original among the candidates: 1 is found at once, N is last.
@@ -120,13 +126,15 @@ def retrieval_ranks(reconstructions: Tensor, candidates: Tensor, labels: Tensor 
     if labels is not None:
         labels = torch.as_tensor(labels, device=candidates.device)
         if labels.shape != (len(candidates),):
-            raise ValueError(f"Give one label per candidate: labels of shape ({len(candidates)},), not {tuple(labels.shape)}.")
+            raise ValueError(f"Give one label per candidate, ({len(candidates)},), not {tuple(labels.shape)}.")
         rivals &= labels.unsqueeze(1) == labels.unsqueeze(0)
     ranks = 1 + ((similarity >= own) & rivals).sum(dim=1)
     return torch.where(rivals.any(dim=1), ranks, 0) if labels is not None else ranks
 
 
-def retrieval_accuracy(reconstructions: Tensor, candidates: Tensor, top: int = 1, labels: Tensor | None = None) -> float:
+def retrieval_accuracy(
+    reconstructions: Tensor, candidates: Tensor, top: int = 1, labels: Tensor | None = None
+) -> float:
     """Share of reconstructions whose own original is among the `top` most similar candidates; see `retrieval_ranks`.
 
     With `labels`, images without a rival of their label are left out. For an interval: `proportion(ranks <= top)`.
@@ -134,11 +142,12 @@ def retrieval_accuracy(reconstructions: Tensor, candidates: Tensor, top: int = 1
     ranks = retrieval_ranks(reconstructions, candidates, labels)
     ranks = ranks[ranks > 0]
     if not len(ranks):
-        raise ValueError("No two candidates share a label, so there is nothing to retrieve: give more images or no labels.")
+        raise ValueError("No two candidates share a label, so nothing can be confused: give more images, or no labels.")
     return (ranks <= top).float().mean().item()
 
 
 # ---- the equivalent thumbnail ----------------------------------------------------------------------------------------
+
 
 def thumbnail(images: Tensor, size: int) -> Tensor:
     """The images (N, 3, H, W) shrunk to size x size (antialiased) and enlarged again, both bilinear."""
@@ -148,22 +157,27 @@ def thumbnail(images: Tensor, size: int) -> Tensor:
 
 
 def equivalent_thumbnail(images: Tensor, psnr_db: float | Sequence[float]) -> float | list[float]:
-    """The size s at which thumbnails of s x s pixels of these images reach this mean PSNR (dB); one s for each PSNR given.
+    """The size s at which s x s thumbnails of these images reach this mean PSNR (dB); one s for each PSNR given.
 
-    Interpolated in log s between about 24 sizes from 1 x 1 (each image's mean colour) to the images' own size, and clipped to those.
+    Interpolated in log s between some 24 sizes from 1 x 1 (each image's mean colour) to nearly the images' own, and
+    clipped to those.
     """
     _check_images(images, "images")
     largest = min(images.shape[-2:])
-    sizes = np.unique(np.geomspace(1, largest, 24).round().astype(int))[:-1]  # the full size itself is perfect: infinite dB
-    scores = [torch.cat([psnr(thumbnail(part, int(s)), part) for part in images.split(CHUNK)]).mean().item() for s in sizes]
+    sizes = np.unique(np.geomspace(1, largest, 24).round().astype(int))[:-1]  # the full size is perfect: infinite dB
+    scores = [
+        torch.cat([psnr(thumbnail(part, size), part) for part in images.split(CHUNK)]).mean().item()
+        for size in sizes.tolist()
+    ]
     log_size = np.interp(psnr_db, np.maximum.accumulate(scores), np.log(sizes))
     return np.exp(log_size).tolist()
 
 
 # ---- latents ---------------------------------------------------------------------------------------------------------
 
+
 def r2(predicted: Tensor, target: Tensor) -> float:
-    """Share of the variance of the targets (N, D) that the predictions explain, over all dimensions; 0 is as good as the mean."""
+    """Share of the targets' variance (N, D) that the predictions explain; 1 is perfect, 0 no better than the mean."""
     _check_latents(predicted, target)
     residual = (predicted - target).square().sum()
     total = (target - target.mean(dim=0)).square().sum()
@@ -177,6 +191,7 @@ def cosine(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 # ---- intervals -------------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -197,15 +212,22 @@ def bootstrap(values: Tensor | Sequence[float], n_boot: int = 2000, seed: int = 
         raise ValueError(f"statistic must be 'mean' or 'median', not {statistic!r}.")
     values = _vector(values, "values")
     function: Callable = getattr(np, statistic)
-    result = stats.bootstrap((values,), function, n_resamples=n_boot, batch=max(1, 10**7 // len(values)),
-                             method="percentile", rng=np.random.default_rng(seed))
+    result = stats.bootstrap(
+        (values,),
+        function,
+        n_resamples=n_boot,
+        batch=max(1, 10**7 // len(values)),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
     low, high = result.confidence_interval
     return Interval(float(function(values)), float(low), float(high), len(values))
 
 
-def paired_bootstrap(a: Tensor | Sequence[float], b: Tensor | Sequence[float], n_boot: int = 2000, seed: int = 0,
-                     statistic: str = "mean") -> Interval:
-    """The mean or median of a - b over the same N images with its 95 % bootstrap interval: a differs from b if 0 lies outside."""
+def paired_bootstrap(
+    a: Tensor | Sequence[float], b: Tensor | Sequence[float], n_boot: int = 2000, seed: int = 0, statistic: str = "mean"
+) -> Interval:
+    """The mean or median of a - b over the same N images with its 95 % bootstrap interval: do they differ?"""
     a, b = _vector(a, "a"), _vector(b, "b")
     if a.shape != b.shape:
         raise ValueError(f"Paired values come from the same images: a has {len(a)} values, b has {len(b)}.")
@@ -213,15 +235,16 @@ def paired_bootstrap(a: Tensor | Sequence[float], b: Tensor | Sequence[float], n
 
 
 def proportion(hits: Tensor | Sequence[bool]) -> Interval:
-    """The share of true values (N,) with Wilson's 95 % interval: the bootstrap's has no width when all or none are true."""
+    """The share of true values (N,) with Wilson's 95 % interval; the bootstrap's has no width if all or none are."""
     hits = _vector(hits, "hits")
     if not np.isin(hits, (0, 1)).all():
-        raise ValueError("A proportion is taken of true/false values, but hits holds something else: compare first, as in ranks <= 1.")
+        raise ValueError("A proportion is taken of true/false values: compare first, as in ranks <= 1.")
     result = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="wilson")
     return Interval(float(hits.mean()), float(result.low), float(result.high), len(hits))
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
+
 
 def _in_chunks(function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
     return torch.cat([function(x, y).reshape(len(x)) for x, y in zip(a.split(CHUNK), b.split(CHUNK), strict=True)])
@@ -232,8 +255,10 @@ def _size(images: Tensor) -> str:
 
 
 def _check_images(images: Tensor, name: str) -> None:
-    if not isinstance(images, Tensor) or not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3 or not len(images):
-        what = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+    if not isinstance(images, Tensor):
+        raise TypeError(f"{name} must be a float tensor (N, 3, H, W), not {type(images).__name__}.")
+    if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3 or not len(images):
+        what = f"{images.dtype} {tuple(images.shape)}"
         raise TypeError(f"{name} must be a float tensor (N, 3, H, W) of at least one image, not {what}.")
     low, high = images.aminmax()
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # written so that NaN fails too
@@ -249,7 +274,8 @@ def _check_pair(a: Tensor, b: Tensor) -> None:
 
 def _check_latents(predicted: Tensor, target: Tensor) -> None:
     if predicted.ndim != 2 or predicted.shape != target.shape:
-        raise ValueError(f"Both sets of latents must be (N, D) of one shape, not {tuple(predicted.shape)} and {tuple(target.shape)}.")
+        shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+        raise ValueError(f"Both sets of latents must be (N, D) of one shape, not {shapes}.")
 
 
 def _vector(values: Tensor | Sequence[float], name: str) -> np.ndarray:

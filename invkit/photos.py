@@ -42,7 +42,7 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
         raise FileNotFoundError(f"{path} {problem}.")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes): fetch the photo again.")
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow would refuse at 179 million; ours is checked below
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's is 179 million; ours is checked below
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks about odd Exif or palettes: the pixels are still right
@@ -56,24 +56,29 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
         raise ValueError(f"{path} cannot be read; if it is truncated or damaged, fetch it again ({error}).") from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    raise ValueError(f"{path} has {size[0]}x{size[1]} pixels, more than {MOST_PIXELS // 10**6} million: shrink it first.")
+    most = f"{MOST_PIXELS // 10**6} million"
+    raise ValueError(f"{path} has {size[0]}x{size[1]} pixels, more than {most}: shrink it first.")
 
 
 def fit(image: Tensor, size: int) -> tuple[Tensor, str]:
     """The central square of a photo (3, H, W), resized to (3, size, size); and a sentence that says so.
 
-    The same picture as resizing the shorter side and then cropping the centre, but a very elongated photo costs no memory.
-    Bilinear, antialiased.
+    The same picture as resizing the shorter side and then cropping the centre, but a very elongated photo costs no
+    memory. Bilinear, antialiased.
     """
     if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
-        raise ValueError(f"A photo is a float tensor (3, H, W) as read_photo gives it, not {image.dtype} {tuple(image.shape)}.")
+        raise ValueError(
+            f"A photo is a float tensor (3, H, W), not {image.dtype} {tuple(image.shape)}: see read_photo."
+        )
     if size < 1:
         raise ValueError(f"The size must be at least 1 pixel, not {size}.")
     height, width = image.shape[1:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    square = image[:, top:top + side, left:left + side]
-    cropped = f"{width}x{height} pixels" if height == width else f"{width}x{height} pixels cropped to the central {side}x{side}"
+    square = image[:, top : top + side, left : left + side]
+    cropped = f"{width}x{height} pixels"
+    if height != width:
+        cropped += f" cropped to the central {side}x{side}"
     if side == size:
         return square.clone(), f"{cropped}, not resized"
     resized = F.interpolate(square[None], size=(size, size), mode="bilinear", antialias=True)[0]
@@ -95,7 +100,7 @@ def write_png(path: str | os.PathLike, image: Tensor) -> None:
 
 
 def _pixels(image: Image.Image, notes: list[str]) -> np.ndarray:
-    """The opened image as float32 (H, W, 3) in [0, 1], upright; large ones shrunk by a whole factor, a band at a time."""
+    """The opened image as float32 (H, W, 3) in [0, 1], upright; a large one shrunk by a whole factor, band by band."""
     size = image.size
     if getattr(image, "n_frames", 1) > 1:
         notes.append(f"the first of its {image.n_frames} frames was read")
@@ -113,13 +118,15 @@ def _pixels(image: Image.Image, notes: list[str]) -> np.ndarray:
     if pixels.shape[:2] != size[::-1]:
         notes.append(f"its {size[0]}x{size[1]} pixels were shrunk to {pixels.shape[1]}x{pixels.shape[0]} while reading")
     if not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ValueError(f"its values run from {pixels.min():g} to {pixels.max():g} and no standard says what is white: save it with 8 or 16 bits")
+        raise ValueError(
+            f"values from {pixels.min():g} to {pixels.max():g} leave open what is white: save it with 8 or 16 bits"
+        )
     return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation), lambda pixels: pixels)(pixels)
 
 
 def _band(band: Image.Image, factor: int) -> np.ndarray:
     """Some rows of an image in any Pillow mode as float32 (rows / factor, W / factor, 3) in [0, 1]."""
-    if band.mode.startswith("I") or band.mode == "F":  # 16-bit greys, which Pillow's own conversion to RGB would clip at 255
+    if band.mode.startswith("I") or band.mode == "F":  # 16-bit greys: Pillow's own conversion to RGB clips at 255
         scale = 1 if band.mode == "F" else 65535
         grey = Image.fromarray(np.asarray(band, dtype=np.float32) / scale).reduce(factor)
         return np.repeat(np.asarray(grey)[:, :, None], 3, axis=2)

@@ -1,8 +1,8 @@
 """Image grids and charts in one style. Every function returns a matplotlib Figure and leaves no figure open.
 
-Colours are Okabe and Ito's, told apart with any colour vision; lines also differ in their marker, so that a print in grey
-can be read. Figures are opaque white: photos and black text look the same on a light and on a dark page. Figures with
-their intervals are `invkit.metrics.Interval`, drawn as bands or bars; plain numbers are drawn without.
+Colours are Okabe and Ito's, told apart with any colour vision; lines also differ in their markers, so that a print in
+grey can be read. The background is opaque white: photos and text look the same on a light and on a dark page. A number
+with its interval is an `invkit.metrics.Interval`, drawn with a band or a bar; a plain number is drawn without.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ WIDTH = 9.0  # inches: about the width of the book's text at 110 dots per inch
 STYLE = {
     "figure.dpi": 110, "savefig.dpi": 110, "figure.facecolor": "white", "savefig.facecolor": "white",
     "figure.constrained_layout.use": True, "font.size": 11, "axes.titlesize": 11, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4", "axes.axisbelow": True,
-    "lines.linewidth": 2, "lines.markersize": 6, "errorbar.capsize": 3,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": "#e4e4e4", "lines.linewidth": 2, "lines.markersize": 6, "errorbar.capsize": 3,
 }  # fmt: skip
 
 Number = float | Interval
@@ -52,14 +52,16 @@ def image_grid(
     """Rows of images, a column for each image: {"original": (N, 3, H, W), "depth 8": (N, 3, H, W), ...}.
 
     Images are floats in [0, 1]; each row may have its own H, W. columns: N titles above; captions: row label -> N short
-    texts under its images; scale: inches per image (None fits N into the width of the page). Small images keep hard pixels.
+    texts under its images; scale: inches per image (None fits N to the page). Small images keep hard pixels.
     """
     if not rows:
         raise ValueError("There is nothing to draw: give rows={label: images}.")
     n = len(next(iter(rows.values())))
     for what, values in [*rows.items(), ("columns", columns), *(captions or {}).items()]:
         if values is not None and len(values) != n:
-            raise ValueError(f"Give the same number of images, titles and captions: {what!r} has {len(values)}, not {n}.")
+            raise ValueError(
+                f"Give the same number of images, titles and captions: {what!r} has {len(values)}, not {n}."
+            )
     if unknown := set(captions or {}) - set(rows):
         raise ValueError(f"There are captions for {sorted(unknown)}, which are no rows: the rows are {list(rows)}.")
     margin = 0.2 + 0.085 * max(map(len, rows))  # inches that the longest label takes
@@ -93,13 +95,15 @@ def curve(
     logy: bool = False,
     reference: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Lines over one x, {"ours": [Interval, ...], "baseline": [...]}, with their 95 % bands; name the units in the labels.
+    """Lines over one x, {"ours": [Interval, ...], "baseline": [...]}, with 95 % bands; name the units in the labels.
 
-    A value of None or NaN leaves a gap. reference: dashed horizontal lines, label -> y (a ceiling, chance, another's result).
+    A value of None leaves a gap. reference: dashed horizontal lines, label -> y (a ceiling, chance, another's result).
     """
     for label, values in lines.items():
         if len(values) != len(x):
-            raise ValueError(f"{label!r} has {len(values)} values for {len(x)} places on the x axis: give one for each.")
+            raise ValueError(
+                f"{label!r} has {len(values)} values for {len(x)} places on the x axis: give one for each."
+            )
     with _figure(WIDTH * 0.8, 4.2, title) as (figure, axis):
         for i, (label, values) in enumerate(lines.items()):
             value, low, high = _columns(values)
@@ -142,7 +146,9 @@ def bars(
             places = np.arange(len(table)) + (i - (len(series) - 1) / 2) * thickness
             error = {("xerr" if horizontal else "yerr"): np.stack([value - low, high - value])}
             draw = axis.barh if horizontal else axis.bar
-            draw(places, value, thickness * 0.92, color=COLOURS[i % len(COLOURS)], label=name, ecolor="#333333", **error)
+            draw(
+                places, value, thickness * 0.92, color=COLOURS[i % len(COLOURS)], label=name, ecolor="#333333", **error
+            )
         _references(axis, reference, vertical=horizontal)
         if horizontal:
             axis.set_yticks(range(len(table)), list(table))
@@ -170,7 +176,9 @@ def scatter(
             (x, x_low, x_high), (y, y_low, y_high) = _columns([x]), _columns([y])
             axis.errorbar(x, y, yerr=[y - y_low, y_high - y], xerr=[x - x_low, x_high - x], linestyle="none",
                           color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)], markersize=9)  # fmt: skip
-            axis.annotate(label, (x[0], y[0]), xytext=(9, 7), textcoords="offset points", color=COLOURS[i % len(COLOURS)])
+            axis.annotate(
+                label, (x[0], y[0]), xytext=(9, 7), textcoords="offset points", color=COLOURS[i % len(COLOURS)]
+            )
         if logx:
             _plain_numbers(axis)
         axis.margins(0.15)

@@ -16,7 +16,8 @@ def random_images(n=4, size=32, seed=0):
 
 def test_psnr_of_a_known_error():
     grey = torch.full((2, 3, 8, 8), 0.5)
-    assert metrics.psnr(grey, grey + torch.tensor([0.1, 0.01]).view(2, 1, 1, 1)).tolist() == pytest.approx([20, 40], abs=1e-3)
+    error = torch.tensor([0.1, 0.01]).view(2, 1, 1, 1)
+    assert metrics.psnr(grey, grey + error).tolist() == pytest.approx([20, 40], abs=1e-3)
     assert metrics.psnr(grey, grey).isinf().all()
 
 
@@ -51,10 +52,11 @@ def test_retrieval_of_perfect_permuted_and_collapsed_reconstructions(photos):
 
 
 def test_retrieval_by_chance_is_top_over_n():
-    ranks = metrics.retrieval_ranks(random_images(200, 8, seed=1), random_images(200, 8, seed=2))
+    strangers, candidates = random_images(200, 8, seed=1), random_images(200, 8, seed=2)
+    ranks = metrics.retrieval_ranks(strangers, candidates)
     assert ranks.min() >= 1 and ranks.max() <= 200
     assert ranks.float().mean().item() == pytest.approx(100.5, abs=15)
-    assert metrics.retrieval_accuracy(random_images(200, 8, seed=1), random_images(200, 8, seed=2), top=100) == pytest.approx(0.5, abs=0.12)
+    assert metrics.retrieval_accuracy(strangers, candidates, top=100) == pytest.approx(0.5, abs=0.12)
 
 
 def test_retrieval_ignores_brightness_shared_by_all_candidates(photos):
@@ -115,24 +117,29 @@ def test_paired_bootstrap_sees_a_small_difference_under_large_scatter():
 
 def test_proportion_has_a_width_even_when_all_are_hits():
     interval = metrics.proportion(torch.ones(200, dtype=torch.bool))
-    assert interval.value == 1 and interval.low == pytest.approx(200 / (200 + 1.96**2), abs=1e-4)  # Wilson's closed form at n of n
+    assert interval.value == 1
+    assert interval.low == pytest.approx(200 / (200 + 1.96**2), abs=1e-4)  # Wilson's formula at 200 of 200
 
 
-@pytest.mark.parametrize("call, error, message", [
-    (lambda x: metrics.psnr(x, x[:2]), ValueError, "one shape"),
-    (lambda x: metrics.psnr(x * 255, x), ValueError, r"\[0, 1\]"),
-    (lambda x: metrics.psnr(x * float("nan"), x), ValueError, r"\[0, 1\]"),
-    (lambda x: metrics.psnr((x * 255).byte(), x), TypeError, "float tensor"),
-    (lambda x: metrics.psnr(x[0], x[0]), TypeError, r"\(N, 3, H, W\)"),
-    (lambda x: metrics.ssim(x[..., :8], x[..., :8]), ValueError, "11 pixels"),
-    (lambda x: metrics.perceptual(x[..., :8], x[..., :8]), ValueError, "32x32"),
-    (lambda x: metrics.retrieval_ranks(x, x, labels=[1]), ValueError, "one label per candidate"),
-    (lambda x: metrics.bootstrap([1.0]), ValueError, "at least two"),
-    (lambda x: metrics.bootstrap([1.0, float("inf")]), ValueError, "not finite"),
-    (lambda x: metrics.bootstrap([1.0, 2.0], statistic="mode"), ValueError, "'mean' or 'median'"),
-    (lambda x: metrics.paired_bootstrap([1.0, 2.0], [1.0, 2.0, 3.0]), ValueError, "a has 2 values, b has 3"),
-    (lambda x: metrics.proportion([0.3, 1.0]), ValueError, "true/false"),
-    (lambda x: metrics.r2(torch.zeros(3, 2), torch.zeros(3)), ValueError, r"\(N, D\)")])
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda x: metrics.psnr(x, x[:2]), ValueError, "one shape"),
+        (lambda x: metrics.psnr(x * 255, x), ValueError, r"\[0, 1\]"),
+        (lambda x: metrics.psnr(x * float("nan"), x), ValueError, r"\[0, 1\]"),
+        (lambda x: metrics.psnr((x * 255).byte(), x), TypeError, "float tensor"),
+        (lambda x: metrics.psnr(x[0], x[0]), TypeError, r"\(N, 3, H, W\)"),
+        (lambda x: metrics.ssim(x[..., :8], x[..., :8]), ValueError, "11x11"),
+        (lambda x: metrics.perceptual(x[..., :8], x[..., :8]), ValueError, "32x32"),
+        (lambda x: metrics.retrieval_ranks(x, x, labels=[1]), ValueError, "one label per candidate"),
+        (lambda x: metrics.bootstrap([1.0]), ValueError, "at least two"),
+        (lambda x: metrics.bootstrap([1.0, float("inf")]), ValueError, "not finite"),
+        (lambda x: metrics.bootstrap([1.0, 2.0], statistic="mode"), ValueError, "'mean' or 'median'"),
+        (lambda x: metrics.paired_bootstrap([1.0, 2.0], [1.0, 2.0, 3.0]), ValueError, "a has 2 values, b has 3"),
+        (lambda x: metrics.proportion([0.3, 1.0]), ValueError, "true/false"),
+        (lambda x: metrics.r2(torch.zeros(3, 2), torch.zeros(3)), ValueError, r"\(N, D\)"),
+    ],
+)
 def test_wrong_input_is_one_sentence(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call(random_images())

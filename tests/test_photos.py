@@ -68,9 +68,14 @@ def png_16_bit(levels):
 
     height, width, _ = levels.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-                                           for kind, body in chunks)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -86,7 +91,8 @@ def test_transparency_is_put_on_white_and_said(tmp_path, mode):
     notes = []
     photo = read_photo(tmp_path / "a.png", notes)
     assert photo[:, 5, 5].tolist() == WHITE and photo[:, 5, 15].tolist() == (
-        RED if mode != "LA" else pytest.approx([0.3] * 3, abs=0.01))
+        RED if mode != "LA" else pytest.approx([0.3] * 3, abs=0.01)
+    )
     assert notes == ["its transparent parts were put on white"]
 
 
@@ -123,7 +129,7 @@ def test_twenty_thousand_by_ten_thousand(tmp_path):
     limit = Image.MAX_IMAGE_PIXELS
     photo = read_photo(tmp_path / "a.png")
     assert photo.shape == (3, 2500, 5000) and photo.unique().item() == pytest.approx(0.4)
-    assert Image.MAX_IMAGE_PIXELS == limit  # the caller's protection is as it was
+    assert limit == Image.MAX_IMAGE_PIXELS  # the caller's protection is as it was
 
 
 def test_beyond_all_bounds_is_refused_before_decoding(tmp_path, monkeypatch, picture):

@@ -58,7 +58,8 @@ def test_bars_have_the_height_of_their_value(horizontal):
 
 
 def test_scatter_names_its_points():
-    axis = plots.scatter({"ours": (0.05, Interval(25, 24, 26, 9)), "Adam": (39, 16)}, "seconds", "PSNR, dB", True).axes[0]
+    points = {"ours": (0.05, Interval(25, 24, 26, 9)), "Adam": (39, 16)}
+    axis = plots.scatter(points, "seconds", "PSNR, dB", logx=True).axes[0]
     assert [text.get_text() for text in axis.texts] == ["ours", "Adam"] and axis.get_xscale() == "log"
 
 
@@ -75,14 +76,17 @@ def test_the_style_does_not_leak():
     assert dict(plt.rcParams) == before
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: plots.image_grid({}), "nothing to draw"),
-    (lambda: plots.image_grid({"a": torch.rand(2, 3, 4, 4), "b": torch.rand(3, 3, 4, 4)}), "'b' has 3, not 2"),
-    (lambda: plots.image_grid({"a": torch.rand(2, 3, 4, 4)}, columns=["x"]), "'columns' has 1, not 2"),
-    (lambda: plots.image_grid({"a": torch.rand(1, 3, 4, 4)}, captions={"c": ["x"]}), "captions for"),
-    (lambda: plots.curve([1, 2], {"a": [1]}, "x", "y"), "'a' has 1 values for 2"),
-    (lambda: plots.bars({}, "y"), "nothing to draw"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: plots.image_grid({}), "nothing to draw"),
+        (lambda: plots.image_grid({"a": torch.rand(2, 3, 4, 4), "b": torch.rand(3, 3, 4, 4)}), "'b' has 3, not 2"),
+        (lambda: plots.image_grid({"a": torch.rand(2, 3, 4, 4)}, columns=["x"]), "'columns' has 1, not 2"),
+        (lambda: plots.image_grid({"a": torch.rand(1, 3, 4, 4)}, captions={"c": ["x"]}), "captions for"),
+        (lambda: plots.curve([1, 2], {"a": [1]}, "x", "y"), "'a' has 1 values for 2"),
+        (lambda: plots.bars({}, "y"), "nothing to draw"),
+    ],
+)
 def test_wrong_input_is_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
