@@ -1,0 +1,66 @@
+# make book     the study's book, profile quick (PROFILE=published: the long study)   -> build/<profile>/html/index.html
+# make notebook NAME=07_zero_shot_inversion [PROFILE=...]                             -> build/<profile>/executed/
+# make test     the tests                make lint    ruff on code and notebooks
+# make lab      JupyterLab               make format  what lint would ask for
+# make check    compare the quick profile's headline numbers with the committed ones (after make book)
+# make publish  store what make book PROFILE=published executed in book/published/, to be committed
+# make clean    remove build/ (not .venv, not data)
+#
+# Each makes .venv first where it is missing or the requirements changed. TORCH=cpu takes the smaller torch without CUDA.
+
+PYTHON ?= python3
+PROFILE ?= quick
+TORCH ?= cuda
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+SNAKEMAKE = $(BIN)/python -m snakemake --cores all --rerun-incomplete --rerun-triggers params input mtime code \
+	--quiet all --config profile=$(PROFILE) $(SNAKEMAKE_OPTIONS)
+# The lock ends with the process that holds it, however that ends; Snakemake's own stays behind after a kill -9.
+ALONE = mkdir -p build && flock --nonblock --conflict-exit-code 9 build/$(PROFILE).lock $(1) || \
+	{ status=$$?; [ $$status = 9 ] && echo "Another make is building the profile $(PROFILE); wait for it to end." >&2; exit $$status; }
+
+.PHONY: book notebook test lint format lab check publish clean
+.DEFAULT_GOAL := book
+
+book: $(INSTALLED)
+	@$(call ALONE,$(SNAKEMAKE) --nolock book)
+	@echo "The book: build/$(PROFILE)/html/index.html"
+
+notebook: $(INSTALLED)
+	@[ -n "$(NAME)" ] || { echo "Say which: make notebook NAME=07_zero_shot_inversion" >&2; exit 2; }
+	@$(call ALONE,$(SNAKEMAKE) --nolock build/$(PROFILE)/executed/$(NAME).ipynb)
+	@echo "The executed notebook: build/$(PROFILE)/executed/$(NAME).ipynb"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lab: $(INSTALLED)
+	$(BIN)/python -m jupyterlab
+
+check: $(INSTALLED)
+	$(BIN)/python -m pytest tests/test_expected.py
+
+publish: $(INSTALLED)
+	$(BIN)/python -m invkit.book publish
+
+clean:
+	rm -rf build .snakemake .pytest_cache .ruff_cache
+
+$(INSTALLED): requirements.txt constraints.txt requirements-nodeps.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "invkit needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv .venv || { echo "No virtual environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
+ifeq ($(TORCH),cpu)
+	$(BIN)/pip install --index-url https://download.pytorch.org/whl/cpu $$(grep -E '^torch(vision)?==' requirements.txt)
+endif
+	$(BIN)/pip install -r requirements.txt
+	$(BIN)/pip install --no-deps -r requirements-nodeps.txt -e .
+	@touch $@

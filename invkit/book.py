@@ -1,0 +1,271 @@
+"""The study from outside: what must run again, papermill runs, published copies, the compiled book.
+
+    python -m invkit.book run NAME --profile quick    # one notebook -> build/quick/executed/
+    python -m invkit.book compile --profile quick     # executed notebooks and prose -> build/quick/html/index.html
+    python -m invkit.book publish                     # build/published/executed/ -> book/published/
+    python -m invkit.book expect                      # the quick profile's numbers -> profiles/quick.expected.json
+
+The Makefile and the Snakefile call these from the repository's root, to which all paths are relative.
+
+What a notebook depends on is what its code and parameters *name*: modules of invkit (and what those name in turn),
+shipped weights, earlier notebooks. The hash of all this, its fingerprint, decides whether it runs again. Prose, comments
+and docstrings are not part of it, and time stamps never are. In the profile ``published``, which takes hours, the
+fingerprint holds only the code and parameters of notebooks; each page says which version of invkit made it.
+"""
+
+import argparse
+import ast
+import datetime
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from traitlets.config import Config
+
+import invkit
+from invkit.study import (
+    RUN_VARIABLE,
+    StudyError,
+    check_parameters,
+    default_parameters,
+    machine,
+    read,
+    source_of,
+    version,
+    write,
+)
+
+
+# Kernels talk through files, not through TCP ports that others on the machine could reach.
+_SOCKETS = Config({"KernelManager": {"transport": "ipc"}})
+
+
+def notebooks():
+    """The study's chapters: the names of all files in notebooks/, in order."""
+    return sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+
+
+def parameters(name, profile):
+    """The profile's parameters for one notebook, checked against the notebook's defaults."""
+    path = Path("profiles") / f"{profile}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in Path("profiles").glob("*.yaml")))
+        raise StudyError(f"There is no profile {profile!r}; there are {known}.")
+    chapters = yaml.safe_load(path.read_text()) or {}
+    for chapter in chapters:
+        if chapter not in notebooks():
+            raise StudyError(f"{path} has parameters for {chapter}, which is not in notebooks/.")
+    given = chapters.get(name) or {}
+    try:
+        check_parameters(name, default_parameters(f"notebooks/{name}.ipynb"), given)
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"{path}: {error}") from None
+    return given
+
+
+def needs(name, profile):
+    """The earlier notebooks whose results this one reads: those that its code or parameters name."""
+    text = _code_of_notebook(name) + json.dumps(parameters(name, profile))
+    return [other for other in notebooks() if other < name and other in text]
+
+
+def fingerprint(name, profile):
+    """SHA-256 of all that a notebook's outputs depend on (see the top of this file)."""
+    given = parameters(name, profile)
+    code = _code_of_notebook(name)
+    parts = [code, given, [fingerprint(other, profile) for other in needs(name, profile)]]
+    if profile != "published":
+        modules = _modules_named(code)
+        text = code + json.dumps(given) + "".join(modules.values())
+        cards = [card.read_text() for card in sorted(Path("weights").glob("*/card.json")) if card.parent.name in text]
+        parts += [modules, cards]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _code_of_notebook(name):
+    cells = read(f"notebooks/{name}.ipynb")["cells"]
+    return "\n".join(source_of(cell).strip() for cell in cells if cell["cell_type"] == "code")
+
+
+def _modules_named(code):
+    """``{module: its code}`` of every invkit module that ``code`` names, and that those name in turn."""
+    everything = {path.stem: path for path in Path(invkit.__file__).parent.glob("*.py") if path.stem != "__init__"}
+    found, texts = {}, [code]
+    while texts:
+        words = set(re.findall(r"\w+", texts.pop()))
+        words |= {module for function, module in invkit._FUNCTIONS.items() if function in words}
+        for module in sorted(words & everything.keys() - found.keys()):
+            found[module] = _code_of_module(everything[module])
+            texts.append(found[module])
+    return found
+
+
+def _code_of_module(path):
+    """The module without comments and docstrings, which change no result."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def run(name, profile):
+    """Execute one notebook into ``build/<profile>/executed/``, or take the published copy of the same fingerprint.
+
+    Raises StudyError when a cell fails; the copy executed so far is then ``build/<profile>/failed/<name>.ipynb``.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    if name not in notebooks():
+        raise StudyError(f"There is no notebook {name!r}; there are {', '.join(notebooks())}.")
+    given, digest = parameters(name, profile), fingerprint(name, profile)
+    build = Path("build") / profile
+    executed, attempt = build / "executed", build / "failed" / f"{name}.ipynb"
+    for folder in (executed, attempt.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    place = f"[{notebooks().index(name) + 1}/{len(notebooks())}] {name}"
+
+    stored = Path("book/published") / f"{name}.ipynb"
+    if profile == "published" and stored.exists() and read(stored)["metadata"]["invkit"]["fingerprint"] == digest:
+        print(f"{place}: unchanged since it was published", flush=True)
+        for path in stored.parent.glob(f"{name}.*"):
+            shutil.copy(path, executed / path.name)
+        return
+
+    print(f"{place} (profile {profile})", flush=True)
+    os.environ[RUN_VARIABLE] = json.dumps(
+        {
+            "profile": profile,
+            "source": str(Path(f"notebooks/{name}.ipynb").resolve()),
+            "results": str(executed.resolve()),
+            "folder": str((build / "work" / name / digest[:12]).resolve()),
+        }
+    )
+    results = executed / f"{name}.results.json"
+    results.unlink(missing_ok=True)
+    started = time.time()
+    try:
+        papermill.execute_notebook(f"notebooks/{name}.ipynb", attempt, given, config=_SOCKETS)
+    except papermill.PapermillExecutionError as error:
+        first_line = (str(error.evalue).splitlines() or [""])[0]
+        raise StudyError(
+            f"{name} failed in its cell {error.cell_index}: {error.ename}: {first_line} "
+            f"Its executed copy, up to there, is {attempt}."
+        ) from None
+    except DeadKernelError:
+        raise StudyError(
+            f"{name} lost its kernel (out of memory?); its executed copy, up to there, is {attempt}."
+        ) from None
+    facts = {"fingerprint": digest, "profile": profile, "minutes": round((time.time() - started) / 60, 1)}
+    facts |= {"date": f"{datetime.date.today()}", "machine": machine(), "version": version()}
+    if not results.exists():  # it has no headline numbers
+        write(results, "{}\n")
+    write(executed / f"{name}.ipynb", json.dumps(_clean(read(attempt), facts), indent=1) + "\n")
+    attempt.unlink()
+
+
+def _clean(notebook, facts):
+    """Drop what must not reach the page: this machine's paths, progress bars, the injected cell's rendering."""
+    notebook["metadata"].pop("papermill", None)
+    notebook["metadata"].pop("widgets", None)
+    notebook["metadata"]["invkit"] = facts
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if "injected-parameters" in tags:
+            tags = [*tags, "remove-cell"]
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [output for output in cell["outputs"] if not _is_progress(output)]
+    return notebook
+
+
+def _is_progress(output):
+    widget = "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    return widget or output.get("name") == "stderr"
+
+
+def compile(profile):
+    """Compile ``build/<profile>/html/index.html`` from book/ and the executed notebooks; a warning is an error."""
+    build = Path("build") / profile
+    source, made, html = build / "src", build / "made", build / "html"
+    for folder in (source, made):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree("book", source, ignore=shutil.ignore_patterns("published"))
+    for name in notebooks():
+        executed = read(build / "executed" / f"{name}.ipynb")
+        write(source / f"{name}.ipynb", json.dumps(_with_prose_of(read(f"notebooks/{name}.ipynb"), executed)))
+    # A fresh folder and --all, because glue across pages goes stale silently.
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "--path-output", made]
+    command += ["--config", "_config.yml", "--all", "-W", "--keep-going", "--quiet"]
+    if subprocess.run([str(word) for word in command], stdout=subprocess.DEVNULL).returncode:
+        raise StudyError("The book has warnings or errors, listed above; no page was replaced.")
+    _take_offline(made / "_build" / "html")
+    shutil.rmtree(html, ignore_errors=True)
+    shutil.move(made / "_build" / "html", html)
+    shutil.rmtree(made)
+
+
+def _take_offline(html):
+    """MathJax beside the pages instead of from the network, and no Thebe, which could only be loaded from there."""
+    shutil.copy(files("mathjax") / "static/mathjax/es5/tex-svg.js", html / "_static/mathjax.js")
+    for page in html.rglob("*.html"):
+        page.write_text(re.sub(r"<script[^<]*thebe[^<]*</script>", "", page.read_text()))
+
+
+def _with_prose_of(source, executed):
+    """The source's cells with the executed copy's outputs: an edited sentence needs no new run."""
+    done = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
+    done = iter([cell for cell in done if "injected-parameters" not in cell["metadata"].get("tags", [])])
+    cells = [
+        next(done) | {"metadata": cell["metadata"]} if cell["cell_type"] == "code" else cell for cell in source["cells"]
+    ]
+    return executed | {"cells": cells}
+
+
+def publish():
+    """Copy what ``make book PROFILE=published`` executed to book/published/, to be committed."""
+    Path("book/published").mkdir(exist_ok=True)
+    for name in notebooks():
+        for path in Path("build/published/executed").glob(f"{name}.*"):
+            shutil.copy(path, Path("book/published") / path.name)
+
+
+def expect():
+    """Write ``profiles/quick.expected.json``, with which CI compares, from the quick profile's results."""
+    expected = {}
+    for name in notebooks():
+        results = json.loads(Path(f"build/quick/executed/{name}.results.json").read_text())
+        kept = {id: result for id, result in results.items() if result["tolerance"] is not None}
+        expected[name] = {id: {"value": r["value"], "tolerance": r["tolerance"]} for id, r in kept.items()}
+    write(Path("profiles/quick.expected.json"), json.dumps(expected, indent=1) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="python -m invkit.book", description="Run the study's notebooks and compile its book."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in ("run", "compile", "publish", "expect"):
+        sub = commands.add_parser(command)
+        if command == "run":
+            sub.add_argument("name")
+        if command in ("run", "compile"):
+            sub.add_argument("--profile", default="quick")
+    arguments = vars(parser.parse_args())
+    try:
+        globals()[arguments.pop("command")](**arguments)
+    except StudyError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
