@@ -74,7 +74,7 @@ class Classifier:
         return self.model(self.preprocess(images))
 
     def features(self, images: Tensor, depth: int) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] -> output of block `depth` (from 1): (N, *blocks[depth-1].shape) at native size."""
+        """Images (N, 3, H, W) in [0, 1] -> output of block `depth`, from 1: (N, *shape) of that block."""
         if not 1 <= depth <= len(self.blocks):
             raise ValueError(f"{self.name} has depths 1 to {len(self.blocks)}, not {depth}.")
         h = self.preprocess(images)
@@ -160,10 +160,8 @@ def rename_lite0(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tens
     blocks = [f"blocks.{s}.{b}" for s, stage in enumerate(model.blocks) for b in range(len(stage))]
     outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    bottleneck = {
-        **{"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"},
-        **{"_project_conv": "conv_pwl", "_bn2": "bn3"},
-    }
+    bottleneck = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl"}
+    bottleneck |= {"_bn0": "bn1", "_bn1": "bn2", "_bn2": "bn3"}
 
     def renamed(name: str) -> str:
         inside = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
