@@ -296,6 +296,7 @@ def test_players_take_turns_and_gather_only_their_own_gradients():
 
     def judge(module, batch, step):
         turns.append("critic")
+        assert step or critic.weight.grad is None  # nothing gathered in the actor's turn
         return 0 * module(batch).mean(), {"step": step}
 
     players = [Player("actor", actor, act, 0.1), Player("critic", critic, judge, 0.1)]
