@@ -1,0 +1,155 @@
+"""The command line: `python -m invkit list | describe CLASSIFIER | invert PHOTO… | train NAME`.
+
+Every error is one sentence on stderr and exit code 1. `invert` reads all photos and computes all results before it
+writes the first file: if one photo is bad, nothing is written at all. Whatever takes long to import is imported by the
+commands that need it, so that `--help` answers at once.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except KeyboardInterrupt as stop:
+        print(f"invkit: {stop or 'Stopped by Ctrl-C.'}", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"invkit: {_sentence(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _sentence(error: Exception) -> str:
+    """Our own errors are sentences; the operating system's become one ("photos/a.png: Permission denied.")."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    return str(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m invkit", description="Read images back out of a network.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="what there is: inverters with their depths, classifiers")
+    command.set_defaults(command=_list)
+
+    command = commands.add_parser("describe", help="the blocks of a classifier, one line for each depth")
+    command.add_argument("classifier", metavar="CLASSIFIER", help="such as lite0, timm:resnet50, pkg.mod:factory")
+    command.set_defaults(command=_describe)
+
+    command = commands.add_parser("invert", help="represent photos inside a network and read them back")
+    command.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="any image file that Pillow reads")
+    command.add_argument("--inverter", metavar="NAME", required=True, help="a shipped inverter (see list) or a folder")
+    command.add_argument("--depth", metavar="K", type=int, help="the block to read from (default: the deepest)")
+    command.add_argument("--out", metavar="DIR", required=True, type=Path, help="made if missing; replaces old results")
+    command.set_defaults(command=_invert)
+
+    command = commands.add_parser("train", help="train a shipped inverter from nothing; goes on where it was stopped")
+    command.add_argument("name", metavar="NAME", help="the inverter's name")
+    command.add_argument("--folder", metavar="DIR", required=True, type=Path, help="where checkpoints and weights go")
+    command.add_argument("--scale", type=float, default=1.0, help="share of the published training steps (default: 1)")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(command=_train)
+    return parser
+
+
+def _list(options: argparse.Namespace) -> None:
+    from invkit import store
+
+    cards = {name: json.loads((store.weights_folder() / name / "card.json").read_text()) for name in store.shipped()}
+    rows = [("inverter", "depths", "inverts", "method", "image size")]
+    for name, card in cards.items():
+        if "network" in card:  # classifiers are shipped too; they are not inverters
+            depths = "to the latent" if card["method"] == "dci-gan" else f"1-{len(card['shapes']) - 1}"
+            rows.append((name, depths, card["network"], card["method"], f"{card['size']}x{card['size']}"))
+    _print_table(rows)
+    if len(rows) == 1:
+        print(f"(none in {store.weights_folder()})")
+    print("\nclassifiers: lite0, timm:NAME, torchvision:NAME, pkg.mod:factory")
+
+
+def _describe(options: argparse.Namespace) -> None:
+    from invkit.classifiers import load_classifier
+
+    classifier = load_classifier(options.classifier, pretrained=False)  # the blocks do not depend on the weights
+    pixels = 3 * classifier.size**2
+    print(f"{classifier.name}: images of {classifier.size}x{classifier.size} pixels, {classifier.classes} classes\n")
+    rows = [("depth", "block", "output", "convolutions", "stride", "numbers per image number")]
+    for block in classifier.blocks:
+        shape, ratio = "x".join(map(str, block.shape)), math.prod(block.shape) / pixels
+        rows.append((str(block.depth), block.name, shape, str(block.convolutions), f"{block.stride:g}", f"{ratio:.3f}"))
+    _print_table(rows)
+
+
+def _invert(options: argparse.Namespace) -> None:
+    results = _result_files(options.photos, options.out)
+    import torch
+
+    from invkit.inverters import load_inverter
+    from invkit.metrics import psnr
+    from invkit.photos import fit, read_photo, write_png
+
+    inverter = load_inverter(options.inverter)
+    to_latent = not hasattr(inverter, "represent")  # reads an image's latent: there is no depth to choose
+    if to_latent and options.depth is not None:
+        raise ValueError(f"{options.inverter} reads images back from their latent alone: leave out --depth.")
+    if not to_latent and options.depth is not None and options.depth not in inverter.depths:
+        depths = f"{inverter.depths[0]} to {inverter.depths[-1]}"
+        raise ValueError(f"{options.inverter} reads depths {depths}, not {options.depth}.")
+    arguments = () if to_latent else (options.depth or inverter.depths[-1],)
+
+    originals, said = [], []
+    for photo in options.photos:
+        notes: list[str] = []
+        image, sentence = fit(read_photo(photo, notes), inverter.card["size"])
+        originals.append(image)
+        said.append("; ".join([*notes, sentence]))
+    with torch.inference_mode():
+        readings = [inverter.reconstruct(image[None], *arguments)[0] for image in originals]
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    source = f"{options.inverter}, depth {arguments[0]}" if arguments else options.inverter
+    for photo, words, image, reading, files in zip(options.photos, said, originals, readings, results, strict=True):
+        reconstruction, side_by_side = files
+        write_png(reconstruction, reading)
+        write_png(side_by_side, torch.cat([image, reading], dim=2))
+        print(f"{photo}: {words}.")
+        print(f"  {source}: PSNR {psnr(reading[None], image[None]).item():.1f} dB -> {reconstruction}, {side_by_side}")
+
+
+def _result_files(photos: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
+    """(reconstruction, side by side) of each photo; ValueError where a result would replace another, or a photo."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: name a folder for the results.")
+    stems = [photo.stem.casefold() for photo in photos]  # some file systems do not tell A from a
+    for photo, stem in zip(photos, stems, strict=True):
+        if stems.count(stem) > 1:
+            raise ValueError(f"Results of two photos called {photo.stem!r} would replace each other: rename one.")
+    files = [(out / f"{photo.stem}_reconstruction.png", out / f"{photo.stem}_side_by_side.png") for photo in photos]
+    sources = {photo.resolve() for photo in photos}
+    for file in (file for pair in files for file in pair):
+        if file.resolve() in sources:
+            raise ValueError(f"The results would replace the photo {file}: choose another folder with --out.")
+    return files
+
+
+def _train(options: argparse.Namespace) -> None:
+    from invkit import recipes
+
+    card = recipes.train(options.name, folder=options.folder, seed=options.seed, scale=options.scale)
+    print(f"{options.name}: {card['steps']} steps in {card['hours']} hours, weights in {options.folder}")
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their longest entry, two spaces between them."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip())
