@@ -8,8 +8,8 @@
 The Makefile and the Snakefile call these from the repository's root, to which all paths are relative.
 
 What a notebook depends on is what its code and parameters *name*: modules of invkit (and what those name in turn),
-shipped weights, earlier notebooks. The hash of all this, its fingerprint, decides whether it runs again. Prose, comments
-and docstrings are not part of it, and time stamps never are. In the profile ``published``, which takes hours, the
+shipped weights, earlier notebooks. The hash of all this, its fingerprint, decides whether it runs again. Prose,
+comments and docstrings are no part of it, nor are time stamps. In the profile ``published``, which takes hours, the
 fingerprint holds only the code and parameters of notebooks; each page says which version of invkit made it.
 """
 
@@ -42,7 +42,6 @@ from invkit.study import (
     version,
     write,
 )
-
 
 # Kernels talk through files, not through TCP ports that others on the machine could reach.
 _SOCKETS = Config({"KernelManager": {"transport": "ipc"}})
@@ -163,7 +162,7 @@ def run(name, profile):
         ) from None
     except DeadKernelError:
         raise StudyError(
-            f"{name} lost its kernel (out of memory?); its executed copy, up to there, is {attempt}."
+            f"{name} lost its kernel (out of memory?); see {attempt}."
         ) from None
     facts = {"fingerprint": digest, "profile": profile, "minutes": round((time.time() - started) / 60, 1)}
     facts |= {"date": f"{datetime.date.today()}", "machine": machine(), "version": version()}

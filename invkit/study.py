@@ -34,9 +34,9 @@ class StudyError(Exception):
 def open(name):
     """Join the study from inside notebook ``name``; call it in the cell straight after the parameters.
 
-    Returns a :class:`Study`. Raises ValueError for a parameter the notebook does not have and TypeError for one of another
-    type than the notebook's own default; papermill itself would only warn. Works alike under ``make book``, plain papermill
-    and JupyterLab; the latter two write to ``build/by-hand``.
+    Returns a :class:`Study`. Raises ValueError for a parameter the notebook does not have and TypeError for one of
+    another type than the notebook's own default; papermill itself would only warn. Works alike under ``make book``,
+    plain papermill and JupyterLab; the latter two write to ``build/by-hand``.
     """
     root = Path(__file__).parents[1]
     by_hand = {
@@ -69,8 +69,8 @@ class Study:
     def record(self, id, value, ci95=None, unit="", n=None, digits=3, tolerance="default", **more):
         """Record the headline number ``id`` and glue it for the prose.
 
-        ``ci95``: its interval (low, high); ``n``: of how many; ``digits``: significant digits shown; ``tolerance``: how far
-        another machine's value may lie before CI objects (absolute; 5 % when not given; None for what no two machines
+        ``ci95``: its interval (low, high); ``n``: of how many; ``digits``: significant digits shown; ``tolerance``: how
+        far another machine's value may lie before CI objects (absolute; 5 % when not given; None for what no two machines
         share, such as seconds). ``more`` goes to results.json as it is. In the prose ``{glue:text}`` of ``id`` reads
         "18.2 dB", of ``id_ci`` "17.5 to 18.9 dB", of ``id_n`` "20".
         """

@@ -1,0 +1,174 @@
+"""The study from outside: what runs again, what a failure leaves, and a whole small book."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_study import write_notebook
+
+from invkit import book
+from invkit.study import StudyError
+
+ROOT = Path(__file__).parents[1]
+FIRST = [
+    ("markdown", "# One\n\nIt is {glue:text}`double`, and $x^2$."),
+    ("code", "number = 2.0", "parameters"),
+    ("code", "import invkit\nstudy = invkit.study.open('01_one')"),
+    ("code", "import sys\nprint('wor' + 'king', file=sys.stderr)\nstudy.record('double', 2 * number, unit='m', n=1)"),
+]
+SECOND = [
+    ("markdown", "# Two"),
+    ("code", "note = ''", "parameters"),
+    ("code", "import invkit\nstudy = invkit.study.open('02_two')"),
+    ("code", "print('read', study.results_of('01_one')['double']['value'])"),
+]
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A study of two notebooks, the second reading the first's results; the working directory."""
+    write_notebook(tmp_path / "notebooks/01_one.ipynb", FIRST)
+    write_notebook(tmp_path / "notebooks/02_two.ipynb", SECOND)
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles/quick.yaml").write_text("01_one:\n  number: 4\n")
+    (tmp_path / "profiles/published.yaml").write_text("")
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book/intro.md").write_text("# Book\n\n{glue:text}`01_one.ipynb::double:s`\n")
+    (tmp_path / "book/_toc.yml").write_text('format: jb-book\nroot: intro\nchapters:\n  - glob: "0*"\n')
+    (tmp_path / "book/references.bib").write_text("")
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def change(name, cell, source):
+    path = Path(f"notebooks/{name}.ipynb")
+    notebook = json.loads(path.read_text())
+    notebook["cells"][cell]["source"] = source
+    path.write_text(json.dumps(notebook))
+
+
+# ------------------------------------------------------------------------------------------------------ what runs again
+
+
+def prints():
+    return [book.fingerprint(name, "quick") for name in book.notebooks()]
+
+
+def test_prose_runs_nothing_again(small):
+    before = prints()
+    change("01_one", 0, "# Another title")
+    assert prints() == before
+
+
+def test_code_and_parameters_run_the_notebook_and_its_readers_again(small):
+    first, second = prints()
+    change("02_two", 3, "print(study.results_of('01_one'))")
+    assert prints()[0] == first and prints()[1] != second
+    first, second = prints()
+    Path("profiles/quick.yaml").write_text("01_one:\n  number: 5\n")
+    assert prints()[0] != first and prints()[1] != second
+
+
+def test_only_modules_that_are_named_count(small, tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    package.mkdir()
+    for module, text in {"__init__": "", "metrics": "from . import store", "store": "A = 1", "plots": "B = 1"}.items():
+        (package / f"{module}.py").write_text(text)
+    monkeypatch.setattr(book.invkit, "__file__", str(package / "__init__.py"))
+    change("02_two", 3, "invkit.metrics.psnr(study.results_of('01_one'))")
+    before = prints()
+    (package / "plots.py").write_text("B = 2")
+    (package / "store.py").write_text('"""Words."""\n\nA = 1  # more words')
+    assert prints() == before
+    (package / "store.py").write_text("A = 2")
+    assert prints()[0] == before[0] and prints()[1] != before[1]
+
+
+def test_new_weights_run_their_reader_again(small):
+    change("02_two", 1, "note = 'dci-small'")
+    before = prints()
+    for name in ("dci-small", "other"):
+        Path("weights", name).mkdir(parents=True)
+        Path("weights", name, "card.json").write_text("{}")
+    assert prints()[0] == before[0] and prints()[1] != before[1]
+
+
+@pytest.mark.parametrize(
+    ("profile", "text", "sentence"),
+    [
+        ("quick", "01_one: {numer: 4}", "quick.yaml: 01_one has no parameter 'numer'"),
+        ("quick", "01_one: {number: four}", "quick.yaml: 01_one takes number as float"),
+        ("quick", "03_three: {}", "parameters for 03_three, which is not in notebooks/"),
+        ("slow", None, "no profile 'slow'; there are published, quick"),
+    ],
+)
+def test_a_wrong_profile_is_one_sentence(small, profile, text, sentence):
+    if text:
+        Path("profiles/quick.yaml").write_text(text)
+    with pytest.raises(StudyError, match=sentence):
+        book.fingerprint("01_one", profile)
+
+
+# --------------------------------------------------------------------------------------------------------- whole studies
+
+
+def test_a_notebook_that_raises_names_itself_and_leaves_its_copy(small):
+    change("01_one", 3, "raise RuntimeError('the cat is out')")
+    with pytest.raises(StudyError, match="01_one failed in its cell .*Error: the cat is out .*failed/01_one.ipynb"):
+        book.run("01_one", "quick")
+    assert "the cat is out" in Path("build/quick/failed/01_one.ipynb").read_text()
+    assert not Path("build/quick/executed/01_one.ipynb").exists()
+
+
+def test_a_published_copy_is_taken_while_its_inputs_are_the_same(small, capsys):
+    change("01_one", 3, "study.record('double', 2 * number)\nprint('ran')")
+    book.run("01_one", "published")
+    book.publish()
+    shutil.rmtree("build")
+    change("01_one", 0, "# Another title")
+    book.run("01_one", "published")
+    assert "unchanged since it was published" in capsys.readouterr().out
+    assert json.loads(Path("build/published/executed/01_one.results.json").read_text())["double"]["value"] == 4
+    change("01_one", 1, "number = 3.0")
+    book.run("01_one", "published")
+    assert json.loads(Path("build/published/executed/01_one.results.json").read_text())["double"]["value"] == 6
+
+
+def test_snakemake_builds_the_book_and_repeats_only_what_changed(small):
+    def make():
+        command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2"]
+        subprocess.run([*command, "--rerun-triggers", "params", "input", "mtime", "code", "--quiet", "all"], check=True)
+        return {path.stem: path.stat().st_mtime_ns for path in Path("build/quick/executed").glob("*.ipynb")}
+
+    once = make()
+    page = Path("build/quick/html/01_one.html").read_text()
+    assert "8.00 m" in page and "8.00 m" in Path("build/quick/html/intro.html").read_text()
+    assert "# Parameters" not in page and "working" not in page
+    assert "https://" not in page and Path("build/quick/html/_static/mathjax.js").stat().st_size > 1e6
+    assert "read 8.0" in Path("build/quick/html/02_two.html").read_text()
+    executed = Path("build/quick/executed/01_one.ipynb").read_text()
+    assert str(small) not in executed and json.loads(executed)["metadata"]["invkit"]["profile"] == "quick"
+
+    change("01_one", 0, "# Another title")
+    change("02_two", 3, "print('read again', study.results_of('01_one')['double']['value'])")
+    twice = make()
+    assert twice["01_one"] == once["01_one"] and twice["02_two"] > once["02_two"]
+    assert "Another title" in Path("build/quick/html/01_one.html").read_text()
+    assert "read again 8.0" in Path("build/quick/html/02_two.html").read_text()
+
+    assert make() == twice
+
+
+def test_a_warning_of_sphinx_leaves_the_old_pages(small, capfd):
+    for name in book.notebooks():
+        Path("build/quick/executed").mkdir(parents=True, exist_ok=True)
+        shutil.copy(f"notebooks/{name}.ipynb", "build/quick/executed")
+    Path("build/quick/html").mkdir()
+    Path("build/quick/html/old").touch()
+    with pytest.raises(StudyError, match="no page was replaced"):  # nothing was glued
+        book.compile("quick")
+    assert "double" in capfd.readouterr().err and Path("build/quick/html/old").exists()
