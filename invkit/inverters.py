@@ -1,0 +1,130 @@
+"""Trained inverters as one uses them: represent an image inside a network, read it back.
+
+    inv = invkit.load_inverter("dci-lite0")
+    representation = inv.represent(images, depth=8)   # what the classifier knows after block 8
+    readings = inv.invert(representation, depth=8)    # images again, from that alone
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms import functional as TF
+
+from invkit import store
+from invkit.classifiers import Classifier, load_classifier
+from invkit.dci import Chain, represent
+from invkit.generators import Generator, load_generator
+
+
+def load_inverter(name: str | Path) -> ClassifierInverter | GeneratorInverter:
+    """An inverter by shipped name or folder, frozen, with the network it inverts.
+
+    Raises:
+        FileNotFoundError: no such name or folder. ValueError: a damaged one, or one of another kind.
+    """
+    tensors, card = store.load(name)
+    if card.get("method") not in INVERTERS:
+        raise ValueError(f"{name} holds no inverter (its method is {card.get('method')!r}): load it with what trained it.")
+    kind, network = INVERTERS[card["method"]]
+    chain = Chain(card["shapes"], card["sizes"])
+    chain.load_state_dict(tensors)
+    return kind(chain, network(card["network"]), card)
+
+
+class _ChainInverter:
+    """A frozen chain of block inverses and the card that says how it was made."""
+
+    def __init__(self, chain: Chain, card: dict):
+        self.chain = chain.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.card, self.size = card, card["size"]
+        self.depths = list(range(1, len(chain.inverses) + 1))
+
+    def _fit(self, images: Tensor) -> Tensor:
+        """Shorter side resized to `size` with anti-aliasing, then the centre square; images that fit stay untouched."""
+        if images.dim() != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(f"Images must be floats of shape (N, 3, H, W), not {images.dtype} {tuple(images.shape)}.")
+        if images.shape[-2:] == (self.size, self.size):
+            return images
+        resized = TF.resize(images, self.size, antialias=True).clamp(0, 1)
+        return TF.center_crop(resized, self.size)
+
+    def _check_noise(self, noise: Tensor | None) -> None:
+        if noise is not None:
+            raise ValueError("A divide-and-conquer inversion has no noise to choose: leave noise=None.")
+
+
+class ClassifierInverter(_ChainInverter):
+    """Reads images back from any block of a classifier; `depths` lists them, from 1.
+
+    Attributes: classifier, card (dict), depths, size (pixels of its images).
+    """
+
+    def __init__(self, chain: Chain, classifier: Classifier, card: dict):
+        super().__init__(chain, card)
+        self.classifier = classifier
+
+    def represent(self, images: Tensor, depth: int | None = None) -> Tensor:
+        """The classifier's output of block `depth` (default: the deepest), (N, *classifier.blocks[depth-1].shape).
+
+        images: floats in [0, 1], (N, 3, H, W), of any size: the only place that resizes (shorter side, then centre).
+        """
+        return self.classifier.features(self._fit(images), self._depth(depth))
+
+    def invert(self, representation: Tensor, depth: int | None = None, noise: None = None) -> Tensor:
+        """Images in [0, 1], (N, 3, size, size), from the output of block `depth` alone; deterministic."""
+        self._check_noise(noise)
+        depth = self._depth(depth)
+        shape = tuple(self.classifier.blocks[depth - 1].shape)
+        if not representation.is_floating_point() or tuple(representation.shape[1:]) != shape:
+            raise ValueError(
+                f"Depth {depth} is read from floats of shape (N, {', '.join(map(str, shape))}), not "
+                f"{representation.dtype} {tuple(representation.shape)}: represent(images, depth={depth}) makes them."
+            )
+        return self.chain(representation, depth)[-1].clamp(0, 1)
+
+    def reconstruct(self, images: Tensor, depth: int | None = None) -> Tensor:
+        """invert ∘ represent: images in [0, 1], (N, 3, size, size)."""
+        return self.invert(self.represent(images, depth), depth)
+
+    def _depth(self, depth: int | None) -> int:
+        if depth is None:
+            return self.depths[-1]
+        if depth not in self.depths:
+            raise ValueError(f"This inverter reads depths {self.depths[0]} to {self.depths[-1]}, not {depth!r}.")
+        return int(depth)
+
+    def to(self, device: torch.device | str) -> ClassifierInverter:
+        self.chain.to(device)
+        self.classifier.to(device)
+        return self
+
+
+class GeneratorInverter(_ChainInverter):
+    """Reads the latent behind an image of a generator.
+
+    Attributes: generator, card (dict), depths, size (pixels of its images).
+    """
+
+    def __init__(self, chain: Chain, generator: Generator, card: dict):
+        super().__init__(chain, card)
+        self.generator = generator
+
+    def invert(self, images: Tensor, noise: None = None) -> Tensor:
+        """Latents (N, latent_dim) of images in [0, 1], (N, 3, H, W); other sizes are resized (shorter side, then centre)."""
+        self._check_noise(noise)
+        return self.chain(2 * self._fit(images) - 1, self.depths[-1])[-1]
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """G(invert(images)): images in [0, 1], (N, 3, size, size)."""
+        return self.generator.images(self.invert(images))
+
+    def to(self, device: torch.device | str) -> GeneratorInverter:
+        self.chain.to(device)
+        self.generator.to(device)
+        return self
+
+
+INVERTERS = {"dci": (ClassifierInverter, load_classifier), "dci-gan": (GeneratorInverter, load_generator)}

@@ -1,0 +1,156 @@
+"""How each shipped inverter was trained, exactly: `python -m invkit train NAME --folder FOLDER` runs one.
+
+`invert_classifier` and `invert_generator` are the two ways to train an inverter of one's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from invkit import dci, store, synthetic
+from invkit.classifiers import Classifier, load_classifier
+from invkit.dci import Chain, Schedule, Weights
+from invkit.generators import Generator, load_generator
+from invkit.inverters import ClassifierInverter, GeneratorInverter
+
+
+def default_sizes(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:
+    """(width, residual blocks) of every inverse for shapes h_0, h_1, …: wide where the map is small, as work allows."""
+
+    def size(shape: tuple[int, ...]) -> tuple[int, int]:
+        side = shape[1] if len(shape) == 3 else 1
+        return (32 if side > 56 else 64 if side > 28 else 96 if side > 14 else 128), 2
+
+    return [size(shape) for shape in shapes[1:]]
+
+
+def invert_classifier(
+    classifier: Classifier,
+    pool: synthetic.Pool,
+    *,
+    depth: int | None = None,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    crops: Callable[[int], tuple[int, int]] | None = None,
+    schedule: Schedule = Schedule(),
+    folder: str | Path | None = None,
+    seed: int = 0,
+    **training,
+) -> ClassifierInverter:
+    """Train an inverter of a classifier's first `depth` blocks on synthetic images.
+
+    Args:
+        depth: the deepest block to invert; by default the last that is a map (C, H, W).
+        sizes: (width, residual blocks) of each inverse; by default `default_sizes`.
+        crops: crops(depth) gives (images a batch, their size in pixels); by default 16 at the classifier's own size.
+        folder, seed, training: as for `dci.train_chain`.
+    """
+    maps = [block.depth for block in classifier.blocks if len(block.shape) == 3]
+    depth = depth or maps[-1]
+    crops = crops or (lambda _: (16, classifier.size))
+    shapes = [(3, classifier.size, classifier.size), *(tuple(b.shape) for b in classifier.blocks[:depth])]
+    sizes = list(sizes or default_sizes(shapes))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        chain = Chain(shapes, sizes).to(classifier.device, memory_format=torch.channels_last)
+    blocks = dci.classifier_blocks(classifier)[:depth]
+    done = dci.train_chain(
+        chain, blocks, lambda step, d: pool.batch(step, *crops(d)), schedule=schedule, folder=folder, seed=seed, **training
+    )
+    card = _card("dci", classifier.name, classifier.size, shapes, sizes, schedule, seed, done)
+    return ClassifierInverter(chain, classifier, card)
+
+
+def invert_generator(
+    generator: Generator,
+    *,
+    sizes: Sequence[tuple[int, int]],
+    batch: int = 128,
+    schedule: Schedule = Schedule(),
+    folder: str | Path | None = None,
+    seed: int = 0,
+    **training,
+) -> GeneratorInverter:
+    """Train an inverter of a generator, from its images to its latents, on latents drawn from its prior."""
+    shapes = [(generator.latent_dim,), *(tuple(block.shape) for block in generator.blocks)]
+
+    def latents(step: int, depth: int) -> Tensor:
+        g = torch.Generator().manual_seed((seed + 1) * 1_000_003 + step)
+        return torch.randn(batch, generator.latent_dim, generator=g)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        chain = Chain(shapes, sizes).to(generator.device, memory_format=torch.channels_last)
+    done = dci.train_chain(chain, generator.blocks, latents, schedule=schedule, folder=folder, seed=seed, **training)
+    card = _card("dci-gan", generator.name, generator.size, shapes, sizes, schedule, seed, done)
+    return GeneratorInverter(chain, generator, card)
+
+
+def _card(method, network, size, shapes, sizes, schedule, seed, done) -> dict:
+    return {
+        "method": method,
+        "network": network,
+        "size": size,
+        "shapes": [list(shape) for shape in shapes],
+        "sizes": [list(size) for size in sizes],
+        "schedule": dataclasses.asdict(schedule),
+        "seed": seed,
+        "steps": sum(phase.steps for phase in done),
+        "hours": round(sum(phase.seconds for phase in done) / 3600, 2),
+        "machine": store.machine_class(),
+        "code": store.code_version(),
+    }
+
+
+# lite0 at 224 pixels. Down to the 28 x 28 maps, crops of 128 pixels train as well and three times as fast; below, they
+# would be mostly padding.
+LITE0_SIZES = [
+    (32, 2), (32, 2), (64, 3), (48, 2), (96, 3), (64, 2), (144, 3), (96, 2), (96, 2), (144, 2), (112, 2), (112, 2),
+    (192, 2), (128, 2), (128, 2), (128, 2), (144, 2), (80, 2),
+]  # fmt: skip
+LITE0_OFTEN = (0.5, 2, 1, 1.5, 1, 1.5, 1, 1, 1.5, 1, 1, 1.5, 0.8, 0.8, 1.2, 0.6, 0.6, 0.6)
+
+
+def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInverter:
+    """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution."""
+    classifier = load_classifier("lite0")
+    pool = synthetic.draw_pool(max(64, round(4096 * min(1.0, scale))), 320, seed)
+    schedule = Schedule(
+        divide=round(250 * scale), synchronise=round(4600 * scale), divide_lr=2e-3, synchronise_lr=8e-4, often=LITE0_OFTEN,
+        cycle_every=4,
+    )  # fmt: skip
+    return invert_classifier(
+        classifier, pool, depth=18, sizes=LITE0_SIZES, crops=lambda depth: (24, 128) if depth <= 6 else (8, 224),
+        schedule=schedule, folder=folder, seed=seed, precision="bf16",
+        weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=1, cycle=0.1),
+    )  # fmt: skip
+
+
+RECIPES: dict[str, Callable[..., ClassifierInverter | GeneratorInverter]] = {"dci-lite0": dci_lite0}
+
+
+def names() -> list[str]:
+    """Names that `train` knows."""
+    return sorted(RECIPES)
+
+
+def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> dict:
+    """Train a shipped inverter from nothing into `folder` (checkpoints in `folder`/training); returns its card.
+
+    scale: share of the published number of steps, 1 for all of them. A stopped run goes on where it was.
+
+    Raises:
+        ValueError: an unknown name or a scale that leaves no step.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"Unknown recipe {name!r}: choose from {', '.join(names())}.")
+    if not scale > 0:
+        raise ValueError(f"scale is a share of the published steps and must be above 0, not {scale}.")
+    folder = Path(folder)
+    inverter = RECIPES[name](folder / "training", seed, scale)
+    command = f"python -m invkit train {name} --folder FOLDER --seed {seed} --scale {scale:g}"
+    return store.save(folder, inverter.chain.state_dict(), inverter.card | {"name": name, "command": command}, half=True)
