@@ -119,7 +119,9 @@ def _spread(h: Tensor) -> Tensor:
 class Schedule:
     """How long each phase lasts, in steps, and at which learning rate.
 
-    divide: steps of each inverse by itself. synchronise: steps of the chain as a whole; 0 leaves it frozen.
+    divide: steps of each inverse by itself; 0 starts the chain as a whole. synchronise: steps of the chain as a whole;
+        0 leaves every inverse as it was trained by itself. Both with one depth in `often` and the input term alone make
+        the end-to-end decoder that the method is compared with.
     often: how often synchronising visits each depth, relative to the others; None visits all alike.
     cycle_every: synchronising adds the cycle term, which costs a pass through the network and back, every so many steps.
     """
@@ -162,6 +164,8 @@ def train_chain(
         with torch.no_grad():
             hidden = represent(blocks, batches(0, depth), depth)
             inverse.calibrate(hidden[depth], hidden[depth - 1])
+        if schedule.divide == 0:
+            continue
 
         def divide(module: nn.Module, x: Tensor, step: int, depth: int = depth):
             with torch.no_grad():

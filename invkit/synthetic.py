@@ -303,3 +303,40 @@ def statistics_distance(classifier, images: Tensor) -> Tensor:
         for hook in hooks:
             hook.remove()
     return torch.stack(terms).mean()
+
+
+def batch_norm_matched(
+    classifier,
+    n: int,
+    size: int,
+    seed: int = 0,
+    steps: int = 200,
+    lr: float = 0.05,
+    smooth: float = 1e-3,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Images optimised until the classifier's batch norms see their training statistics; (n, 3, size, size) in [0, 1].
+
+    DeepInversion (Yin et al. 2020, eqs. 3 and 4) without its class term: Adam on the pixels, behind a sigmoid that keeps
+    them in range, minimises `statistics_distance` plus `smooth` times the total variation. The statistics are those of
+    the n images together, so ask for at least 16. They start from 1/f noise, or from `start`, (n, 3, size, size).
+
+    Raises:
+        ValueError: a classifier without batch norms, or a start of another shape.
+    """
+    _check(n, size)
+    start = pink_noise(n, size, seed, classifier.device) if start is None else start
+    if start.shape != (n, 3, size, size):
+        raise ValueError(f"start must have shape {(n, 3, size, size)}, not {tuple(start.shape)}.")
+    pixels = torch.logit(start.detach().clamp(0.02, 0.98)).requires_grad_()
+    optimizer = torch.optim.Adam([pixels], lr=lr, betas=(0.5, 0.9))
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+        images = pixels.sigmoid()
+        variation = (images.diff(dim=2).abs().mean() + images.diff(dim=3).abs().mean()) * size
+        loss = statistics_distance(classifier, images) + smooth * variation
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return pixels.detach().sigmoid()
