@@ -256,18 +256,23 @@ def _extract(group: _Group, model: nn.Module) -> fx.GraphModule:
 
 
 def _name(group: _Group, graph: fx.Graph, model: nn.Module) -> str:
-    """Path of the outermost module, plain nn.Sequential aside, that lies wholly in the block and holds its weights."""
+    """Path of the outermost module that lies wholly in the block and holds its weights; else of its last weights.
+
+    A plain nn.Sequential is a row of units, so it names a block only where nothing else does.
+    """
     inside = {node for segment in group.segments for node in segment.nodes}
     outside = [_path(node) for node in graph.nodes if node not in inside]
-    paths = [_path(node) for segment in group.core for node in segment.nodes if node.op != "get_attr"]
-    common = paths[0]
-    while not all(_within(path, common) for path in paths):
+    core = [node for segment in group.core for node in segment.nodes if node.op != "get_attr"]
+    common = _path(core[0])
+    while not all(_within(_path(node), common) for node in core):
         common = common.rpartition(".")[0]
     levels = common.split(".")
-    for path in (".".join(levels[:n]) for n in range(1, len(levels))):
-        if type(model.get_submodule(path)) is not nn.Sequential and not any(_within(other, path) for other in outside):
+    for path in (".".join(levels[:n]) for n in range(1, len(levels) + 1)):
+        row = type(model.get_submodule(path)) is nn.Sequential and path != common
+        if not row and not any(_within(other, path) for other in outside):
             return path
-    return common or group.core[0].output.name
+    last = [node for node in core if _has_weights(node, model)][-1]
+    return _path(last) or last.name
 
 
 def _within(path: str, ancestor: str) -> bool:

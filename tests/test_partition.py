@@ -188,6 +188,22 @@ def test_norm_joins_its_convolution_but_opens_the_block_after_a_merge():
     assert torch.equal(blocks[2](h), model[4:7](h))
 
 
+class TwoResiduals(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attend, self.think = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        x = x + self.attend(x)
+        return x + self.think(x)
+
+
+def test_blocks_that_share_a_module_are_named_by_their_last_weights():
+    separable = [nn.Conv2d(4, 4, 3, groups=4), nn.ReLU(), nn.Conv2d(4, 4, 1)]
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), TwoResiduals(), *separable, *head(4))
+    assert [name for name, _ in table(model)] == ["0", "1.attend.0", "1.think", "4", "7"]
+
+
 class Awkward(nn.Module):
     """A size read early and used late, a shared parameter, a skip over everything, asserts, an optional argument."""
 
