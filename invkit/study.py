@@ -70,9 +70,9 @@ class Study:
         """Record the headline number ``id`` and glue it for the prose.
 
         ``ci95``: its interval (low, high); ``n``: of how many; ``digits``: significant digits shown; ``tolerance``: how
-        far another machine's value may lie before CI objects (absolute; 5 % when not given; None for what no two machines
-        share, such as seconds). ``more`` goes to results.json as it is. In the prose ``{glue:text}`` of ``id`` reads
-        "18.2 dB", of ``id_ci`` "17.5 to 18.9 dB", of ``id_n`` "20".
+        far another machine's value may lie before CI objects (absolute; 5 % when not given; None for what no two
+        machines share, such as seconds). ``more`` goes to results.json as it is. In the prose ``{glue:text}`` of ``id``
+        reads "18.2 dB", of ``id_ci`` "17.5 to 18.9 dB", of ``id_n`` "20".
         """
         if id in self._results:
             raise ValueError(f"{self.name} records {id!r} twice; give each headline number its own id.")

@@ -51,7 +51,7 @@ def change(name, cell, source):
     path.write_text(json.dumps(notebook))
 
 
-# ------------------------------------------------------------------------------------------------------ what runs again
+# ---- what runs again -------------------------------------------------------------------------------------------------
 
 
 def prints():
@@ -113,12 +113,12 @@ def test_a_wrong_profile_is_one_sentence(small, profile, text, sentence):
         book.fingerprint("01_one", profile)
 
 
-# --------------------------------------------------------------------------------------------------------- whole studies
+# ---- whole studies ---------------------------------------------------------------------------------------------------
 
 
 def test_a_notebook_that_raises_names_itself_and_leaves_its_copy(small):
     change("01_one", 3, "raise RuntimeError('the cat is out')")
-    with pytest.raises(StudyError, match="01_one failed in its cell .*Error: the cat is out .*failed/01_one.ipynb"):
+    with pytest.raises(StudyError, match="01_one failed .*Error: the cat is out .*failed/01_one.ipynb"):
         book.run("01_one", "quick")
     assert "the cat is out" in Path("build/quick/failed/01_one.ipynb").read_text()
     assert not Path("build/quick/executed/01_one.ipynb").exists()
