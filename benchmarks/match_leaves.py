@@ -17,7 +17,8 @@ import invkit
 from invkit import synthetic
 
 LIMITS = {
-    "smallest": (1.0, 6.0), "largest": (0.2, 1.2), "coverage": (0.3, 1.2), "contrast": (0.08, 0.4), "saturation": (0.1, 1.0),
+    "smallest": (1.0, 6.0), "largest": (0.2, 1.2), "coverage": (0.3, 1.2), "contrast": (0.08, 0.4),
+    "saturation": (0.1, 1.0),
     "brightness": (0.35, 0.6), "scene": (0.05, 0.5), "place": (0.05, 0.5), "texture": (0.01, 0.3), "light": (0.0, 0.4),
     "blur": (0.3, 2.5),
 }  # fmt: skip

@@ -1,16 +1,18 @@
 """Divide-and-conquer inversion (Dong et al. 2021, arXiv 2107.06304): a network read back block by block, without data.
 
-A frozen network is a composition of shallow blocks, f = f_N ∘ … ∘ f_1. Every block gets an inverse g_k of its own, and the
-chain g_1 ∘ … ∘ g_k reads the input x back from the representation of depth k, y = f_k ∘ … ∘ f_1(x). With x̂ the reading,
+A frozen network is a composition of shallow blocks, f = f_N ∘ … ∘ f_1. Every block gets an inverse g_k of its own, and
+the chain g_1 ∘ … ∘ g_k reads the input x back from the representation of depth k, y = f_k ∘ … ∘ f_1(x). With its
+reading x̂,
 
     block term   g_k(f_k(h)) ≈ h       in the block's own input, in units of each channel's standard deviation
     input term   x̂ ≈ x                 on the synthetic inputs, through the inverses trained before
     cycle term   f_k ∘ … ∘ f_1(x̂) ≈ y  the reading sent through the attacked network again
 
-`train_chain` trains the inverses one after another from the input side (divide and conquer), then all together from random
-depths, so that each learns to take what its successor puts out (re-synchronise). All three errors enter as the mean over
-the batch of the *logarithm* of each sample's mean squared error. For the input term of an image this is its PSNR up to sign
-and scale, and it makes terms, samples and depths of very different errors comparable without a weight for each.
+`train_chain` trains the inverses one after another from the input side (divide and conquer), then all together from
+random depths, so that each learns to take what its successor puts out (re-synchronise). All three errors enter as the
+mean over the batch of the *logarithm* of each sample's mean squared error. For the input term of an image this is its
+PSNR up to sign and scale, and it makes terms, samples and depths of very different errors comparable without a weight
+for each.
 
 The input is an image for a classifier and a latent for a generator: the code is the same.
 """
@@ -55,7 +57,9 @@ class Chain(nn.Module):
     def __init__(self, shapes: Sequence[tuple[int, ...]], sizes: Sequence[tuple[int, int]]):
         super().__init__()
         if len(shapes) != len(sizes) + 1:
-            raise ValueError(f"{len(sizes)} inverses need {len(sizes) + 1} shapes, the input's first, not {len(shapes)}.")
+            raise ValueError(
+                f"{len(sizes)} inverses need {len(sizes) + 1} shapes (the input's first), not {len(shapes)}."
+            )
         self.inverses = nn.ModuleList(
             InverseBlock(shapes[k + 1], shapes[k], width, blocks) for k, (width, blocks) in enumerate(sizes)
         )
@@ -80,7 +84,7 @@ def represent(blocks: Sequence[Callable[[Tensor], Tensor]], x: Tensor, depth: in
 def classifier_blocks(classifier) -> list[Callable[[Tensor], Tensor]]:
     """The blocks of a classifier, the first of which takes images in [0, 1]."""
     first, *rest = classifier.blocks
-    mean, std = (torch.as_tensor(v, device=classifier.device).view(1, 3, 1, 1) for v in (classifier.mean, classifier.std))
+    mean, std = (torch.tensor(v, device=classifier.device).view(1, 3, 1, 1) for v in (classifier.mean, classifier.std))
     return [lambda images: first((images - mean) / std), *rest]
 
 
@@ -123,7 +127,8 @@ class Schedule:
         0 leaves every inverse as it was trained by itself. Both with one depth in `often` and the input term alone make
         the end-to-end decoder that the method is compared with.
     often: how often synchronising visits each depth, relative to the others; None visits all alike.
-    cycle_every: synchronising adds the cycle term, which costs a pass through the network and back, every so many steps.
+    cycle_every: synchronising adds the cycle term, which costs a pass through the network and back, in every so many
+        steps.
     """
 
     divide: int = 1000
@@ -134,13 +139,16 @@ class Schedule:
     cycle_every: int = 1
 
 
+WEIGHTS, SCHEDULE = Weights(), Schedule()  # the defaults
+
+
 def train_chain(
     chain: Chain,
     blocks: Sequence[Callable[[Tensor], Tensor]],
     batches: Callable[[int, int], Tensor],
     *,
-    schedule: Schedule = Schedule(),
-    weights: Weights = Weights(),
+    schedule: Schedule = SCHEDULE,
+    weights: Weights = WEIGHTS,
     synchronise_weights: Weights | None = None,
     folder: str | Path | None = None,
     seed: int = 0,
@@ -157,7 +165,7 @@ def train_chain(
         folder: for checkpoints, one subfolder a phase; a stopped run goes on from there. None keeps none.
     """
     folder = Path(folder) if folder is not None else None
-    settings = dict(seed=seed, precision=precision, progress=progress)
+    settings = {"seed": seed, "precision": precision, "progress": progress}
     done = []
     chain.requires_grad_(False)
     for depth, inverse in enumerate(chain.inverses, start=1):
@@ -176,11 +184,16 @@ def train_chain(
             return loss_terms(readings, hidden, blocks, [_spread(hidden[depth - 1])], weights)
 
         inverse.requires_grad_(True)
-        player = Player(f"g{depth}", inverse, divide, lr=schedule.divide_lr, clip=1.0)
-        done += [
-            train(player, lambda step, depth=depth: batches(step, depth), steps=schedule.divide, ema=0.99,
-                  folder=folder and folder / f"divide-{depth:02d}", description=f"inverse {depth} of {len(blocks)}", **settings)
-        ]  # fmt: skip
+        trained = train(
+            Player(f"g{depth}", inverse, divide, lr=schedule.divide_lr, clip=1.0),
+            lambda step, depth=depth: batches(step, depth),
+            steps=schedule.divide,
+            ema=0.99,
+            folder=folder and folder / f"divide-{depth:02d}",
+            description=f"inverse {depth} of {len(blocks)}",
+            **settings,
+        )
+        done.append(trained)
         inverse.requires_grad_(False)
 
     chain.requires_grad_(True)
@@ -194,13 +207,19 @@ def train_chain(
             with torch.no_grad():
                 hidden = represent(blocks, x, depth)
             units = [_spread(h) for h in hidden[-2:0:-1]] or [_spread(x)]
-            return loss_terms(module(hidden[depth], depth), hidden, blocks, units, cheap if step % schedule.cycle_every else full)
+            terms = cheap if step % schedule.cycle_every else full
+            return loss_terms(module(hidden[depth], depth), hidden, blocks, units, terms)
 
-        player = Player("chain", chain, synchronise, lr=schedule.synchronise_lr, clip=1.0)
-        done += [
-            train(player, lambda step: batches(schedule.divide + step, depth_of(step)), steps=schedule.synchronise, ema=0.999,
-                  folder=folder and folder / "synchronise", description="re-synchronising", **settings)
-        ]  # fmt: skip
+        trained = train(
+            Player("chain", chain, synchronise, lr=schedule.synchronise_lr, clip=1.0),
+            lambda step: batches(schedule.divide + step, depth_of(step)),
+            steps=schedule.synchronise,
+            ema=0.999,
+            folder=folder and folder / "synchronise",
+            description="re-synchronising",
+            **settings,
+        )
+        done.append(trained)
     return done
 
 

@@ -1,8 +1,8 @@
 """Trained inverters as one uses them: represent an image inside a network, read it back.
 
-    inv = invkit.load_inverter("dci-lite0")
-    representation = inv.represent(images, depth=8)   # what the classifier knows after block 8
-    readings = inv.invert(representation, depth=8)    # images again, from that alone
+>>> inv = invkit.load_inverter("dci-lite0")
+>>> representation = inv.represent(images, depth=8)  # what the classifier knows after block 8
+>>> readings = inv.invert(representation, depth=8)  # images again, from that alone
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torchvision.transforms import functional as TF
 
 from invkit import store
 from invkit.classifiers import Classifier, load_classifier
-from invkit.dci import Chain, represent
+from invkit.dci import Chain
 from invkit.generators import Generator, load_generator
 
 
@@ -27,7 +27,7 @@ def load_inverter(name: str | Path) -> ClassifierInverter | GeneratorInverter:
     """
     tensors, card = store.load(name)
     if card.get("method") not in INVERTERS:
-        raise ValueError(f"{name} holds no inverter (its method is {card.get('method')!r}): load it with what trained it.")
+        raise ValueError(f"{name} holds no inverter but {card.get('method')!r}: load it with what trained it.")
     kind, network = INVERTERS[card["method"]]
     chain = Chain(card["shapes"], card["sizes"])
     chain.load_state_dict(tensors)
@@ -113,7 +113,7 @@ class GeneratorInverter(_ChainInverter):
         self.generator = generator
 
     def invert(self, images: Tensor, noise: None = None) -> Tensor:
-        """Latents (N, latent_dim) of images in [0, 1], (N, 3, H, W); other sizes are resized (shorter side, then centre)."""
+        """Latents (N, latent_dim) of images in [0, 1], (N, 3, H, W), resized like `represent` does."""
         self._check_noise(noise)
         return self.chain(2 * self._fit(images) - 1, self.depths[-1])[-1]
 

@@ -1,9 +1,9 @@
 """Networks: the inverse of one shallow block (Dong et al. 2021, section 3).
 
-`InverseBlock` maps what a block puts out to what went in, whatever happens to the resolution on the way: a strided block
-is inverted by sub-pixel up-sampling (Shi et al. 2016), an up-sampling one by a strided convolution, a linear layer by a
-linear layer. It works in units of the channels' own mean and standard deviation, and starts as a linear map: the last
-convolution of every residual branch is zero.
+`InverseBlock` maps what a block puts out to what went in, whatever happens to the resolution on the way: a strided
+block is inverted by sub-pixel up-sampling (Shi et al. 2016), an up-sampling one by a strided convolution, a linear
+layer by a linear layer. It works in units of the channels' own mean and standard deviation, and starts as a linear map:
+the last convolution of every residual branch is zero.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class InverseBlock(nn.Module):
         self.up, self.down = _ratio(source[1:], target[1:]), _ratio(target[1:], source[1:])
         self.dense = self.down > 1 and target[1:] == (1, 1)  # a vector out of a map: every place has its own weights
         outputs = target[0] * self.up**2
-        self.enter = nn.Conv2d(source[0], width, 1 if source[1:] == (1, 1) else 3, padding=0 if source[1:] == (1, 1) else 1)
+        self.enter = (
+            nn.Conv2d(source[0], width, 3, padding=1) if source[1:] != (1, 1) else nn.Conv2d(source[0], width, 1)
+        )
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         if self.dense:
             self.leave = nn.Conv2d(width, outputs, source[1:])

@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from invkit import dci, store, synthetic
 from invkit.classifiers import Classifier, load_classifier
-from invkit.dci import Chain, Schedule, Weights
-from invkit.generators import Generator, load_generator
+from invkit.dci import SCHEDULE, Chain, Schedule, Weights
+from invkit.generators import Generator
 from invkit.inverters import ClassifierInverter, GeneratorInverter
 
 
@@ -31,12 +33,12 @@ def default_sizes(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:
 
 def invert_classifier(
     classifier: Classifier,
-    pool: synthetic.Pool,
+    batches: Callable[[int, int], Tensor] | synthetic.Pool,
     *,
     depth: int | None = None,
     sizes: Sequence[tuple[int, int]] | None = None,
     crops: Callable[[int], tuple[int, int]] | None = None,
-    schedule: Schedule = Schedule(),
+    schedule: Schedule = SCHEDULE,
     folder: str | Path | None = None,
     seed: int = 0,
     **training,
@@ -44,23 +46,27 @@ def invert_classifier(
     """Train an inverter of a classifier's first `depth` blocks on synthetic images.
 
     Args:
+        batches: batches(step, depth) gives synthetic images (N, 3, H, W) in [0, 1]; or a pool to cut them from.
         depth: the deepest block to invert; by default the last that is a map (C, H, W).
         sizes: (width, residual blocks) of each inverse; by default `default_sizes`.
-        crops: crops(depth) gives (images a batch, their size in pixels); by default 16 at the classifier's own size.
+        crops: for a pool, crops(depth) gives (images a batch, their pixels); by default 16 of the classifier's size.
         folder, seed, training: as for `dci.train_chain`.
     """
     maps = [block.depth for block in classifier.blocks if len(block.shape) == 3]
     depth = depth or maps[-1]
-    crops = crops or (lambda _: (16, classifier.size))
+    if isinstance(batches, synthetic.Pool):
+        pool, crops = batches, crops or (lambda depth: (16, classifier.size))
+
+        def batches(step: int, depth: int) -> Tensor:
+            return pool.batch(step, *crops(depth))
+
     shapes = [(3, classifier.size, classifier.size), *(tuple(b.shape) for b in classifier.blocks[:depth])]
     sizes = list(sizes or default_sizes(shapes))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         chain = Chain(shapes, sizes).to(classifier.device, memory_format=torch.channels_last)
     blocks = dci.classifier_blocks(classifier)[:depth]
-    done = dci.train_chain(
-        chain, blocks, lambda step, d: pool.batch(step, *crops(d)), schedule=schedule, folder=folder, seed=seed, **training
-    )
+    done = dci.train_chain(chain, blocks, batches, schedule=schedule, folder=folder, seed=seed, **training)
     card = _card("dci", classifier.name, classifier.size, shapes, sizes, schedule, seed, done)
     return ClassifierInverter(chain, classifier, card)
 
@@ -70,7 +76,7 @@ def invert_generator(
     *,
     sizes: Sequence[tuple[int, int]],
     batch: int = 128,
-    schedule: Schedule = Schedule(),
+    schedule: Schedule = SCHEDULE,
     folder: str | Path | None = None,
     seed: int = 0,
     **training,
@@ -116,18 +122,47 @@ LITE0_OFTEN = (0.5, 2, 1, 1.5, 1, 1.5, 1, 1, 1.5, 1, 1, 1.5, 0.8, 0.8, 1.2, 0.6,
 
 
 def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInverter:
-    """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution."""
+    """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
+
+    Every fourth batch of re-synchronising is cut from batch-norm-matched images, all others from leaves and 1/f noise.
+    """
     classifier = load_classifier("lite0")
-    pool = synthetic.draw_pool(max(64, round(4096 * min(1.0, scale))), 320, seed)
+    share = min(1.0, scale)
+    leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed)
+    matched = _matched_pool(classifier, max(16, round(256 * share)), seed, folder / "matched.safetensors")
     schedule = Schedule(
-        divide=round(250 * scale), synchronise=round(4600 * scale), divide_lr=2e-3, synchronise_lr=8e-4, often=LITE0_OFTEN,
-        cycle_every=4,
+        divide=round(250 * scale), synchronise=round(4200 * scale), divide_lr=2e-3, synchronise_lr=8e-4,
+        often=LITE0_OFTEN, cycle_every=4,
     )  # fmt: skip
+
+    def batches(step: int, depth: int) -> Tensor:
+        synchronising = step >= schedule.divide  # its steps are counted on from there
+        pool = matched if synchronising and step % 4 == 0 else leaves
+        return pool.batch(step, *((24, 128) if depth <= 6 else (8, 224)))
+
     return invert_classifier(
-        classifier, pool, depth=18, sizes=LITE0_SIZES, crops=lambda depth: (24, 128) if depth <= 6 else (8, 224),
-        schedule=schedule, folder=folder, seed=seed, precision="bf16",
+        classifier, batches, depth=18, sizes=LITE0_SIZES, schedule=schedule, folder=folder, seed=seed, precision="bf16",
         weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=1, cycle=0.1),
     )  # fmt: skip
+
+
+def _matched_pool(classifier: Classifier, n: int, seed: int, file: Path) -> synthetic.Pool:
+    """Dead leaves of 240 pixels made more natural by 40 steps of batch-norm matching below the 56 x 56 maps.
+
+    They take minutes: `file` keeps them for a resumed run.
+    """
+    if not file.is_file():
+        images = []
+        for start in tqdm(range(0, n, 16), desc="batch-norm matching", unit="batch"):
+            first = synthetic.dead_leaves(16, 240, (seed + 1) * 100_003 + start)
+            with torch.autocast(classifier.device.type, torch.bfloat16):
+                images.append(synthetic.batch_norm_matched(classifier, 16, 240, steps=40, lr=0.1, skip=10, start=first))
+        pool = synthetic.Pool(torch.cat(images), seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        save_file({"images": pool.images}, partial)
+        partial.replace(file)
+    return synthetic.Pool(load_file(file)["images"], seed)
 
 
 RECIPES: dict[str, Callable[..., ClassifierInverter | GeneratorInverter]] = {"dci-lite0": dci_lite0}
@@ -153,4 +188,5 @@ def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> d
     folder = Path(folder)
     inverter = RECIPES[name](folder / "training", seed, scale)
     command = f"python -m invkit train {name} --folder FOLDER --seed {seed} --scale {scale:g}"
-    return store.save(folder, inverter.chain.state_dict(), inverter.card | {"name": name, "command": command}, half=True)
+    card = inverter.card | {"name": name, "command": command}
+    return store.save(folder, inverter.chain.state_dict(), card, half=True)

@@ -15,7 +15,6 @@ All return float images in [0, 1], (n, 3, size, size), made on `device`, the sam
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -43,7 +42,7 @@ def white_noise(n: int, size: int, seed: int = 0, device: torch.device | str = "
 
 
 def pink_fields(n: int, channels: int, size: int, slope: float, generator: torch.Generator) -> Tensor:
-    """Gaussian fields of zero mean and unit variance whose amplitude falls as frequency^-slope; (n, channels, size, size)."""
+    """Gaussian fields of mean 0 and variance 1, of amplitude frequency^-slope; (n, channels, size, size)."""
     device = generator.device
     fy = torch.fft.fftfreq(size, device=device)[:, None]
     fx = torch.fft.rfftfreq(size, device=device)[None]
@@ -96,32 +95,39 @@ class Leaves:
     def __post_init__(self):
         wrong = [f.name for f in fields(self) if f.name != "slope" and not getattr(self, f.name) >= 0]
         if wrong or not 0 < self.smallest or not 0 < self.largest or self.coverage == 0:
-            raise ValueError(f"Leaves need non-negative settings and positive radii and coverage; look at {wrong or 'the radii'}.")
+            raise ValueError(
+                f"Leaves need settings of 0 or more, radii and coverage above 0: {wrong or self} will not do."
+            )
 
+
+LEAVES = Leaves()  # the default
 
 TEXTURES = 24  # texture fields the leaves of a batch share: every leaf takes a window of one
 
 
 def dead_leaves(
-    n: int, size: int, seed: int = 0, device: torch.device | str = "cpu", leaves: Leaves = Leaves()
+    n: int, size: int, seed: int = 0, device: torch.device | str = "cpu", leaves: Leaves = LEAVES
 ) -> Tensor:
     """Occluding ellipses, boxes and slivers with 1/f texture and shading; (n, 3, size, size) in [0, 1].
 
-    Every leaf gets a random rank; a pixel shows the leaf of highest rank that covers it. Leaves are drawn half an octave
-    of radii at a time as patches scattered into one depth buffer, so the cost follows the covered area, not leaves x pixels.
+    Every leaf gets a random rank; a pixel shows the leaf of highest rank that covers it. Leaves are drawn half an
+    octave of radii at a time as patches scattered into one depth buffer, so the cost follows the covered area, not the
+    leaves times the pixels.
     """
     _check(n, size)
     g = _generator(seed, device)
-    busy = leaves.smallest * (leaves.largest * size / leaves.smallest / 4) ** torch.rand(n, generator=g, device=device) ** 2.5
-    geometry, start = [], 0
-    depth_buffer = torch.zeros(n * size * size, dtype=torch.int32, device=device)  # 0: the ground behind all leaves
-    for low, high in _bands(leaves.smallest, max(leaves.largest * size, 2 * leaves.smallest)):
-        leaf = _draw_band(n, size, low, high, leaves.coverage, g)
-        leaf["r"] = torch.where(leaf["r"] < busy[:, None], 0.05, leaf["r"])  # an image's own smallest radius: empty patches
-        geometry.append(leaf)
+    # Every image has a smallest radius of its own, so some are busy and some are calm.
+    range_of_radii = max(1.0, leaves.largest * size / leaves.smallest / 4)
+    smallest = leaves.smallest * range_of_radii ** torch.rand(n, 1, generator=g, device=device) ** 2.5
+    bands = _bands(leaves.smallest, max(leaves.largest * size, 2 * leaves.smallest))
+    geometry = [_draw_band(n, size, low, high, leaves.coverage, g) for low, high in bands]
+    for leaf in geometry:
+        leaf["r"] = torch.where(leaf["r"] < smallest, 0.05, leaf["r"])  # too small to cover a pixel
     total = sum(leaf["x"].shape[1] for leaf in geometry)
     ranks = 1 + torch.rand(n, total, generator=g, device=device).argsort(1)
-    for leaf, (low, high) in zip(geometry, _bands(leaves.smallest, max(leaves.largest * size, 2 * leaves.smallest)), strict=True):
+    depth_buffer = torch.zeros(n * size * size, dtype=torch.int32, device=device)  # 0: the ground behind all leaves
+    start = 0
+    for leaf, (_, high) in zip(geometry, bands, strict=True):
         stop = start + leaf["x"].shape[1]
         _scatter(depth_buffer, ranks[:, start:stop].int(), leaf, size, reach=math.ceil(high))
         start = stop
@@ -200,7 +206,7 @@ def _paint(visible: Tensor, size: int, geometry: dict[str, Tensor], leaves: Leav
     opponent = (shares[0] * normal(n, 1, 3) + shares[1] * near + shares[2] * normal(n, count, 3)) * spread * vivid
     colour = leaves.brightness + (0.5 + uniform(n, 1, 1)) * math.sqrt(3) * opponent @ OPPONENT.to(device)
 
-    # Texture: a 1/f field with a slope of the leaf's own, seldom strong (exponential); light: a linear shading across the leaf.
+    # Texture: a 1/f field with a slope of the leaf's own, seldom strong (exponential); light: a linear shading.
     low, high = leaves.slope
     bank = torch.cat([pink_fields(1, 1, size, low + (high - low) * i / (TEXTURES - 1), g) for i in range(TEXTURES)])
     field = torch.randint(TEXTURES, (n, count), generator=g, device=device) * size * size
@@ -233,7 +239,7 @@ def _blur(images: Tensor, largest: float, g: torch.Generator) -> Tensor:
 
 
 class Pool:
-    """Synthetic images drawn once and cut anew for every batch: random place, scale, mirror and channel-wise gain.
+    """Synthetic images drawn once and cut anew for every batch: random place, scale and orientation.
 
     A crop of dead leaves is dead leaves, so a pool costs next to nothing in training and hardly repeats itself.
 
@@ -255,8 +261,8 @@ class Pool:
         index = torch.randint(count, (n,), generator=g)
         left, top = torch.randint(side - crop + 1, (2, n), generator=g)
         line = torch.arange(crop)
-        cut = self.images[index[:, None, None, None], torch.arange(3)[:, None, None],
-                          (top[:, None] + line)[:, None, :, None], (left[:, None] + line)[:, None, None, :]]  # fmt: skip
+        rows, columns = (top[:, None] + line)[:, None, :, None], (left[:, None] + line)[:, None, None, :]
+        cut = self.images[index[:, None, None, None], torch.arange(3)[:, None, None], rows, columns]
         turned = torch.rand((), generator=g) < 0.5
         cut = (cut.transpose(2, 3) if turned else cut).float() / 255
         if crop > size:
@@ -264,22 +270,26 @@ class Pool:
         return cut.contiguous(memory_format=torch.channels_last)
 
 
-def draw_pool(n: int, size: int = 320, seed: int = 0, leaves: Leaves = Leaves(), pink: float = 0.1) -> Pool:
+def draw_pool(n: int, size: int = 320, seed: int = 0, leaves: Leaves = LEAVES, pink: float = 0.1) -> Pool:
     """A pool of dead leaves with a share `pink` of 1/f noise; about 40 images/s at 320 pixels on two CPU cores."""
     noise = round(pink * n)
     images = torch.empty(n, 3, size, size, dtype=torch.uint8)
     for start in range(0, n, 16):
         stop, draw = min(start + 16, n), seed * 100_003 + start
-        chunk = dead_leaves(stop - start, size, draw, leaves=leaves) if start >= noise else pink_noise(stop - start, size, draw)
+        if start < noise:
+            chunk = pink_noise(stop - start, size, draw)
+        else:
+            chunk = dead_leaves(stop - start, size, draw, leaves=leaves)
         images[start:stop] = (chunk * 255).round().to(torch.uint8)
     return Pool(images, seed)
 
 
-def statistics_distance(classifier, images: Tensor) -> Tensor:
+def statistics_distance(classifier, images: Tensor, skip: int = 0) -> Tensor:
     """How unnatural a classifier's batch norms find images: a scalar, 0 when they see the statistics of their training.
 
     Mean over layers and channels of the Kullback-Leibler divergence between two Gaussians: the channel's values over
     these images, and the running mean and variance stored in the layer. Differentiable in the images, (N, 3, H, W).
+    The first `skip` layers do not count: their maps are large and cost the most.
 
     Raises:
         ValueError: the classifier has no batch norm that keeps running statistics.
@@ -295,8 +305,8 @@ def statistics_distance(classifier, images: Tensor) -> Tensor:
 
     norms = [m for m in classifier.model.modules() if isinstance(m, nn.BatchNorm2d) and m.running_var is not None]
     if not norms:
-        raise ValueError(f"{classifier.name} has no batch norm with running statistics to match: use dead leaves instead.")
-    hooks = [norm.register_forward_pre_hook(compare) for norm in norms]
+        raise ValueError(f"{classifier.name} has no batch norm with running statistics: use dead leaves instead.")
+    hooks = [norm.register_forward_pre_hook(compare) for norm in norms[min(skip, len(norms) - 1) :]]
     try:
         classifier.model(classifier.preprocess(images))
     finally:
@@ -313,13 +323,14 @@ def batch_norm_matched(
     steps: int = 200,
     lr: float = 0.05,
     smooth: float = 1e-3,
+    skip: int = 0,
     start: Tensor | None = None,
 ) -> Tensor:
     """Images optimised until the classifier's batch norms see their training statistics; (n, 3, size, size) in [0, 1].
 
-    DeepInversion (Yin et al. 2020, eqs. 3 and 4) without its class term: Adam on the pixels, behind a sigmoid that keeps
-    them in range, minimises `statistics_distance` plus `smooth` times the total variation. The statistics are those of
-    the n images together, so ask for at least 16. They start from 1/f noise, or from `start`, (n, 3, size, size).
+    DeepInversion (Yin et al. 2020, eqs. 3 and 4) without its class term: Adam on the pixels, behind a sigmoid that
+    keeps them in range, minimises `statistics_distance` (with `skip`) plus `smooth` times the total variation. The
+    statistics are of all n images together, so ask for at least 16. The start is 1/f noise, or `start`, of that shape.
 
     Raises:
         ValueError: a classifier without batch norms, or a start of another shape.
@@ -335,7 +346,7 @@ def batch_norm_matched(
             group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
         images = pixels.sigmoid()
         variation = (images.diff(dim=2).abs().mean() + images.diff(dim=3).abs().mean()) * size
-        loss = statistics_distance(classifier, images) + smooth * variation
+        loss = statistics_distance(classifier, images, skip) + smooth * variation
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
