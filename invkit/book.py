@@ -161,9 +161,7 @@ def run(name, profile):
             f"Its executed copy, up to there, is {attempt}."
         ) from None
     except DeadKernelError:
-        raise StudyError(
-            f"{name} lost its kernel (out of memory?); see {attempt}."
-        ) from None
+        raise StudyError(f"{name} lost its kernel (out of memory?); see {attempt}.") from None
     facts = {"fingerprint": digest, "profile": profile, "minutes": round((time.time() - started) / 60, 1)}
     facts |= {"date": f"{datetime.date.today()}", "machine": machine(), "version": version()}
     if not results.exists():  # it has no headline numbers
@@ -193,7 +191,11 @@ def _is_progress(output):
 
 
 def compile(profile):
-    """Compile ``build/<profile>/html/index.html`` from book/ and the executed notebooks; a warning is an error."""
+    """Compile ``build/<profile>/html/index.html`` from book/ and the executed notebooks; a warning is an error.
+
+    Prose pages find every ``study.figure`` as ``_static/<notebook>.<id>.png``.
+    """
+    print("Compiling the pages", flush=True)
     build = Path("build") / profile
     source, made, html = build / "src", build / "made", build / "html"
     for folder in (source, made):
@@ -202,6 +204,9 @@ def compile(profile):
     for name in notebooks():
         executed = read(build / "executed" / f"{name}.ipynb")
         write(source / f"{name}.ipynb", json.dumps(_with_prose_of(read(f"notebooks/{name}.ipynb"), executed)))
+    (source / "_static").mkdir(exist_ok=True)
+    for figure in (build / "executed").glob("*.png"):
+        shutil.copy(figure, source / "_static")
     # A fresh folder and --all, because glue across pages goes stale silently.
     command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "--path-output", made]
     command += ["--config", "_config.yml", "--all", "-W", "--keep-going", "--quiet"]
