@@ -38,7 +38,7 @@ class InverseBlock(nn.Module):
         in_shape: shape of what is inverted, (C, H, W) or (C,) for a vector.
         out_shape: shape of what is read back. Maps of other sizes than these work as long as nothing is a vector.
         width: channels of the hidden maps.
-        blocks: residual blocks, at the coarser of the two resolutions (at the finer one for `out_shape` coarser).
+        blocks: residual blocks, at the coarser of the two resolutions.
 
     Raises:
         ValueError: a map cannot be read from a vector's width, or the ratio of the sizes is no whole number.
@@ -51,19 +51,15 @@ class InverseBlock(nn.Module):
         self.up, self.down = _ratio(source[1:], target[1:]), _ratio(target[1:], source[1:])
         self.dense = self.down > 1 and target[1:] == (1, 1)  # a vector out of a map: every place has its own weights
         outputs = target[0] * self.up**2
-        self.enter = (
-            nn.Conv2d(source[0], width, 3, padding=1) if source[1:] != (1, 1) else nn.Conv2d(source[0], width, 1)
-        )
+        dense = self.down > 1 and target[1:] == (1, 1)  # a vector out of a map: every place has weights of its own
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
-        if self.dense:
-            self.leave = nn.Conv2d(width, outputs, source[1:])
-            self.skip = nn.Conv2d(source[0], outputs, source[1:])
-        elif self.down > 1:
-            self.leave = nn.Conv2d(width, outputs, 2 * self.down, self.down, padding=self.down // 2)
+        if self.down > 1 and not dense:
+            self.enter = nn.Conv2d(source[0], width, 2 * self.down, self.down, padding=self.down // 2)
             self.skip = nn.Conv2d(source[0], outputs, self.down, self.down)
         else:
-            self.leave = nn.Conv2d(width, outputs, 3, padding=1)
-            self.skip = nn.Conv2d(source[0], outputs, 1)
+            self.enter = nn.Conv2d(source[0], width, 3 if source[1:] != (1, 1) else 1, padding="same")
+            self.skip = nn.Conv2d(source[0], outputs, source[1:] if dense else 1)
+        self.leave = nn.Conv2d(width, outputs, source[1:]) if dense else nn.Conv2d(width, outputs, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
         if self.up > 1:  # start from nearest-neighbour up-sampling: no chequerboard (Aitken et al. 2017)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from invkit import dci, store, synthetic
 from invkit.classifiers import Classifier, load_classifier
 from invkit.dci import SCHEDULE, Chain, Schedule, Weights
-from invkit.generators import Generator
+from invkit.generators import Generator, load_generator
 from invkit.inverters import ClassifierInverter, GeneratorInverter
 
 
@@ -165,7 +165,29 @@ def _matched_pool(classifier: Classifier, n: int, seed: int, file: Path) -> synt
     return synthetic.Pool(load_file(file)["images"], seed)
 
 
-RECIPES: dict[str, Callable[..., ClassifierInverter | GeneratorInverter]] = {"dci-lite0": dci_lite0}
+FACEGAN_SIZES = [(112, 1), (96, 2), (96, 2), (80, 2), (48, 2)]
+
+
+def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0) -> GeneratorInverter:
+    """The inverter of the face generator, from 64 x 64 images to latents.
+
+    Here the cycle term is the error of the regenerated face, so it weighs as much as the latent's.
+    """
+    schedule = Schedule(
+        divide=round(300 * scale), synchronise=round(2500 * scale), divide_lr=2e-3, synchronise_lr=1e-3,
+        often=(0.2, 0.2, 0.4, 0.4, 4),
+    )  # fmt: skip
+    return invert_generator(
+        load_generator("facegan"), sizes=FACEGAN_SIZES, batch=64, schedule=schedule, folder=folder, seed=seed,
+        precision="bf16", weights=Weights(block=1, input=0, cycle=0),
+        synchronise_weights=Weights(block=0.1, input=1, cycle=1),
+    )  # fmt: skip
+
+
+RECIPES: dict[str, Callable[..., ClassifierInverter | GeneratorInverter]] = {
+    "dci-facegan": dci_facegan,
+    "dci-lite0": dci_lite0,
+}
 
 
 def names() -> list[str]:
