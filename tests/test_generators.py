@@ -13,7 +13,8 @@ def facegan():
 
 
 def test_blocks_lead_from_the_latent_to_the_image(facegan):
-    assert [block.shape for block in facegan.blocks] == [(512, 4, 4), (256, 8, 8), (128, 16, 16), (64, 32, 32), (3, 64, 64)]
+    shapes = [(512, 4, 4), (256, 8, 8), (128, 16, 16), (64, 32, 32), (3, 64, 64)]
+    assert [block.shape for block in facegan.blocks] == shapes
     assert [block.convolutions for block in facegan.blocks] == [1, 2, 3, 4, 5]
     latents = facegan.sample_latents(3, seed=1)
     last = facegan.features(latents, 5)

@@ -41,7 +41,7 @@ class LinearGenerator:
         return (latents @ self.matrix + 0.5).view(-1, 3, 8, 8)
 
 
-# ---- pixels ------------------------------------------------------------------------------------------------------------------
+# ---- pixels -----------------------------------------------------------------------------------------------------
 
 
 def test_total_variation_is_the_mean_squared_slope_of_a_ramp():
@@ -100,7 +100,7 @@ def test_features_of_another_size_or_depth_are_refused(classifier, photos):
         invert_features(classifier, features, 1, steps=0)
 
 
-# ---- latents -----------------------------------------------------------------------------------------------------------------
+# ---- latents ----------------------------------------------------------------------------------------------------
 
 
 def test_gauss_newton_solves_a_linear_generator_in_one_step():
