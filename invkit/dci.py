@@ -225,7 +225,7 @@ def train_chain(
 
 def _depths(schedule: Schedule, count: int, seed: int) -> Callable[[int], int]:
     """The depth that each step of synchronising trains: random, in proportion to `schedule.often`."""
-    often = torch.tensor(schedule.often or (1.0,) * count)
+    often = torch.tensor(schedule.often or (1.0,) * count, dtype=torch.float32)
     if len(often) != count:
         raise ValueError(f"Schedule.often needs one number for each of the {count} inverses, not {len(often)}.")
 

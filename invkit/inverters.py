@@ -39,6 +39,7 @@ class _ChainInverter:
 
     def __init__(self, chain: Chain, card: dict):
         self.chain = chain.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.chain.zero_grad(set_to_none=True)  # what training left behind
         self.card, self.size = card, card["size"]
         self.depths = list(range(1, len(chain.inverses) + 1))
 
