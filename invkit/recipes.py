@@ -131,7 +131,7 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed)
     matched = _matched_pool(classifier, max(16, round(256 * share)), seed, folder / "matched.safetensors")
     schedule = Schedule(
-        divide=round(250 * scale), synchronise=round(3700 * scale), divide_lr=2e-3, synchronise_lr=8e-4,
+        divide=round(250 * scale), synchronise=round(3000 * scale), divide_lr=2e-3, synchronise_lr=8e-4,
         often=LITE0_OFTEN, cycle_every=4,
     )  # fmt: skip
 
