@@ -16,6 +16,7 @@ fingerprint holds only the code and parameters of notebooks; each page says whic
 import argparse
 import ast
 import datetime
+import fcntl
 import hashlib
 import json
 import os
@@ -141,6 +142,8 @@ def run(name, profile):
         return
 
     print(f"{place} (profile {profile})", flush=True)
+    lock = attempt.with_suffix(".lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # a run whose Snakemake was killed may still be at it: wait for its end
     os.environ[RUN_VARIABLE] = json.dumps(
         {
             "profile": profile,
@@ -168,6 +171,7 @@ def run(name, profile):
         write(results, "{}\n")
     write(executed / f"{name}.ipynb", json.dumps(_clean(read(attempt), facts), indent=1) + "\n")
     attempt.unlink()
+    lock.close()
 
 
 def _clean(notebook, facts):
