@@ -21,6 +21,8 @@ from invkit.inverters import GeneratorInverter
 from invkit.metrics import Interval
 from invkit.optimize import Inversion
 
+CEILING = 100.0  # dB: beyond it a PSNR says more of float32 than of the method
+
 # ---- how well latents are recovered ----------------------------------------------------------------------------------
 
 
@@ -52,9 +54,8 @@ def recovery(generator: Generator, found: Tensor, latents: Tensor) -> Recovery:
     images, again = regenerate(generator, latents), regenerate(generator, found)
     variance = (latents - latents.mean(0)).square().sum(1).mean()
     explained = 1 - (found - latents).square().sum(1) / variance
-    return Recovery(
-        metrics.cosine(found, latents), explained, metrics.psnr(again, images), metrics.perceptual(again, images)
-    )
+    psnr = metrics.psnr(again, images).clamp_max(CEILING)
+    return Recovery(metrics.cosine(found, latents), explained, psnr, metrics.perceptual(again, images))
 
 
 # ---- what an optimisation reaches, and when --------------------------------------------------------------------------
@@ -62,7 +63,7 @@ def recovery(generator: Generator, found: Tensor, latents: Tensor) -> Recovery:
 
 def psnr_path(inversion: Inversion) -> Tensor:
     """PSNR (steps + 1, N) in dB before every step and after the last, of an `invert_latents` without prior."""
-    return -10 * inversion.losses.log10()
+    return (-10 * inversion.losses.log10()).clamp_max(CEILING)
 
 
 def psnr_within(path: Tensor, seconds: float, budgets: Sequence[float], before: float = 0.0) -> list[Interval | None]:
