@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
-from invkit import store
+from invkit import dci, store
 from invkit.classifiers import Classifier, load_classifier
 from invkit.dci import Chain
 from invkit.generators import Generator, load_generator
@@ -35,13 +35,19 @@ def load_inverter(name: str | Path) -> ClassifierInverter | GeneratorInverter:
 
 
 class _ChainInverter:
-    """A frozen chain of block inverses and the card that says how it was made."""
+    """A frozen chain of block inverses and the card that says how it was made.
+
+    card["feedback"] maps a depth to the (steps, rate) of error feedback chosen for it; a depth without has none.
+    """
 
     def __init__(self, chain: Chain, card: dict):
         self.chain = chain.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.chain.zero_grad(set_to_none=True)  # what training left behind
         self.card, self.size = card, card["size"]
         self.depths = list(range(1, len(chain.inverses) + 1))
+
+    def _feedback(self, depth: int, wanted: bool) -> tuple[int, float]:
+        return tuple(self.card.get("feedback", {}).get(str(depth), (0, 1.0))) if wanted else (0, 1.0)
 
     def _fit(self, images: Tensor) -> Tensor:
         """Shorter side resized to `size` with anti-aliasing, then the centre square; images that fit stay untouched."""
@@ -74,8 +80,13 @@ class ClassifierInverter(_ChainInverter):
         """
         return self.classifier.features(self._fit(images), self._depth(depth))
 
-    def invert(self, representation: Tensor, depth: int | None = None, noise: None = None) -> Tensor:
-        """Images in [0, 1], (N, 3, size, size), from the output of block `depth` alone; deterministic."""
+    def invert(
+        self, representation: Tensor, depth: int | None = None, noise: None = None, feedback: bool = True
+    ) -> Tensor:
+        """Images in [0, 1], (N, 3, size, size), from the output of block `depth` alone; deterministic.
+
+        feedback: correct the reading by the error feedback of the card (`dci.read`); False reads once.
+        """
         self._check_noise(noise)
         depth = self._depth(depth)
         shape = tuple(self.classifier.blocks[depth - 1].shape)
@@ -84,11 +95,12 @@ class ClassifierInverter(_ChainInverter):
                 f"Depth {depth} is read from floats of shape (N, {', '.join(map(str, shape))}), not "
                 f"{representation.dtype} {tuple(representation.shape)}: represent(images, depth={depth}) makes them."
             )
-        return self.chain(representation, depth)[-1].clamp(0, 1)
+        blocks = dci.classifier_blocks(self.classifier)
+        return dci.read(self.chain, blocks, representation, depth, self._feedback(depth, feedback), (0, 1))
 
-    def reconstruct(self, images: Tensor, depth: int | None = None) -> Tensor:
+    def reconstruct(self, images: Tensor, depth: int | None = None, feedback: bool = True) -> Tensor:
         """invert ∘ represent: images in [0, 1], (N, 3, size, size)."""
-        return self.invert(self.represent(images, depth), depth)
+        return self.invert(self.represent(images, depth), depth, feedback=feedback)
 
     def _depth(self, depth: int | None) -> int:
         if depth is None:
@@ -113,14 +125,19 @@ class GeneratorInverter(_ChainInverter):
         super().__init__(chain, card)
         self.generator = generator
 
-    def invert(self, images: Tensor, noise: None = None) -> Tensor:
-        """Latents (N, latent_dim) of images in [0, 1], (N, 3, H, W), resized like `represent` does."""
-        self._check_noise(noise)
-        return self.chain(2 * self._fit(images) - 1, self.depths[-1])[-1]
+    def invert(self, images: Tensor, noise: None = None, feedback: bool = True) -> Tensor:
+        """Latents (N, latent_dim) of images in [0, 1], (N, 3, H, W): resized to `size` (shorter side, then centre).
 
-    def reconstruct(self, images: Tensor) -> Tensor:
+        feedback: correct the latents by the error feedback of the card (`dci.read`); False reads once.
+        """
+        self._check_noise(noise)
+        depth = self.depths[-1]
+        images = 2 * self._fit(images) - 1
+        return dci.read(self.chain, self.generator.blocks, images, depth, self._feedback(depth, feedback))
+
+    def reconstruct(self, images: Tensor, feedback: bool = True) -> Tensor:
         """G(invert(images)): images in [0, 1], (N, 3, size, size)."""
-        return self.generator.images(self.invert(images))
+        return self.generator.images(self.invert(images, feedback=feedback))
 
     def to(self, device: torch.device | str) -> GeneratorInverter:
         self.chain.to(device)

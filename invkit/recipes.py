@@ -96,6 +96,31 @@ def invert_generator(
     return GeneratorInverter(chain, generator, card)
 
 
+def add_feedback(
+    inverter: ClassifierInverter | GeneratorInverter, held_out: Tensor, depths: Sequence[int] | None = None
+) -> ClassifierInverter | GeneratorInverter:
+    """Chooses how often a trained inverter corrects itself (`dci.read`) on synthetic inputs it has not seen.
+
+    held_out: images (N, 3, size, size) in [0, 1] for a classifier, latents (N, latent_dim) for a generator, whose error
+    is that of the regenerated images. Returns the inverter, its card now holding the (steps, rate) of each depth.
+    """
+    choose = {}
+    if isinstance(inverter, ClassifierInverter):
+        blocks, bounds, error = dci.classifier_blocks(inverter.classifier), (0, 1), None
+    else:
+        blocks, bounds, generator = inverter.generator.blocks, None, inverter.generator
+        images = generator.images(held_out)
+
+        def error(latents: Tensor) -> Tensor:
+            return dci.log_error(generator.images(latents), images)
+
+        depths = [inverter.depths[-1]]
+    for depth in tqdm(depths or inverter.depths, desc="error feedback", unit="depth"):
+        choose[str(depth)] = dci.choose_feedback(inverter.chain, blocks, held_out, depth, bounds, error)
+    inverter.card["feedback"] = choose
+    return inverter
+
+
 def _card(method, network, size, shapes, sizes, schedule, seed, done) -> dict:
     return {
         "method": method,
@@ -140,10 +165,11 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
         pool = matched if synchronising and step % 4 == 0 else leaves
         return pool.batch(step, *((24, 128) if depth <= 6 else (8, 224)))
 
-    return invert_classifier(
+    inverter = invert_classifier(
         classifier, batches, depth=18, sizes=LITE0_SIZES, schedule=schedule, folder=folder, seed=seed, precision="bf16",
         weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=1, cycle=0.1),
     )  # fmt: skip
+    return add_feedback(inverter, synthetic.dead_leaves(8, 224, (seed + 2) * 100_003))
 
 
 def _matched_pool(classifier: Classifier, n: int, seed: int, file: Path) -> synthetic.Pool:
@@ -165,23 +191,24 @@ def _matched_pool(classifier: Classifier, n: int, seed: int, file: Path) -> synt
     return synthetic.Pool(load_file(file)["images"], seed)
 
 
-FACEGAN_SIZES = [(112, 1), (96, 2), (96, 2), (80, 2), (48, 2)]
+FACEGAN_SIZES = [(128, 1), (112, 1), (96, 1), (64, 1), (32, 2)]
 
 
 def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0) -> GeneratorInverter:
     """The inverter of the face generator, from 64 x 64 images to latents.
 
-    Here the cycle term is the error of the regenerated face, so it weighs as much as the latent's.
+    Here the cycle term is the error of the regenerated face, so it weighs most.
     """
     schedule = Schedule(
         divide=round(300 * scale), synchronise=round(2500 * scale), divide_lr=2e-3, synchronise_lr=1e-3,
         often=(0.2, 0.2, 0.4, 0.4, 4),
     )  # fmt: skip
-    return invert_generator(
-        load_generator("facegan"), sizes=FACEGAN_SIZES, batch=64, schedule=schedule, folder=folder, seed=seed,
-        precision="bf16", weights=Weights(block=1, input=0, cycle=0),
-        synchronise_weights=Weights(block=0.1, input=1, cycle=1),
+    generator = load_generator("facegan")
+    inverter = invert_generator(
+        generator, sizes=FACEGAN_SIZES, batch=64, schedule=schedule, folder=folder, seed=seed, precision="bf16",
+        weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=0.3, cycle=1),
     )  # fmt: skip
+    return add_feedback(inverter, generator.sample_latents(256, seed=(seed + 2) * 100_003))
 
 
 RECIPES: dict[str, Callable[..., ClassifierInverter | GeneratorInverter]] = {

@@ -185,3 +185,26 @@ def test_settings_that_make_no_sense_are_refused(blocks, pool):
         Chain(SHAPES[:2], SIZES)
     with pytest.raises(ValueError, match="one number for each of the 2"):
         train(blocks, pool, Schedule(divide=0, synchronise=1, often=(1.0,)))
+
+
+def test_feedback_removes_systematic_errors():
+    """A reading that shrinks its input by a fifth: every step of feedback leaves a fifth of the error before."""
+
+    class Shrinking(nn.Module):
+        def forward(self, y, depth):
+            return [0.8 * y]
+
+    x = torch.rand(3, 3, 4, 4)
+    for steps in range(4):
+        reading = dci.read(Shrinking(), [nn.Identity()], x, 1, (steps, 1.0))
+        torch.testing.assert_close(x - reading, x * 0.2 ** (steps + 1), atol=1e-6, rtol=1e-4)
+    steps, rate = dci.choose_feedback(Shrinking(), [nn.Identity()], x, 1)
+    assert (steps, rate) == (4, 1.0)  # full steps beat half ones, and each earns its 0.1 dB
+
+
+def test_feedback_that_does_not_help_is_not_chosen():
+    class Blind(nn.Module):
+        def forward(self, y, depth):
+            return [torch.full_like(y, 0.5)]
+
+    assert dci.choose_feedback(Blind(), [nn.Identity()], torch.rand(3, 3, 4, 4), 1, (0, 1))[0] == 0

@@ -48,6 +48,19 @@ def test_gradients_flow_to_the_image_but_not_into_the_weights(inverter):
     assert all(p.grad is None and not p.requires_grad for p in inverter.chain.parameters())
 
 
+def test_feedback_of_the_card_is_used_and_can_be_left_out(inverter):
+    image = torch.rand(1, 3, 64, 64)
+    plain = inverter.reconstruct(image, depth=1)
+    assert torch.equal(plain, inverter.reconstruct(image, depth=1, feedback=False))
+    inverter.card["feedback"] = {"1": [2, 0.5]}
+    fed_back = inverter.reconstruct(image, depth=1)
+    assert torch.equal(plain, inverter.reconstruct(image, depth=1, feedback=False))
+    assert not torch.equal(plain, fed_back) and 0 <= fed_back.min() and fed_back.max() <= 1
+    recipes.add_feedback(inverter, synthetic.dead_leaves(2, 64, seed=9), depths=[1])
+    steps, rate = inverter.card["feedback"].pop("1")
+    assert 0 <= steps <= 4 and 0 < rate <= 1
+
+
 def test_wrong_input_gets_a_sentence(inverter):
     with pytest.raises(ValueError, match="depths 1 to 4"):
         inverter.represent(torch.rand(1, 3, 64, 64), depth=5)
@@ -85,6 +98,8 @@ def test_a_generator_is_inverted_by_the_same_code():
     assert latents.shape == (2, generator.latent_dim)
     again = inverter.reconstruct(faces)
     assert again.shape == faces.shape and 0 <= again.min() and again.max() <= 1
+    recipes.add_feedback(inverter, generator.sample_latents(4, seed=2))
+    assert set(inverter.card["feedback"]) == {"5"}
     assert inverter.invert(torch.rand(1, 3, 100, 90)).shape == (1, generator.latent_dim)
 
 
