@@ -49,7 +49,6 @@ class InverseBlock(nn.Module):
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         source, target = _as_map(in_shape), _as_map(out_shape)
         self.up, self.down = _ratio(source[1:], target[1:]), _ratio(target[1:], source[1:])
-        self.dense = self.down > 1 and target[1:] == (1, 1)  # a vector out of a map: every place has its own weights
         outputs = target[0] * self.up**2
         dense = self.down > 1 and target[1:] == (1, 1)  # a vector out of a map: every place has weights of its own
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
