@@ -200,12 +200,12 @@ def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0) -> GeneratorInv
     Here the cycle term is the error of the regenerated face, so it weighs most.
     """
     schedule = Schedule(
-        divide=round(300 * scale), synchronise=round(2500 * scale), divide_lr=2e-3, synchronise_lr=1e-3,
+        divide=round(300 * scale), synchronise=round(2200 * scale), divide_lr=2e-3, synchronise_lr=1e-3,
         often=(0.2, 0.2, 0.4, 0.4, 4),
     )  # fmt: skip
     generator = load_generator("facegan")
     inverter = invert_generator(
-        generator, sizes=FACEGAN_SIZES, batch=64, schedule=schedule, folder=folder, seed=seed, precision="bf16",
+        generator, sizes=FACEGAN_SIZES, batch=48, schedule=schedule, folder=folder, seed=seed, precision="bf16",
         weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=0.3, cycle=1),
     )  # fmt: skip
     return add_feedback(inverter, generator.sample_latents(256, seed=(seed + 2) * 100_003))
