@@ -44,9 +44,9 @@ def regenerate(generator: Generator, latents: Tensor, batch: int = 64) -> Tensor
 
 
 @torch.no_grad()
-def invert(inverter: GeneratorInverter, images: Tensor, batch: int = 64) -> Tensor:
-    """Latents (N, latent_dim) of images (N, 3, H, W), one forward pass each."""
-    return torch.cat([inverter.invert(part) for part in images.split(batch)])
+def invert(inverter: GeneratorInverter, images: Tensor, batch: int = 64, feedback: bool = True) -> Tensor:
+    """Latents (N, latent_dim) of images (N, 3, H, W), feedforward; without feedback, in one pass."""
+    return torch.cat([inverter.invert(part, feedback=feedback) for part in images.split(batch)])
 
 
 def recovery(generator: Generator, found: Tensor, latents: Tensor) -> Recovery:
