@@ -123,9 +123,7 @@ def _check_steps(steps: int) -> None:
         raise ValueError(f"Take at least one step, not steps={steps}.")
 
 
-def _adam(
-    variables: list[Tensor], objective: Callable[[], Tensor], steps: int, lr: float
-) -> tuple[Tensor, float]:
+def _adam(variables: list[Tensor], objective: Callable[[], Tensor], steps: int, lr: float) -> tuple[Tensor, float]:
     """Adam on the sum of per-image objectives; returns losses and seconds.
 
     Adam's moments are per number, so the images do not see one another.
