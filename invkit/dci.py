@@ -39,7 +39,7 @@ FLOOR = 1e-5  # added to every squared error before its logarithm: what is below
 
 @dataclass(frozen=True)
 class Weights:
-    """Weight of each loss term; 0 switches a term off (its cost too). Equation numbers in the module's docstring."""
+    """Weight of each loss term; 0 switches a term off (its cost too). The terms are in the module's docstring."""
 
     block: float = 1.0
     input: float = 1.0

@@ -41,7 +41,7 @@ class InverseBlock(nn.Module):
         blocks: residual blocks, at the coarser of the two resolutions.
 
     Raises:
-        ValueError: a map cannot be read from a vector's width, or the ratio of the sizes is no whole number.
+        ValueError: a shape that is neither (C,) nor (C, H, W).
     """
 
     def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int], width: int, blocks: int = 2):

@@ -137,8 +137,8 @@ def _card(method, network, size, shapes, sizes, schedule, seed, done) -> dict:
     }
 
 
-# lite0 at 224 pixels. Down to the 28 x 28 maps, crops of 128 pixels train as well and three times as fast; below, they
-# would be mostly padding.
+# lite0 at 224 pixels. Down to the 28 x 28 maps, crops of 128 pixels have a third of the work; below, they would
+# be mostly padding.
 LITE0_SIZES = [
     (32, 2), (32, 2), (64, 3), (48, 2), (96, 3), (64, 2), (144, 3), (96, 2), (96, 2), (144, 2), (112, 2), (112, 2),
     (192, 2), (128, 2), (128, 2), (128, 2), (144, 2), (80, 2),

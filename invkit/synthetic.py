@@ -271,7 +271,7 @@ class Pool:
 
 
 def draw_pool(n: int, size: int = 320, seed: int = 0, leaves: Leaves = LEAVES, pink: float = 0.1) -> Pool:
-    """A pool of dead leaves with a share `pink` of 1/f noise; about 40 images/s at 320 pixels on two CPU cores."""
+    """A pool of dead leaves with a share `pink` of 1/f noise."""
     noise = round(pink * n)
     images = torch.empty(n, 3, size, size, dtype=torch.uint8)
     for start in range(0, n, 16):
