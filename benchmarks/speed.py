@@ -2,9 +2,9 @@
 
     python benchmarks/speed.py [--seconds 5]
 
-Prints images per second with the ratio to the line's own baseline: drawing synthetic images, the classifier's forward
-pass and the inverse chain in float32 and under bfloat16 autocast, in the usual memory layout and in channels_last, and
-the share of a training step that goes into making its batch.
+Prints images per second with the ratio to the line's own baseline: drawing synthetic images and glyphs, the
+classifier's forward pass and the inverse chain in float32 and under bfloat16 autocast, in the usual memory layout and
+in channels_last, and the share of a training step that goes into making its batch.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 import invkit
-from invkit import dci, recipes, synthetic
+from invkit import dci, glyphs, recipes, synthetic
 
 
 def rate(run: Callable[[], object], images: int, seconds: float) -> float:
@@ -40,6 +40,8 @@ def main() -> None:
 
     for source in (synthetic.white_noise, synthetic.pink_noise, synthetic.dead_leaves):
         show(f"{source.__name__}, 96 px", rate(lambda source=source: source(64, 96), 64, seconds))
+    for size in (32, 64):
+        show(f"glyphs, {size} px", rate(lambda size=size: glyphs.draw(256, size=size), 256, seconds))
     pool = synthetic.draw_pool(48, 320)
     draw = rate(lambda: pool.batch(0, 16, 128), 16, seconds)
     show("cut from a pool, 128 px", draw)

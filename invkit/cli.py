@@ -68,12 +68,14 @@ def _list(options: argparse.Namespace) -> None:
     rows = [("inverter", "depths", "inverts", "method", "image size")]
     for name, card in cards.items():
         if "network" in card:  # classifiers are shipped too; they are not inverters
-            depths = "to the latent" if card["method"] == "dci-gan" else f"1-{len(card['shapes']) - 1}"
+            depths = {"dci-gan": "to the latent", "ffi": "the logits"}.get(card["method"])
+            depths = depths or f"1-{len(card['shapes']) - 1}"
             rows.append((name, depths, card["network"], card["method"], f"{card['size']}x{card['size']}"))
     _print_table(rows)
     if len(rows) == 1:
         print(f"(none in {store.weights_folder()})")
-    print("\nclassifiers: lite0, timm:NAME, torchvision:NAME, pkg.mod:factory")
+    trained = [name for name, card in cards.items() if card["method"] == "classifier"]
+    print(f"\nclassifiers: {', '.join(['lite0', *trained])}, timm:NAME, torchvision:NAME, pkg.mod:factory")
 
 
 def _describe(options: argparse.Namespace) -> None:
@@ -104,7 +106,7 @@ def _invert(options: argparse.Namespace) -> None:
     if not to_latent and options.depth is not None and options.depth not in inverter.depths:
         depths = f"{inverter.depths[0]} to {inverter.depths[-1]}"
         raise ValueError(f"{options.inverter} reads depths {depths}, not {options.depth}.")
-    arguments = () if to_latent else (options.depth or inverter.depths[-1],)
+    arguments = {} if to_latent else {"depth": options.depth or inverter.depths[-1]}
 
     originals, said = [], []
     for photo in options.photos:
@@ -113,10 +115,10 @@ def _invert(options: argparse.Namespace) -> None:
         originals.append(image)
         said.append("; ".join([*notes, sentence]))
     with torch.inference_mode():
-        readings = [inverter.reconstruct(image[None], *arguments)[0] for image in originals]
+        readings = [inverter.reconstruct(image[None], **arguments)[0] for image in originals]
 
     options.out.mkdir(parents=True, exist_ok=True)
-    source = f"{options.inverter}, depth {arguments[0]}" if arguments else options.inverter
+    source = f"{options.inverter}, depth {arguments['depth']}" if arguments else options.inverter
     for photo, words, image, reading, files in zip(options.photos, said, originals, readings, results, strict=True):
         reconstruction, side_by_side = files
         write_png(reconstruction, reading)

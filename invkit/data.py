@@ -1,16 +1,22 @@
-"""Images by name, always as float tensors in [0, 1]: `load("samples")`, `"photos"`, `"faces"`, `"folder:PATH"`.
+"""Images by name, always as float tensors in [0, 1]: `load("glyphs")`, `"faces"`, `"cifar10"`, `"folder:PATH"`, ...
 
-| name | what | labels |
-|---|---|---|
-| samples | the 20 ImageNet photos in the wheel of foolbox | ImageNet class numbers |
-| photos | those, and five everyday photos in the wheel of scikit-image | ImageNet class numbers, -1 for the five |
-| faces | fresh samples of the face generator, with their latents | -1 |
-| folder:PATH | one folder a class, or one folder of images | class numbers in sorted order, or -1 |
+| name | what | labels | splits |
+|---|---|---|---|
+| glyphs | characters drawn from known factors (`invkit.glyphs`) | the character | all, and test-fonts |
+| glyphs:independent | the same, where colour says nothing about the class | the character | all, and test-fonts |
+| tiny-imagenet, tiny-imagenet:PATH | photos of 200 ImageNet classes, or fewer, 64 px | order of the folders | all |
+| cifar10, cifar10:PATH | photos of 10 classes, 32 px | as published | all |
+| faces | fresh samples of the face generator, with their latents | -1 | inverter, validation, test |
+| samples | the 20 ImageNet photos in the wheel of foolbox | ImageNet class numbers | test |
+| photos | those, and five everyday photos in the wheel of scikit-image | the same, -1 for the five | test |
+| folder:PATH | one folder a class, or one folder of images | order of the folders, or -1 | test |
 
-Nothing is downloaded. Photos are read and cropped by `invkit.photos`.
+All splits: "train" is what classifiers are trained on, "inverter" what inverters are, "validation" is for choosing,
+"test" for reporting. No image is in two. Nothing is downloaded but Tiny ImageNet and CIFAR-10, where no folder holds
+them (`invkit.archives`). Photos are read and cropped by `invkit.photos`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,9 +26,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from invkit import archives
 from invkit.photos import fit, read_photo
 
 NO_LABEL = -1
+# Random streams: drawn images of two splits never share a seed, nor does any split with a plain seed below 2^32.
+STREAMS = {split: number << 32 for number, split in enumerate((*archives.SPLITS, "test-fonts"), start=1)}
 EVERYDAY = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")  # of scikit-image's
 
 
@@ -58,36 +67,77 @@ class Data:
 
 
 def load(name: str, split: str = "test", n: int | None = None, seed: int = 0, size: int | None = None) -> Data:
-    """Images by name (see the table above).
+    """Images by name (see the table above, also for each one's splits).
 
-    name: "samples", "photos", "faces" or "folder:PATH"; split: these have only "test".
-    n: how many, None for all (of "faces": 1000). seed chooses the photos, a smaller n being a part of a larger one and
-    in the same order; faces are drawn from it.
-    size: the side of the square that they are cropped and resized to; None is 224 for samples and photos, 64 for faces,
-    and as they are for a folder (all must then be of one size).
+    n: how many, None for all (of those that are drawn: 1000). seed chooses the photos, a smaller n being a part of a
+    larger one and in the same order; glyphs and faces are drawn from it.
+    size: the side of the square that they are cropped and resized to; None is 32 for glyphs, 64 for faces, 224 for
+    samples and photos, and as they are for all others (those of a folder must then be of one size).
     Raises ValueError or FileNotFoundError in one sentence; a damaged file is named.
     """
-    source, _, path = name.partition(":")
-    if source not in SOURCES or bool(path) != (source == "folder"):
-        raise ValueError(f"There is no data set {name!r}: choose samples, photos, faces or folder:PATH.")
-    if split != "test":
-        raise ValueError(f"{source!r} has only the split 'test', not {split!r}.")
-    for value, what in ((n, "n"), (size, "size")):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}.")
-    return SOURCES[source](path, n, seed, size)
+    source, path, splits = _source(name)
+    if split not in splits:
+        raise ValueError(f"{source!r} has only the split {' or '.join(map(repr, splits))}, not {split!r}.")
+    for value, least, what in ((n, 1, "n"), (size, 1, "size"), (seed, 0, "seed")):
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ValueError(f"{what} must be a whole number of at least {least}, not {value!r}.")
+    return SOURCES[source][0](path, split, n, seed, size)
 
 
-def _samples(_: str, n: int | None, seed: int, size: int | None) -> Data:
+def load_bytes(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
+    """All images of "tiny-imagenet" or "cifar10" (with :PATH or without) as bytes (N, 3, H, W), and their labels (N,).
+
+    For training: floats would take four times the memory. Tiny ImageNet's are memory-mapped, decoded once.
+    """
+    source, path, splits = _source(name)
+    if source not in ARCHIVES:
+        raise ValueError(f"Only {' and '.join(ARCHIVES)} are kept as bytes, not {source!r}: use load.")
+    if split not in splits:
+        raise ValueError(f"{source!r} has only the splits {', '.join(splits)}, not {split!r}.")
+    return ARCHIVES[source](path, split)[:2]
+
+
+def _source(name: str) -> tuple[str, str, tuple[str, ...]]:
+    """(source, path or world, splits) of a data set's name; checked."""
+    source, colon, path = name.partition(":")
+    may_have_path = ("glyphs", "folder", *ARCHIVES)
+    wrong_path = (
+        bool(colon) != bool(path) or (path and source not in may_have_path) or (source == "folder" and not path)
+    )
+    if source not in SOURCES or wrong_path:
+        raise ValueError(f"There is no data set {name!r}: choose {', '.join(SOURCES)}:PATH.")
+    return source, path, SOURCES[source][1]
+
+
+def _glyphs(world: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
+    from invkit import glyphs  # here, because it draws what this module describes
+
+    fonts = "test" if split == "test-fonts" else "train"
+    return glyphs.draw(n or 1000, seed + STREAMS[split], world or "informative", fonts, size or 32)
+
+
+def _archive(source: str) -> Callable[..., Data]:
+    def read(path: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
+        images, labels, names = ARCHIVES[source](path, split)
+        rows = _choose(len(images), n, seed)
+        chosen = images[rows].float() / 255
+        if size is not None and size != chosen.shape[-1]:
+            chosen = F.interpolate(chosen, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
+        return Data(chosen, labels[rows], tuple(names[row] for row in rows))
+
+    return read
+
+
+def _samples(_: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
     return _read(_imagenet_samples(), n, seed, size or 224)
 
 
-def _photos(_: str, n: int | None, seed: int, size: int | None) -> Data:
+def _photos(_: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
     folder = _wheel_folder("scikit-image", "skimage/data")
     return _read(_imagenet_samples() + [(folder / file, NO_LABEL) for file in EVERYDAY], n, seed, size or 224)
 
 
-def _folder(path: str, n: int | None, seed: int, size: int | None) -> Data:
+def _folder(path: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}: check the path.")
@@ -102,14 +152,19 @@ def _folder(path: str, n: int | None, seed: int, size: int | None) -> Data:
         raise ValueError(
             f"{folder} holds no image ({', '.join(IMG_EXTENSIONS)}), nor do folders in it: check the path."
         )
+    held = {label for _, label in labelled}
+    if len(held) == 1:
+        only = classes[held.pop()]
+        raise ValueError(f"{folder} holds images of one class only, {only.name}: add others, or give folder:{only}.")
     return _read(labelled or flat, n, seed, size)
 
 
-def _faces(_: str, n: int | None, seed: int, size: int | None) -> Data:
+def _faces(_: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
     from invkit.generators import load_generator  # here, because only faces need it
 
     generator = load_generator("facegan")
-    latents = generator.sample_latents(n or 1000, seed)
+    stream = 0 if split == "test" else STREAMS[split]
+    latents = generator.sample_latents(n or 1000, seed + stream)
     with torch.no_grad():
         images = torch.cat([generator.images(part) for part in latents.split(100)])
     if size is not None and size != images.shape[-1]:
@@ -118,7 +173,15 @@ def _faces(_: str, n: int | None, seed: int, size: int | None) -> Data:
     return Data(images, torch.full((len(images),), NO_LABEL), names, latents=latents)
 
 
-SOURCES = {"samples": _samples, "photos": _photos, "faces": _faces, "folder": _folder}
+ARCHIVES = {"tiny-imagenet": archives.tiny_imagenet, "cifar10": archives.cifar10}
+SOURCES: dict[str, tuple[Callable[..., Data], tuple[str, ...]]] = {  # how to load each, and its splits
+    "glyphs": (_glyphs, tuple(STREAMS)),
+    **{name: (_archive(name), archives.SPLITS) for name in ARCHIVES},
+    "faces": (_faces, ("inverter", "validation", "test")),
+    "samples": (_samples, ("test",)),
+    "photos": (_photos, ("test",)),
+    "folder": (_folder, ("test",)),
+}
 
 
 def _imagenet_samples() -> list[tuple[Path, int]]:
@@ -142,12 +205,17 @@ def _image_files(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith("."))
 
 
+def _choose(count: int, n: int | None, seed: int) -> list[int]:
+    """n rows out of so many, in order; None for all."""
+    if n is not None and n > count:
+        raise ValueError(f"There are only {count} images, not {n}: ask for fewer.")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return sorted(order[:n].tolist())
+
+
 def _read(files: list[tuple[Path, int]], n: int | None, seed: int, size: int | None) -> Data:
     """Read n of these (file, label) pairs, chosen by seed."""
-    if n is not None and n > len(files):
-        raise ValueError(f"There are only {len(files)} images, not {n}: ask for fewer.")
-    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed))
-    chosen = [files[i] for i in sorted(order[:n].tolist())]
+    chosen = [files[row] for row in _choose(len(files), n, seed)]
     images = [read_photo(file) if size is None else fit(read_photo(file), size)[0] for file, _ in chosen]
     for image, (file, _) in zip(images, chosen, strict=True):
         if image.shape != images[0].shape:

@@ -68,6 +68,12 @@ class Chain(nn.Module):
             InverseBlock(shapes[k + 1], shapes[k], width, blocks) for k, (width, blocks) in enumerate(sizes)
         )
 
+    def part(self, above: int, deepest: int) -> Chain:
+        """The chain of g_{above+1} … g_deepest, the same modules: it reads representations of depth `above` back."""
+        part = Chain([()], [])
+        part.inverses = nn.ModuleList(self.inverses[above:deepest])
+        return part
+
     def forward(self, h: Tensor, depth: int) -> list[Tensor]:
         """Readings [ĥ_{depth-1}, …, ĥ_1, ĥ_0 = x̂] of a representation h of that depth."""
         readings = []
@@ -165,11 +171,11 @@ def loss_terms(
         terms["input"] = log_error(readings[-1], hidden[0])
     if weights.cycle:
         again = represent(blocks, readings[-1], len(hidden) - 1)[-1]
-        terms["cycle"] = log_error(again, hidden[-1], _spread(hidden[-1]))
+        terms["cycle"] = log_error(again, hidden[-1], spread(hidden[-1]))
     return sum(getattr(weights, name) * value for name, value in terms.items()), terms
 
 
-def _spread(h: Tensor) -> Tensor:
+def spread(h: Tensor) -> Tensor:
     """Standard deviation of each channel over the batch, (1, C, 1, 1) or (1, C)."""
     return h.float().std(dim=[d for d in range(h.dim()) if d != 1], keepdim=True) + 1e-3
 
@@ -236,7 +242,7 @@ def train_chain(
             readings = [module(hidden[depth])]
             if weights.input or weights.cycle:
                 readings += chain(readings[0], depth - 1)
-            return loss_terms(readings, hidden, blocks, [_spread(hidden[depth - 1])], weights)
+            return loss_terms(readings, hidden, blocks, [spread(hidden[depth - 1])], weights)
 
         inverse.requires_grad_(True)
         trained = train(
@@ -251,31 +257,57 @@ def train_chain(
         done.append(trained)
         inverse.requires_grad_(False)
 
-    chain.requires_grad_(True)
     if schedule.synchronise:
-        depth_of = _depths(schedule, len(chain.inverses), seed)
-        full = synchronise_weights or weights
-        cheap = dataclasses.replace(full, cycle=0.0) if full.block or full.input else full
-
-        def synchronise(module: nn.Module, x: Tensor, step: int):
-            depth = depth_of(step)
-            with torch.no_grad():
-                hidden = represent(blocks, x, depth)
-            units = [_spread(h) for h in hidden[-2:0:-1]] or [_spread(x)]
-            terms = cheap if step % schedule.cycle_every else full
-            return loss_terms(module(hidden[depth], depth), hidden, blocks, units, terms)
-
-        trained = train(
-            Player("chain", chain, synchronise, lr=schedule.synchronise_lr, clip=1.0),
-            lambda step: batches(schedule.divide + step, depth_of(step)),
-            steps=schedule.synchronise,
-            ema=0.999,
+        later = synchronise(
+            chain,
+            blocks,
+            lambda step, depth: batches(schedule.divide + step, depth),
+            schedule=schedule,
+            weights=synchronise_weights or weights,
             folder=folder and folder / "synchronise",
-            description="re-synchronising",
             **settings,
         )
-        done.append(trained)
+        done.append(later)
+    chain.requires_grad_(True)
     return done
+
+
+def synchronise(
+    chain: Chain,
+    blocks: Sequence[Callable[[Tensor], Tensor]],
+    batches: Callable[[int, int], Tensor],
+    *,
+    schedule: Schedule,
+    weights: Weights = WEIGHTS,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    precision: str = "no",
+    progress: bool = True,
+) -> Trained:
+    """Train all inverses of a chain together, every step from one random depth; arguments as for `train_chain`."""
+    chain.requires_grad_(True)
+    depth_of = _depths(schedule, len(chain.inverses), seed)
+    cheap = dataclasses.replace(weights, cycle=0.0) if weights.block or weights.input else weights
+
+    def loss(module: nn.Module, x: Tensor, step: int):
+        depth = depth_of(step)
+        with torch.no_grad():
+            hidden = represent(blocks, x, depth)
+        units = [spread(h) for h in hidden[-2:0:-1]] or [spread(x)]
+        terms = cheap if step % schedule.cycle_every else weights
+        return loss_terms(module(hidden[depth], depth), hidden, blocks, units, terms)
+
+    return train(
+        Player("chain", chain, loss, lr=schedule.synchronise_lr, clip=1.0),
+        lambda step: batches(step, depth_of(step)),
+        steps=schedule.synchronise,
+        ema=0.999,
+        folder=folder,
+        seed=seed,
+        precision=precision,
+        progress=progress,
+        description="re-synchronising",
+    )
 
 
 def _depths(schedule: Schedule, count: int, seed: int) -> Callable[[int], int]:

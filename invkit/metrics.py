@@ -3,6 +3,7 @@
 - PSNR in dB; SSIM (Wang et al. 2004, by torchmetrics); a learned perceptual distance (see `perceptual`).
 - Retrieval: does a reconstruction resemble its own original more than the other originals do?
 - The equivalent thumbnail: PSNR rewards blur, so it is translated into "as good as the image shrunk to s x s pixels".
+- Kernel distance between two sets of images as wholes (KID, Binkowski et al. 2018), unpaired.
 - R² and cosine for latents.
 - Intervals: 95 % bootstrap percentile intervals over images (Efron 1979, by scipy), paired where the data are paired,
   and Wilson's interval (1927) for proportions.
@@ -41,6 +42,11 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each pair in dB, 10 log10(1 / mean squared error); infinite for equal images."""
     _check_pair(a, b)
     return -10 * torch.log10((a - b).square().mean(dim=(1, 2, 3)))
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Root mean square difference of pixels (…, 3, H, W), (…)."""
+    return (a - b).square().mean(dim=(-3, -2, -1)).sqrt()
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -146,6 +152,73 @@ def retrieval_accuracy(
     return (ranks <= top).float().mean().item()
 
 
+# ---- sets as wholes --------------------------------------------------------------------------------------------------
+
+
+def kid(a: Tensor, b: Tensor, features: Callable[[Tensor], Tensor] | None = None, seed: int = 0) -> "Interval":
+    """Kernel distance between two sets of images (N, 3, H, W) and (M, 3, H, W): do they look drawn from one source?
+
+    features: images -> (N, D), from a network that neither was attacked nor stands in a loss; None is
+    `perceptual_features`. See `kernel_distance`; values of different features cannot be compared.
+    """
+    _check_images(a, "the first images")
+    _check_images(b, "the second images")
+    features = features or perceptual_features
+    return kernel_distance(features(a), features(b), seed=seed)
+
+
+def kernel_distance(a: Tensor, b: Tensor, subsets: int = 500, seed: int = 0) -> "Interval":
+    """Squared maximum mean discrepancy of features (N, D) and (M, D), cubic kernel (x·y / D + 1)³; 0 is the same.
+
+    Unbiased (Binkowski et al. 2018, "Demystifying MMD GANs", eq. 4), hence below 0 at times, and of use where N < D.
+    Interval: the central 95 % over random halves of both sets, which scatter as the whole does about the truth (a
+    jackknife that deletes half); n is the size of the smaller set.
+    """
+    for values in (a, b):
+        if values.ndim != 2 or values.shape[1:] != a.shape[1:] or len(values) < 4 or not values.isfinite().all():
+            shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+            raise ValueError(f"Compare finite features (N, D) and (M, D) of at least 4 images each, not {shapes}.")
+    a, b = a.double(), b.double()
+    aa, bb, ab = ((x @ y.T / a.shape[1] + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
+    for pairs in (aa, bb):
+        pairs.fill_diagonal_(0)  # no image is compared with itself
+
+    def distance(rows: Tensor, columns: Tensor) -> Tensor:
+        """(S,) distances between the subsets that the zeros and ones (S, N) and (S, M) choose."""
+        n, m = rows.sum(1), columns.sum(1)
+        within = ((rows @ aa) * rows).sum(1) / (n * (n - 1)) + ((columns @ bb) * columns).sum(1) / (m * (m - 1))
+        return within - 2 * ((rows @ ab) * columns).sum(1) / (n * m)
+
+    generator = torch.Generator().manual_seed(seed)
+
+    def halves(n: int) -> Tensor:
+        return (torch.rand(subsets, n, generator=generator).argsort(1) < n // 2).to(a)
+
+    value = distance(a.new_ones(1, len(a)), a.new_ones(1, len(b))).item()
+    scatter = distance(halves(len(a)), halves(len(b))).cpu().numpy()
+    low, high = np.quantile(scatter, (0.025, 0.975))
+    return Interval(value, float(min(low, value)), float(max(high, value)), min(len(a), len(b)))
+
+
+@torch.no_grad()
+def perceptual_features(images: Tensor) -> Tensor:
+    """Features (N, 1152) of the AlexNet behind `perceptual`, from all five of its layers.
+
+    At every place the activations are scaled to root mean square 1 (LPIPS scales them to length 1); then the mean over
+    places.
+    """
+    _check_images(images, "images")
+    if min(images.shape[-2:]) < 32:
+        raise ValueError(f"These features need at least 32x32 pixels, not {_size(images)}: enlarge the images first.")
+    network = _perceptual_network(perceptual_name()).to(images.device)
+
+    def pooled(part: Tensor) -> Tensor:
+        layers = network.net(network.scaling_layer(2 * part - 1))
+        return torch.cat([(F.normalize(x) * x.shape[1] ** 0.5).mean(dim=(2, 3)) for x in layers], dim=1)
+
+    return torch.cat([pooled(part) for part in images.split(CHUNK)])
+
+
 # ---- the equivalent thumbnail ----------------------------------------------------------------------------------------
 
 
@@ -202,8 +275,17 @@ class Interval:
     high: float
     n: int
 
+    def __format__(self, form: str) -> str:
+        """f"{interval:.2f}" is "0.51 [0.48, 0.54]", f"{interval:.0%}" is "51 % [48 %, 54 %]"; else three digits."""
+        form = form or ".3g"
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]".replace("%", " %")
+
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        return format(self)
+
+    def times(self, factor: float) -> "Interval":
+        """In another unit: share.times(100) is in per cent. The factor is positive."""
+        return Interval(factor * self.value, factor * self.low, factor * self.high, self.n)
 
 
 def bootstrap(values: Tensor | Sequence[float], n_boot: int = 2000, seed: int = 0, statistic: str = "mean") -> Interval:

@@ -17,6 +17,7 @@ from torch import Tensor
 from invkit.metrics import Interval
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("--", ":", "-.", (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH = 9.0  # inches: about the width of the book's text at 110 dots per inch
 STYLE = {
@@ -122,6 +123,47 @@ def curve(
     return figure
 
 
+def panels(
+    x: Sequence[float],
+    groups: Mapping[str, Mapping[str, Sequence[Number]]],
+    xlabel: str,
+    logx: bool = False,
+    reference: Mapping[str, Mapping[str, float]] | None = None,
+) -> Figure:
+    """Several measures over one x, a small chart each: {"contrast": {"standard": [Interval, ...], ...}, ...}.
+
+    The lines are those of `curve`, and the legend is common to all. reference: measure -> {label: y}, dashed.
+    """
+    across = min(3, len(groups))
+    down = -(-len(groups) // across)
+    size = (WIDTH, 0.5 + 2.4 * down)
+    dashed = dict.fromkeys(label for lines in (reference or {}).values() for label in lines)
+    with _figure(*size, None, nrows=down, ncols=across, squeeze=False) as (figure, axes):
+        for axis in axes.flat[len(groups) :]:
+            axis.set_axis_off()
+        for place, (axis, (measure, lines)) in enumerate(zip(axes.flat, groups.items(), strict=False)):
+            for i, (label, values) in enumerate(lines.items()):
+                value, low, high = _columns(values)
+                colour = COLOURS[i % len(COLOURS)]
+                axis.plot(x, value, color=colour, marker=MARKERS[i % len(MARKERS)], label=label, markersize=4)
+                axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+            for label, value in (reference or {}).get(measure, {}).items():
+                dash = DASHES[list(dashed).index(label) % len(DASHES)]
+                axis.axhline(value, color="#555555", linestyle=dash, linewidth=1.3, label=label)
+            if logx:
+                _plain_numbers(axis)
+            axis.set_title(measure)
+            if place + across >= len(groups):  # nothing below
+                axis.set_xlabel(xlabel)
+            else:
+                axis.tick_params(labelbottom=False)
+        found = {}
+        for axis in axes.flat:
+            found |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(4, len(found)))
+    return figure
+
+
 def bars(
     groups: Mapping[str, Number | Mapping[str, Number]],
     ylabel: str,
@@ -186,6 +228,108 @@ def scatter(
     return figure
 
 
+def dots(
+    panels: Mapping[str, Mapping[str, Mapping[str, Number]]],
+    xlabel: str,
+    hollow: Mapping[str, str] | None = None,
+    ticks: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    xlim: tuple[float, float] | None = None,
+) -> Figure:
+    """Many named quantities, several series each, in panels side by side: {panel: {series: {row: Interval, ...}}}.
+
+    Rows run down the page in the order in which they first appear. hollow: series -> the series whose colour and lane
+    it shares, drawn as an outline. ticks: {panel: {label: {row: x}}}, short upright marks (a ceiling, a floor). xlim:
+    what lies beyond is drawn as an arrow at the edge.
+    """
+    if not panels:
+        raise ValueError("There is nothing to draw: give panels={title: {series: {row: value}}}.")
+    rows = list(dict.fromkeys(row for series in panels.values() for values in series.values() for row in values))
+    names = list(dict.fromkeys(name for series in panels.values() for name in series))
+    lanes = [name for name in names if name not in (hollow or {})]
+    size = (WIDTH, 1.2 + len(rows) * (0.2 + 0.1 * len(lanes)))
+    with _figure(*size, None, ncols=len(panels), sharey=True, sharex=True, squeeze=False) as (figure, axes):
+        for axis, (title, series) in zip(axes[0], panels.items(), strict=True):
+            for i, row in enumerate(rows):
+                if i % 2:
+                    axis.axhspan(i - 0.5, i + 0.5, color="#f4f4f4", zorder=0)
+                for kind, (label, places) in enumerate((ticks or {}).get(title, {}).items()):
+                    if row in places:
+                        style = {"color": ("#000000", "#999999", "#999999")[kind % 3], "linewidth": 1.6}
+                        style["linestyle"] = ("-", "-", (0, (1, 1)))[kind % 3]
+                        axis.plot([places[row]] * 2, [i - 0.42, i + 0.42], label=None if i else label, **style)
+            for name, values in series.items():
+                lane = lanes.index((hollow or {}).get(name, name))
+                colour, marker = COLOURS[lane % len(COLOURS)], MARKERS[lane % len(MARKERS)]
+                shift = (lane - (len(lanes) - 1) / 2) * 0.7 / len(lanes)
+                place = np.array([rows.index(row) for row in values]) + shift
+                value, low, high = _columns(list(values.values()))
+                face = "white" if name in (hollow or {}) else colour
+                style = {"color": colour, "marker": marker, "markersize": 5, "markerfacecolor": face}
+                axis.errorbar(value, place, xerr=[value - low, high - value], linestyle="none", linewidth=1.2,
+                              capsize=0, label=name, **style)  # fmt: skip
+                if xlim:
+                    for x, y in zip(value, place, strict=True):
+                        if not xlim[0] <= x <= xlim[1]:
+                            edge = xlim[0] if x < xlim[0] else xlim[1]
+                            axis.plot(edge, y, marker="<" if x < xlim[0] else ">", color=colour, clip_on=False)
+            axis.set(title=title, xlabel=xlabel if len(panels) == 1 else "", xlim=xlim)
+            axis.set_yticks(range(len(rows)), rows)
+            axis.grid(False, axis="y")
+            axis.tick_params(axis="y", length=0)
+        axes[0][0].set_ylim(len(rows) - 0.5, -0.5)
+        if len(panels) > 1:
+            figure.supxlabel(xlabel, fontsize=STYLE["font.size"])
+        found = {
+            label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        columns = max(1, int(85 // (max(map(len, found)) + 8)))
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(columns, len(found)))
+    return figure
+
+
+def vectors(
+    images: Tensor,
+    series: Mapping[str, Tensor],
+    names: Sequence[str] | None = None,
+    top: int = 3,
+    ylabel: str = "logit",
+) -> Figure:
+    """What a vector looks like: a row for each image, beside it a panel for each series {"standard": (N, C), ...}.
+
+    Every panel draws the C values of its image as bars, the `top` largest with names (default: their places).
+    """
+    for label, values in series.items():
+        if values.ndim != 2 or len(values) != len(images):
+            raise ValueError(
+                f"{label!r} must hold one vector for each of {len(images)} images, not {tuple(values.shape)}."
+            )
+    columns = {"nrows": len(images), "ncols": 1 + len(series), "squeeze": False}
+    ratios = {"width_ratios": [1, *[3.2] * len(series)]}
+    with _figure(WIDTH, 1.45 * len(images) + 0.4, None, gridspec_kw=ratios, **columns) as (figure, axes):
+        for row, image in enumerate(images):
+            axes[row][0].imshow(
+                image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest"
+            )
+            axes[row][0].set(xticks=[], yticks=[])
+            axes[row][0].spines[:].set_visible(False)
+            for column, (label, values) in enumerate(series.items()):
+                axis, heights = axes[row][1 + column], values[row].detach().float().cpu().numpy()
+                largest = heights.argsort()[::-1][:top]
+                colours = np.where(np.isin(np.arange(len(heights)), largest), COLOURS[1], COLOURS[0])
+                axis.bar(np.arange(len(heights)), heights, 0.9, color=colours, linewidth=0)
+                for place in largest:
+                    text = names[place] if names is not None else str(place)
+                    axis.annotate(text, (place, heights[place]), ha="center", va="bottom", fontsize=9)
+                axis.margins(x=0.01, y=0.22)
+                axis.grid(False, axis="x")
+                axis.set_xticks([])
+                if not row:
+                    axis.set_title(label)
+                if not column:
+                    axis.set_ylabel(ylabel)
+    return figure
+
+
 def _columns(values: Sequence[Number | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values, lower and upper ends; NaN, which draws nothing, for what is missing."""
     rows = [
@@ -205,7 +349,7 @@ def _plain_numbers(axis: Axes) -> None:
 
 
 def _references(axis: Axes, reference: Mapping[str, float] | None, vertical: bool = False) -> None:
-    for (label, value), dash in zip((reference or {}).items(), ("--", ":", "-.", (0, (1, 3))), strict=False):
+    for (label, value), dash in zip((reference or {}).items(), DASHES, strict=False):
         (axis.axvline if vertical else axis.axhline)(value, color="#555555", linestyle=dash, linewidth=1.3, label=label)
 
 

@@ -1,6 +1,7 @@
-"""How each shipped inverter was trained, exactly: `python -m invkit train NAME --folder FOLDER` runs one.
+"""How all that is shipped was trained, exactly: `python -m invkit train NAME --folder FOLDER` runs one recipe.
 
-`invert_classifier` and `invert_generator` are the two ways to train an inverter of one's own.
+`invert_classifier` and `invert_generator` are the two ways to train a divide-and-conquer inverter of one's own,
+`ffi.train_inverter` trains a feedforward inverter of logits.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from invkit import dci, store, synthetic
+from invkit import dci, ffi_recipes, recipes_classifiers, store, synthetic
+from invkit.adversarial import save_classifier
 from invkit.classifiers import Classifier, load_classifier
 from invkit.dci import SCHEDULE, Chain, Schedule, Weights
 from invkit.generators import Generator, load_generator
-from invkit.inverters import ClassifierInverter, GeneratorInverter
+from invkit.inverters import ClassifierInverter, GeneratorInverter, LogitInverter
+from invkit.refine import refine, remember
+from invkit.training import Trained
 
 
 def default_sizes(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:
@@ -137,6 +140,12 @@ def _card(method, network, size, shapes, sizes, schedule, seed, done) -> dict:
     }
 
 
+def _add_time(card: dict, done: Sequence[Trained]) -> None:
+    """Counts further phases of training in a card."""
+    card["steps"] += sum(phase.steps for phase in done)
+    card["hours"] = round(card["hours"] + sum(phase.seconds for phase in done) / 3600, 2)
+
+
 # lite0 at 224 pixels. Down to the 28 x 28 maps, crops of 128 pixels have a third of the work; below, they would
 # be mostly padding.
 LITE0_SIZES = [
@@ -144,14 +153,17 @@ LITE0_SIZES = [
     (192, 2), (128, 2), (128, 2), (128, 2), (144, 2), (80, 2),
 ]  # fmt: skip
 LITE0_OFTEN = (0.5, 2, 1, 1.5, 1, 1.5, 1, 1, 1.5, 1, 1, 1.5, 0.8, 0.8, 1.2, 0.6, 0.6, 0.6)
+LITE0_CUT = 9  # below it maps have 14 x 14 places or fewer
 
 
 def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInverter:
     """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
 
-    Every fourth batch of re-synchronising is cut from batch-norm-matched images, all others from leaves and 1/f noise.
+    Divided and re-synchronised; then those of the last nine blocks go on by themselves (`invkit.refine`). After the
+    first phase every fourth batch is cut from batch-norm-matched images, all others from leaves and 1/f noise.
     """
     classifier = load_classifier("lite0")
+    blocks = dci.classifier_blocks(classifier)
     share = min(1.0, scale)
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed)
     matched = _matched_pool(classifier, max(16, round(256 * share)), seed, folder / "matched.safetensors")
@@ -159,6 +171,7 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
         divide=round(250 * scale), synchronise=round(3000 * scale), divide_lr=2e-3, synchronise_lr=8e-4,
         often=LITE0_OFTEN, cycle_every=4,
     )  # fmt: skip
+    settings = {"seed": seed, "precision": "bf16"}
 
     def batches(step: int, depth: int) -> Tensor:
         synchronising = step >= schedule.divide  # its steps are counted on from there
@@ -166,9 +179,22 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
         return pool.batch(step, *((24, 128) if depth <= 6 else (8, 224)))
 
     inverter = invert_classifier(
-        classifier, batches, depth=18, sizes=LITE0_SIZES, schedule=schedule, folder=folder, seed=seed, precision="bf16",
+        classifier, batches, depth=18, sizes=LITE0_SIZES, schedule=schedule, folder=folder, **settings,
         weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=1, cycle=0.1),
     )  # fmt: skip
+    known = remember(
+        blocks,
+        lambda step: (leaves if step % 4 else matched).batch(10**6 + step, 16, 224),
+        LITE0_CUT,
+        max(4, round(1000 * share)),
+        thumbnail=56,
+        file=folder / "remembered.safetensors",
+    )
+    done = refine(
+        inverter.chain, blocks, known, LITE0_CUT, 18, batch=32, steps=round(900 * scale), lr=3e-4,
+        preview_steps=round(400 * scale), weights=Weights(block=0.3, input=1, cycle=0), folder=folder, **settings,
+    )  # fmt: skip
+    _add_time(inverter.card, done)
     return add_feedback(inverter, synthetic.dead_leaves(8, 224, (seed + 2) * 100_003))
 
 
@@ -177,18 +203,16 @@ def _matched_pool(classifier: Classifier, n: int, seed: int, file: Path) -> synt
 
     They take minutes: `file` keeps them for a resumed run.
     """
-    if not file.is_file():
+
+    def make() -> dict[str, Tensor]:
         images = []
         for start in tqdm(range(0, n, 16), desc="batch-norm matching", unit="batch"):
             first = synthetic.dead_leaves(16, 240, (seed + 1) * 100_003 + start)
             with torch.autocast(classifier.device.type, torch.bfloat16):
                 images.append(synthetic.batch_norm_matched(classifier, 16, 240, steps=40, lr=0.1, skip=10, start=first))
-        pool = synthetic.Pool(torch.cat(images), seed)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        save_file({"images": pool.images}, partial)
-        partial.replace(file)
-    return synthetic.Pool(load_file(file)["images"], seed)
+        return {"images": synthetic.Pool(torch.cat(images), seed).images}
+
+    return synthetic.Pool(store.kept(file, make)["images"], seed)
 
 
 FACEGAN_SIZES = [(128, 1), (112, 1), (96, 1), (64, 1), (32, 2)]
@@ -211,9 +235,11 @@ def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0) -> GeneratorInv
     return add_feedback(inverter, generator.sample_latents(256, seed=(seed + 2) * 100_003))
 
 
-RECIPES: dict[str, Callable[..., ClassifierInverter | GeneratorInverter]] = {
+RECIPES: dict[str, Callable[..., ClassifierInverter | GeneratorInverter | LogitInverter | Classifier]] = {
     "dci-facegan": dci_facegan,
     "dci-lite0": dci_lite0,
+    **ffi_recipes.RECIPES,
+    **recipes_classifiers.RECIPES,
 }
 
 
@@ -223,7 +249,7 @@ def names() -> list[str]:
 
 
 def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> dict:
-    """Train a shipped inverter from nothing into `folder` (checkpoints in `folder`/training); returns its card.
+    """Train what is shipped by this name from nothing into `folder` (checkpoints: `folder`/training); returns its card.
 
     scale: share of the published number of steps, 1 for all of them. A stopped run goes on where it was.
 
@@ -235,7 +261,10 @@ def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> d
     if not scale > 0:
         raise ValueError(f"scale is a share of the published steps and must be above 0, not {scale}.")
     folder = Path(folder)
-    inverter = RECIPES[name](folder / "training", seed, scale)
+    trained = RECIPES[name](folder / "training", seed, scale)
     command = f"python -m invkit train {name} --folder FOLDER --seed {seed} --scale {scale:g}"
-    card = inverter.card | {"name": name, "command": command}
-    return store.save(folder, inverter.chain.state_dict(), card, half=True)
+    if isinstance(trained, Classifier):
+        return save_classifier(folder, trained, name=name, command=command)
+    card = trained.card | {"name": name, "command": command}
+    network = trained.generator if isinstance(trained, LogitInverter) else trained.chain
+    return store.save(folder, network.state_dict(), card, half=True)

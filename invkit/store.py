@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -84,6 +85,27 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict]:
     if card["half"]:
         tensors = {key: tensor.float() if tensor.dtype == torch.float16 else tensor for key, tensor in tensors.items()}
     return tensors, card
+
+
+def kept(file: Path | None, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors in `file`, or those that make() returns, which are then kept there, whole or not at all.
+
+    file: None keeps nothing.
+    """
+    if file is not None and file.is_file():
+        return load_file(file)
+    made = {name: tensor.contiguous() for name, tensor in make().items()}
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(PARTIAL)
+        save_file(made, partial)
+        partial.replace(file)
+    return made
+
+
+def exists(name: str | Path) -> bool:
+    """Whether there are weights of this shipped name or in this folder."""
+    return name in shipped() or Path(name).is_dir()
 
 
 def find(name: str | Path) -> Path:

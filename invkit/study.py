@@ -69,11 +69,14 @@ class Study:
     def record(self, id, value, ci95=None, unit="", n=None, digits=3, tolerance="default", **more):
         """Record the headline number ``id`` and glue it for the prose.
 
-        ``ci95``: its interval (low, high); ``n``: of how many; ``digits``: significant digits shown; ``tolerance``: how
-        far another machine's value may lie before CI objects (absolute; 5 % when not given; None for what no two
-        machines share, such as seconds). ``more`` goes to results.json as it is. In the prose ``{glue:text}`` of ``id``
-        reads "18.2 dB", of ``id_ci`` "17.5 to 18.9 dB", of ``id_n`` "20".
+        ``value``: a number, or a `metrics.Interval`, which brings the next and ``n``; ``ci95``: its interval (low,
+        high); ``n``: of how many; ``digits``: significant digits shown; ``tolerance``: how far another machine's value
+        may lie before CI objects (absolute; 5 % when not given; None for what no two machines share, such as seconds).
+        ``more`` goes to results.json as it is. In the prose ``{glue:text}`` of ``id`` reads "18.2 dB", of ``id_ci``
+        "17.5 to 18.9 dB", of ``id_n`` "20".
         """
+        if hasattr(value, "low"):
+            value, ci95, n = value.value, (value.low, value.high), value.n
         if id in self._results:
             raise ValueError(f"{self.name} records {id!r} twice; give each headline number its own id.")
         value, ci95 = float(value), None if ci95 is None else [float(end) for end in ci95]

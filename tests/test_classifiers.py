@@ -1,5 +1,6 @@
 """Classifiers: the right weights, the right preprocessing, one sentence for everything that is not an image."""
 
+import json
 import os
 import sys
 import types
@@ -14,7 +15,7 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from invkit import store
+from invkit import small_networks, store
 from invkit.classifiers import LITE0_FILE, LITE0_SHA256, LITE0_WHEEL, Classifier, load_classifier, rename_lite0
 
 PHOTOS = Path(os.environ.get("INVKIT_DATA", Path(__file__).parents[1] / "data")) / "imagenet-samples"
@@ -172,6 +173,64 @@ def test_factory_gives_its_own_preprocessing(monkeypatch):
     assert load_classifier("somebodys_models:whole").classes == 3
     with pytest.raises(TypeError, match="NoneType"):
         load_classifier("somebodys_models:nothing")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small trained network as `adversarial.save_classifier` leaves it."""
+    network = small_networks.build("residual", 5, widths=(8, 8), blocks=(1, 1))
+    card = {"method": "classifier", "architecture": "residual", "options": {"widths": (8, 8), "blocks": (1, 1)}}
+    card |= {"classes": 5, "size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
+    store.save(tmp_path / "mine", network.state_dict(), card)
+    return tmp_path / "mine"
+
+
+def test_a_trained_classifier_comes_back_by_folder_or_shipped_name(folder, monkeypatch):
+    classifier = load_classifier(folder)
+    assert (classifier.size, classifier.classes, classifier.std) == (32, 5, (0.25,) * 3)
+    assert classifier.card["architecture"] == "residual" and not classifier.model.training
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(folder.parent))
+    images = torch.rand(2, 3, 32, 32)
+    named = load_classifier("mine")
+    assert named.name == "mine" and torch.equal(named.logits(images), classifier.logits(images))
+    assert torch.equal(load_classifier(str(folder)).logits(images), classifier.logits(images))
+    assert not torch.equal(load_classifier("mine", pretrained=False).logits(images), classifier.logits(images))
+    with pytest.raises(ValueError, match="choose one of lite0, mine, timm:NAME"):
+        load_classifier("yours")
+
+
+def test_a_damaged_or_other_folder_gets_one_sentence(folder, tmp_path):
+    tensors, card = store.load(folder)
+    store.save(tmp_path / "inverter", tensors, card | {"method": "dci"})
+    with pytest.raises(ValueError, match="no classifier but 'dci'"):
+        load_classifier(tmp_path / "inverter")
+    (folder / store.MODEL).write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="damaged or was changed"):
+        load_classifier(folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        load_classifier(tmp_path / "empty")
+
+
+CARDS = {file.parent.name: json.loads(file.read_text()) for file in store.weights_folder().glob("glyphs-*/card.json")}
+SHIPPED = sorted(name for name, card in CARDS.items() if card["method"] == "classifier")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_classifiers_reach_what_their_cards_say(name):
+    from invkit import data
+
+    classifier = load_classifier(name)
+    glyphs = data.load(classifier.card["data"], split="test", n=500)
+    with torch.no_grad():
+        right = (classifier.logits(glyphs.images).argmax(1) == glyphs.labels).float().mean().item()
+    claimed = classifier.card["accuracy"]["clean"]
+    assert claimed >= (0.85 if "robust" in name or "early" in name else 0.95)
+    assert right == pytest.approx(claimed, abs=0.03)
+
+
+def test_shipped_classifiers_are_small():
+    assert sum(CARDS[name]["bytes"] for name in SHIPPED) <= 6_000_000
 
 
 @pytest.mark.parametrize(

@@ -148,10 +148,15 @@ def test_list_reads_the_cards(tmp_path, monkeypatch, capsys):
     card = {"method": "dci", "network": "lite0", "size": 224, "shapes": [[3, 224, 224], [32, 112, 112], [16, 112, 112]]}
     store.save(tmp_path / "mine", {"w": torch.zeros(1)}, card)
     store.save(tmp_path / "theirs", {"w": torch.zeros(1)}, {**card, "method": "dci-gan", "network": "facegan"})
+    store.save(tmp_path / "read", {"w": torch.zeros(1)}, {"method": "ffi", "network": "lite0", "size": 64})
+    store.save(tmp_path / "glyphs", {"w": torch.zeros(1)}, {"method": "classifier"})
     assert main(["list"]) == 0
-    mine, theirs = (line for line in capsys.readouterr().out.splitlines() if line.startswith(("mine", "theirs")))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("classifiers: lite0, glyphs, timm:NAME") and not lines[1].startswith("glyphs")
+    mine, theirs = (line for line in lines if line.startswith(("mine", "theirs")))
     assert mine.split() == ["mine", "1-2", "lite0", "dci", "224x224"]
     assert "facegan" in theirs and "to the latent" in theirs
+    assert any(line.split() == ["read", "the", "logits", "lite0", "ffi", "64x64"] for line in lines)
 
 
 def test_train_calls_the_recipe(tmp_path, monkeypatch, capsys):

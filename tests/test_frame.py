@@ -68,3 +68,15 @@ def test_every_citation_is_in_the_bibliography():
     cited = {key for page in pages for keys in re.findall(r"\{cite(?::\w)?\}`([^`]+)`", page.read_text())
              for key in keys.split(",")}  # fmt: skip
     assert cited and cited <= known
+
+
+def test_weights_stay_within_their_budget():
+    mib = {
+        card.parent.name: (card.parent / "model.safetensors").stat().st_size / 2**20
+        for card in (ROOT / "weights").glob("*/card.json")
+    }
+    assert sum(mib.values()) <= 80
+    for name, size in mib.items():
+        largest = {"dci-lite0": 30, "dci-facegan": 10}.get(name, 5)
+        assert size <= largest, name
+    assert sum(size for name, size in mib.items() if name.startswith(("glyphs-", "tiny-"))) <= 10

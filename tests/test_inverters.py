@@ -1,10 +1,15 @@
 """Inverters as their users meet them: save, load, represent, invert, reconstruct."""
 
+import sys
+
 import pytest
 import torch
+from torch import nn
+from torchvision.transforms import functional as TF
 
 import invkit
-from invkit import recipes, store, synthetic
+from invkit import ffi, recipes, store, synthetic
+from invkit.classifiers import Classifier
 from invkit.dci import Schedule
 from invkit.generators import load_generator
 
@@ -122,3 +127,86 @@ def test_shipped_zero_shot_inverter_reads_photos_back():
         ]
     assert quality[0] > 28 and quality[1] > 21 and quality[2] > 18 and quality[3] > 16
     assert sorted(quality, reverse=True) == quality  # deeper tells less
+
+
+# ---- inverters of logits ---------------------------------------------------------------------------------------------
+
+
+def tiny_classifier() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 10)), "tiny", size=32)
+
+
+@pytest.fixture(scope="module")
+def of_logits():
+    """Draws 16 pixels, from the logits of a classifier that takes 32."""
+    generator = {"channels": (16, 16, 8), "noise_dim": 12, "hidden": 16, "shared_dim": 16, "coarse": 4}
+    return ffi.train_inverter(
+        tiny_classifier(), torch.rand(32, 3, 16, 16), steps=6, batch=8, lr=0.01, objective="regression",
+        generator=generator, progress=False,
+    )  # fmt: skip
+
+
+def test_logits_are_those_of_what_is_drawn(of_logits):
+    """A photo first gets the drawing's size, then the classifier's: it sees no more than can be drawn."""
+    small = torch.rand(2, 3, 16, 16)
+    large = TF.resize(small, [32, 32], antialias=True).clamp(0, 1)
+    torch.testing.assert_close(of_logits.represent(small), of_logits.classifier.logits(large))
+    assert of_logits.represent(torch.rand(2, 3, 50, 40)).shape == (2, 10)
+    depth = of_logits.depths[0]
+    assert of_logits.depths == [len(of_logits.classifier.blocks)]
+    torch.testing.assert_close(of_logits.reconstruct(small, depth=depth), of_logits.reconstruct(small))
+
+
+def test_noise_is_chosen_drawn_or_its_centre(of_logits):
+    z = of_logits.represent(torch.rand(3, 3, 16, 16))
+    state = torch.get_rng_state()
+    centre = of_logits.invert(z)
+    assert torch.equal(centre, of_logits.invert(z, torch.zeros(3, 12)))
+    noise = of_logits.sample_noise(3, seed=4)
+    assert torch.equal(of_logits.sample_noise(5, seed=4)[:3], noise) and torch.equal(torch.get_rng_state(), state)
+    drawn = of_logits.invert(z, noise)
+    assert not torch.equal(drawn, centre) and 0 <= drawn.min() and drawn.max() <= 1
+    mean = of_logits.mean_reconstruction(z, samples=4, seed=1)
+    one_by_one = [of_logits.invert(z, part) for part in of_logits.sample_noise(12, seed=1).split(3)]
+    torch.testing.assert_close(mean, torch.stack(one_by_one).mean(0))
+
+
+def test_gradients_flow_to_the_logits_but_not_into_the_generator(of_logits):
+    z = of_logits.represent(torch.rand(1, 3, 16, 16)).clone().requires_grad_()
+    of_logits.invert(z).sum().backward()
+    assert z.grad.abs().sum() > 0
+    assert all(p.grad is None and not p.requires_grad for p in of_logits.generator.parameters())
+
+
+def test_wrong_logits_and_noise_get_a_sentence(of_logits):
+    z = torch.zeros(2, 10)
+    with pytest.raises(ValueError, match=r"shape \(N, 10\), not torch.float32 \(2, 9\)"):
+        of_logits.invert(torch.zeros(2, 9))
+    with pytest.raises(ValueError, match="torch.int64"):
+        of_logits.invert(z.long())
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        of_logits.invert(z + float("nan"))
+    for noise in (torch.zeros(3, 12), torch.zeros(2, 5), torch.zeros(2, 12).long(), torch.full((2, 12), float("nan"))):
+        with pytest.raises(ValueError, match=r"sample_noise\(2, seed=0\)"):
+            of_logits.invert(z, noise)
+    with pytest.raises(ValueError, match="n=0"):
+        of_logits.sample_noise(0)
+    with pytest.raises(ValueError, match="logits alone"):
+        of_logits.represent(torch.rand(1, 3, 16, 16), depth=0)
+    for wrong in (torch.rand(1, 1, 16, 16), torch.zeros(1, 3, 16, 16, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match=r"\(N, 3, H, W\)"):
+            of_logits.represent(wrong)
+    for wrong in (torch.rand(1, 3, 16, 16) + 1, torch.full((1, 3, 16, 16), float("nan"))):
+        with pytest.raises(ValueError, match=r"\[0, 1\] without NaN"):
+            of_logits.represent(wrong)
+
+
+def test_an_inverter_of_logits_comes_back_from_disk(of_logits, tmp_path, monkeypatch):
+    card = of_logits.card | {"network": f"{__name__}:tiny_classifier"}
+    store.save(tmp_path / "mine", of_logits.generator.state_dict(), card, half=True)
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[tiny_classifier.__module__])
+    loaded = invkit.load_inverter(tmp_path / "mine")
+    assert loaded.size == 16 and loaded.noise_dim == 12 and loaded.card["method"] == "ffi"
+    images = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(loaded.reconstruct(images), of_logits.reconstruct(images), atol=5e-3, rtol=0)

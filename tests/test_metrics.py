@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torchmetrics.image.kid import poly_mmd
 
 from invkit import data, metrics
 
@@ -73,6 +74,42 @@ def test_retrieval_within_a_label():
         metrics.retrieval_accuracy(swapped, images, labels=torch.arange(4))
 
 
+def gaussian(n, d=16, seed=0, mean=0.0):
+    return mean + torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def test_kernel_distance_is_the_published_estimator():
+    a, b = gaussian(30, seed=0), gaussian(30, seed=1, mean=0.5)
+    expected = poly_mmd(a.double(), b.double()).item()  # torchmetrics' own, cubic kernel
+    assert metrics.kernel_distance(a, b).value == pytest.approx(expected, rel=1e-6)
+
+
+def test_kernel_distance_of_two_sizes_by_hand():
+    a, b = torch.tensor([[0.0], [1.0], [2.0], [0.0]]), torch.tensor([[1.0], [1.0], [1.0], [1.0], [1.0]])
+    within = 2 * (1 + 1 + 1 + 27 + 1 + 1) / 12 + 8  # pairs of a have the products 0, 0, 0, 2, 0, 0; of b 1
+    assert metrics.kernel_distance(a, b).value == pytest.approx(within - 2 * (1 + 8 + 27 + 1) / 4)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.3])
+def test_kernel_distance_is_unbiased_and_its_interval_covers(mean):
+    pairs = [(gaussian(60, seed=2 * i), gaussian(60, seed=2 * i + 1, mean=mean)) for i in range(100)]
+    intervals = [metrics.kernel_distance(a, b, subsets=100) for a, b in pairs]
+    values = torch.tensor([interval.value for interval in intervals])
+    large = metrics.kernel_distance(gaussian(3000, seed=-1), gaussian(3000, seed=-2, mean=mean), subsets=2).value
+    truth = large if mean else 0.0
+    assert values.mean().item() == pytest.approx(truth, abs=3 * values.std().item() / 10 + 0.02 * mean)
+    assert (values < 0).any() or mean  # unbiased, so not bounded by zero
+    assert np.mean([interval.low <= truth <= interval.high for interval in intervals]) >= 0.88
+
+
+def test_kid_grows_with_blur_and_needs_no_pairs():
+    photos = data.load("samples", size=40).images
+    near, far = (metrics.kid(metrics.thumbnail(photos, size), photos.flip(0)) for size in (20, 5))
+    assert near.value < far.value and far.low > 0 and far.n == 20
+    by_colour = metrics.kid(photos, metrics.thumbnail(photos, 5), features=lambda images: images.mean((2, 3)))
+    assert by_colour.low < 0 < by_colour.high  # blur keeps the mean colour
+
+
 def test_equivalent_thumbnail_of_a_thumbnail_is_its_size(photos):
     scores = [metrics.psnr(metrics.thumbnail(photos, size), photos).mean().item() for size in (1, 5, 11, 30, 60)]
     assert scores == sorted(scores)
@@ -132,6 +169,10 @@ def test_proportion_has_a_width_even_when_all_are_hits():
         (lambda x: metrics.ssim(x[..., :8], x[..., :8]), ValueError, "11x11"),
         (lambda x: metrics.perceptual(x[..., :8], x[..., :8]), ValueError, "32x32"),
         (lambda x: metrics.retrieval_ranks(x, x, labels=[1]), ValueError, "one label per candidate"),
+        (lambda x: metrics.kid(x, x * 2), ValueError, r"\[0, 1\]"),
+        (lambda x: metrics.kid(x[..., :8], x[..., :8]), ValueError, "32x32"),
+        (lambda x: metrics.kernel_distance(torch.zeros(9, 2), torch.zeros(9, 3)), ValueError, "at least 4 images"),
+        (lambda x: metrics.kernel_distance(torch.zeros(3, 2), torch.zeros(9, 2)), ValueError, "at least 4 images"),
         (lambda x: metrics.bootstrap([1.0]), ValueError, "at least two"),
         (lambda x: metrics.bootstrap([1.0, float("inf")]), ValueError, "not finite"),
         (lambda x: metrics.bootstrap([1.0, 2.0], statistic="mode"), ValueError, "'mean' or 'median'"),
@@ -144,3 +185,10 @@ def test_wrong_input_is_one_sentence(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call(random_images())
     assert "\n" not in str(caught.value)
+
+
+def test_an_interval_in_per_cent_and_in_words():
+    share = metrics.Interval(0.5, 0.25, 0.75, 9)
+    assert share.times(100) == metrics.Interval(50, 25, 75, 9)
+    assert f"{share:.2f}" == "0.50 [0.25, 0.75]" and f"{share:.0%}" == "50 % [25 %, 75 %]"
+    assert str(share) == f"{share}" == "0.5 [0.25, 0.75]"

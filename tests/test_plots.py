@@ -49,6 +49,19 @@ def test_curve_draws_values_bands_and_gaps():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ours", "chance"]
 
 
+def test_panels_draw_each_measure_by_itself_under_one_legend():
+    lines = {"standard": [1.0, 2.0], "robust": [Interval(3, 2, 4, 5), None]}
+    groups = dict.fromkeys(("contrast", "sharpness", "brightness", "distance"), lines)
+    figure = plots.panels([1, 10], groups, "logits kept", logx=True, reference={"distance": {"chance": 5.0}})
+    shown = [axis for axis in figure.axes if axis.axison]
+    assert [axis.get_title() for axis in shown] == list(groups)
+    np.testing.assert_array_equal(shown[1].lines[1].get_ydata(), [3, np.nan])
+    assert len(shown[3].lines) == 3 and len(shown[0].lines) == 2
+    assert [axis.get_xlabel() for axis in shown] == ["", "logits kept", "logits kept", "logits kept"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["standard", "robust", "chance"]
+    drawn(figure)
+
+
 @pytest.mark.parametrize("horizontal", [False, True])
 def test_bars_have_the_height_of_their_value(horizontal):
     groups = {"depth 3": {"ours": Interval(30, 29, 31, 5), "theirs": 25}, "depth 8": {"ours": 20, "theirs": 15}}
@@ -61,6 +74,19 @@ def test_scatter_names_its_points():
     points = {"ours": (0.05, Interval(25, 24, 26, 9)), "Adam": (39, 16)}
     axis = plots.scatter(points, "seconds", "PSNR, dB", logx=True).axes[0]
     assert [text.get_text() for text in axis.texts] == ["ours", "Adam"] and axis.get_xscale() == "log"
+
+
+def test_vectors_name_the_largest_entries():
+    logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, -1.0, 2.0]])
+    figure = plots.vectors(torch.zeros(2, 3, 4, 4), {"standard": logits, "robust": -logits}, names="abc", top=2)
+    panels = [axis for axis in figure.axes if axis.patches]
+    assert [[bar.get_height() for bar in axis.patches] for axis in panels[::2]] == logits.tolist()
+    assert [{text.get_text() for text in axis.texts} for axis in panels] == [
+        {"b", "c"},
+        {"a", "c"},
+        {"a", "c"},
+        {"b", "c"},
+    ]
 
 
 def test_figures_are_white_closed_and_small():
@@ -85,6 +111,7 @@ def test_the_style_does_not_leak():
         (lambda: plots.image_grid({"a": torch.rand(1, 3, 4, 4)}, captions={"c": ["x"]}), "captions for"),
         (lambda: plots.curve([1, 2], {"a": [1]}, "x", "y"), "'a' has 1 values for 2"),
         (lambda: plots.bars({}, "y"), "nothing to draw"),
+        (lambda: plots.vectors(torch.zeros(2, 3, 4, 4), {"a": torch.zeros(3, 5)}), "one vector for each of 2"),
     ],
 )
 def test_wrong_input_is_one_sentence(call, message):

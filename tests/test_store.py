@@ -171,3 +171,22 @@ def test_what_a_card_says_about_its_making_is_there():
     cores, memory = store.machine_class().split(", ")[:2]
     assert int(cores.split()[0]) >= 1 and memory.endswith("GiB")
     assert store.code_version() and json.dumps(store.code_version())
+
+
+def test_kept_tensors_are_made_once_and_written_whole(tmp_path):
+    made = []
+
+    def make():
+        made.append(True)
+        return {"a": torch.arange(6.0).view(2, 3).T}  # not contiguous, as channels_last images are not
+
+    file = tmp_path / "new" / "kept.safetensors"
+    first, again = store.kept(file, make), store.kept(file, make)
+    assert len(made) == 1 and torch.equal(first["a"], again["a"]) and torch.equal(first["a"], make()["a"])
+    assert [path.name for path in file.parent.iterdir()] == ["kept.safetensors"]
+    assert torch.equal(store.kept(None, make)["a"], first["a"])
+
+
+def test_weights_exist_by_name_and_by_folder(tmp_path):
+    assert store.exists(store.shipped()[0]) and store.exists(tmp_path)
+    assert not store.exists("no-such-weights") and not store.exists(tmp_path / "none")

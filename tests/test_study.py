@@ -5,6 +5,7 @@ import json
 import pytest
 
 from invkit import study
+from invkit.metrics import Interval
 
 
 def write_notebook(path, cells):
@@ -86,6 +87,14 @@ def test_record_reaches_results_and_prose(run, glued):
     assert results["seconds"]["tolerance"] is None
     assert glued == {"psnr": "18.2 dB", "psnr_ci": "17.5 to 18.9 dB", "psnr_n": "20", "seconds": "1235 s"}
     assert opened.results_of("01_one") == results
+
+
+def test_an_interval_brings_its_ends_and_its_count(run, glued):
+    opened = open_with(steps=3, photos=["a"])
+    opened.record("found", Interval(50.0, 25.0, 75.0, 9), unit="%")
+    results = json.loads((run / "out" / "01_one.results.json").read_text())
+    assert results["found"] == {"value": 50.0, "ci95": [25.0, 75.0], "unit": "%", "n": 9, "tolerance": 2.5}
+    assert glued == {"found": "50.0 %", "found_ci": "25.0 to 75.0 %", "found_n": "9"}
 
 
 def test_record_refuses_the_same_id_twice(run, glued):

@@ -1,0 +1,411 @@
+"""Feedforward inversion of logits (Teterwak, Zhang, Krishnan & Mozer, ICML 2021, arXiv 2103.07470).
+
+A frozen classifier gives logits z of an image x. A BigGAN generator draws G(ε, z), and a projection discriminator
+judges pairs of image and logits, with the hinge losses
+
+    L_D = E[max(-1, D(G(ε, z), z)) - min(1, D(x, z))]        L_G = -E[D(G(ε, z), z)]
+
+Three objectives, each named on the card of what it trained:
+
+- "adversarial": these two losses alone, as in the paper.
+- "regression": no discriminator. The pixel term is `dci.log_error`: up to sign and scale it is the mean PSNR, and it
+  counts a pale image as much as a contrasty one.
+- "hybrid": regression for most of the schedule, then both losses beside a pixel term, as Dosovitskiy & Brox (2016,
+  "DeePSiM") did. A pixel term of single drawings teaches the generator to ignore its noise; here it is the energy score
+  of two drawings a, b of the same logits, (|a - x| + |b - x| - |a - b|) / 2, which is least where the drawings are
+  distributed as the images behind those logits are (Gneiting & Raftery 2007, equation 22).
+
+The discriminator sees augmented images, real and drawn (DiffAugment, Zhao et al. 2020, arXiv 2006.10738).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from invkit import store
+from invkit.classifiers import Classifier
+from invkit.data import Data
+from invkit.dci import log_error
+from invkit.inverters import LogitInverter
+from invkit.networks import LogitGenerator, ProjectionDiscriminator, Whitening
+from invkit.pairs import Pairs, condition, pairs
+from invkit.training import CHECKPOINT, Player, Trained, train
+
+OBJECTIVES = ("adversarial", "hybrid", "regression")
+
+
+# ---- losses ----------------------------------------------------------------------------------------------------------
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Hinge loss of scores (N,): E[max(-1, fake) - min(1, real)], least (-2) where real >= 1 and fake <= -1."""
+    return fake.clamp_min(-1).mean() - real.clamp_max(1).mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """-E[fake], scores (N,) of drawn images."""
+    return -fake.mean()
+
+
+def energy_score(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
+    """Mean over images of (|a - x| + |b - x| - |a - b|) / 2, where |·| is the root mean square over an image."""
+
+    def distance(u: Tensor, v: Tensor) -> Tensor:
+        return ((u.float() - v.float()).square().flatten(1).mean(1) + 1e-8).sqrt()
+
+    return ((distance(a, x) + distance(b, x) - distance(a, b)) / 2).mean()
+
+
+def diff_augment(images: Tensor) -> Tensor:
+    """Every image moved by up to an eighth of its side and with a random square of a quarter of it cut out.
+
+    Differentiable. The published policy also changes colours; here they are part of what the logits may tell.
+    """
+    n, _, side, _ = images.shape
+    margin, hole = side // 8, side // 4
+    place = torch.arange(side, device=images.device)
+
+    def moved(reach: int) -> Tensor:
+        return torch.randint(-reach, reach + 1, (n, 1), device=images.device)
+
+    padded = F.pad(images, [margin] * 4)
+    rows, columns = margin + place + moved(margin), margin + place + moved(margin)
+    each = torch.arange(n, device=images.device)[:, None, None]
+    images = padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    rows, columns = (((place - side // 2 + moved(side // 2)).abs() <= hole // 2) for _ in range(2))
+    return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the terms where there is an adversary: of the pixel term, the adversary's and the feature term."""
+
+    pixel: float = 10.0
+    adversary: float = 0.1
+    features: float = 1.0
+
+
+WEIGHTS = Weights()
+
+
+class Collapsed(FloatingPointError):
+    """The drawings of an adversarial training are of no more use."""
+
+
+@dataclass
+class Outcome:
+    """What `train_generator` leaves: the phases, and a sentence about the adversarial one if it had to be stopped."""
+
+    phases: list[Trained]
+    failure: str | None = None
+
+
+def train_generator(
+    generator: LogitGenerator,
+    batches: Callable[[int], tuple[Tensor, Tensor]],
+    *,
+    steps: int,
+    objective: str = "hybrid",
+    discriminator: ProjectionDiscriminator | None = None,
+    adversarial_share: float = 0.1,
+    weights: Weights = WEIGHTS,
+    features: Callable[[Tensor], Tensor] | None = None,
+    lr: float = 1e-3,
+    adversarial_lr: float = 2e-4,
+    augment: bool = True,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    precision: str = "no",
+    progress: bool = True,
+) -> Outcome:
+    """Trains the generator in place on batches(step) = (images in [0, 1], conditions); it ends as its moving average.
+
+    Args:
+        discriminator: for "adversarial" and "hybrid".
+        adversarial_share: share of the steps that "hybrid" gives to the adversary, the last ones.
+        features: images -> a tensor, of a network that is neither inverted nor measured with; adds a feature term.
+        lr, adversarial_lr: largest learning rates of regression and of the generator beside the adversary, whose own is
+            twice that.
+        folder: for checkpoints; the same call goes on where a stopped one was. None keeps nothing.
+
+    An adversarial phase that diverges or collapses stops with a warning, and the generator goes back to the moving
+    average of the phase's last checkpoint, at worst to what regression had made of it.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}.")
+    if objective != "regression" and discriminator is None:
+        raise ValueError(f"The objective {objective!r} needs a discriminator.")
+    if not 0 < adversarial_share < 1:
+        raise ValueError(f"adversarial_share lies between 0 and 1, not at {adversarial_share}.")
+    late = {"adversarial": steps, "hybrid": max(1, round(adversarial_share * steps)), "regression": 0}[objective]
+    early = steps - late
+    if objective == "adversarial":
+        weights, features = Weights(pixel=0, adversary=1, features=0), None
+    common = {"seed": seed, "precision": precision, "progress": progress}
+    outcome = Outcome([])
+    with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
+        if early:
+            player = regression(generator, weights, features, lr)
+            done = train(player, batches, steps=early, folder=Path(place) / "regression", description="regression",
+                         **common)  # fmt: skip
+            outcome.phases.append(done)
+        if late:
+            players = adversaries(
+                generator, discriminator, weights, features, adversarial_lr, augment, grace=0 if early else late // 5
+            )
+            place = Path(place) / "adversary"
+            try:
+                done = train(players, lambda step: batches(early + step), steps=late, folder=place, warmup=0.05,
+                             checkpoint_every_steps=max(1, late // 20), description="adversary", **common)  # fmt: skip
+                outcome.phases.append(done)
+            except FloatingPointError as error:
+                step = _restore(generator, place / CHECKPOINT)
+                if step == 0 and not early:
+                    raise
+                outcome.failure = f"{error} The weights kept are those of adversarial step {step} of {late}."
+                warnings.warn(outcome.failure, stacklevel=2)
+    return outcome
+
+
+def read_coarsely(
+    generator: LogitGenerator,
+    images: Tensor,
+    z: Tensor,
+    steps: int = 0,
+    *,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    precision: str = "no",
+) -> list[Trained]:
+    """Fits the generator's reader of coarse images to uint8 images (N, 3, S, S) and their conditions (N, dim).
+
+    steps: of training its network, with 256 of them each; without a network there is nothing to train.
+    """
+    reader = generator.coarse
+    shrunk = torch.cat([F.adaptive_avg_pool2d(part.float() / 255, reader.side) for part in images.split(1000)])
+    with torch.no_grad():
+        white = torch.cat([generator.whitening(part) for part in z.split(1000)])
+    few = slice(0, 30_000)  # more would change a linear map little
+    reader.fit(white[few], shrunk[few])
+    if reader.network is None or not steps:
+        return []
+
+    def batches(step: int) -> tuple[Tensor, Tensor]:
+        g = torch.Generator().manual_seed((seed + 1) * 1_000_003 + step)
+        chosen = torch.randint(len(white), (256,), generator=g)
+        return white[chosen], shrunk[chosen]
+
+    def loss(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
+        return log_error(module(pair[0]), pair[1]), {}
+
+    done = train(
+        Player("coarse", reader.requires_grad_(True), loss, lr=1.5e-3, clip=1.0), batches, steps=steps,
+        folder=Path(folder) / "coarse" if folder else None, seed=seed, precision=precision, description="coarse images",
+    )  # fmt: skip
+    reader.requires_grad_(False)
+    return [done]
+
+
+def regression(generator: LogitGenerator, weights: Weights, features: Callable | None, lr: float) -> Player:
+    """The generator alone: `log_error` of its drawings, and a feature term where there are features."""
+
+    def regress(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
+        images, z = pair
+        drawn = module(_noise(generator, z), z)
+        terms = {"pixel": log_error(drawn, images)}
+        if features:
+            terms["features"] = weights.features * feature_error(features, drawn, images)
+        return sum(terms.values()), terms
+
+    return Player("generator", generator, regress, lr=lr, clip=1.0)
+
+
+def adversaries(
+    generator: LogitGenerator,
+    discriminator: ProjectionDiscriminator,
+    weights: Weights,
+    features: Callable | None,
+    lr: float,
+    augment: bool = True,
+    grace: int = 0,
+) -> list[Player]:
+    """The two players of a step: the generator first, whose drawings the discriminator is then shown as they were.
+
+    grace: how many steps the drawings may be alike at first.
+    """
+    changed = diff_augment if augment else nn.Identity()
+    shown: dict[str, Tensor] = {}
+
+    def draw(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
+        images, z = pair
+        z = z.repeat(2, 1) if weights.pixel else z  # the energy score takes two drawings
+        drawn = module(_noise(generator, z), z)
+        first = drawn[: len(images)]
+        if step >= grace:
+            check_drawings(first.detach(), images, like=bool(weights.pixel))
+        shown["drawn"] = first.detach()
+        terms = {"adversary": weights.adversary * generator_loss(discriminator(changed(first), z[: len(images)]))}
+        if weights.pixel:
+            terms["pixel"] = weights.pixel * energy_score(*drawn.chunk(2), images)
+        if features:
+            terms["features"] = weights.features * feature_error(features, first, images)
+        return sum(terms.values()), terms
+
+    def judge(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
+        images, z = pair
+        real, fake = module(changed(images), z), module(changed(shown["drawn"]), z)
+        return discriminator_loss(real, fake), {"real": real.mean(), "fake": fake.mean()}
+
+    betas = (0.0, 0.999)  # of BigGAN
+    return [
+        Player("generator", generator, draw, lr=lr, betas=betas),
+        Player("discriminator", discriminator, judge, lr=2 * lr, betas=betas),
+    ]
+
+
+@torch.no_grad()
+def check_drawings(drawn: Tensor, images: Tensor, like: bool = False) -> None:
+    """Raises Collapsed for useless drawings (N, 3, S, S) of the logits of N different images.
+
+    Those are: not finite; alike, varying less than a twentieth as much as the images; and, where they should be `like`
+    the images, on average 6 dB further from them than the images' mean is. A draw from the images that does not look
+    at the logits is 3 dB further.
+    """
+    if not drawn.isfinite().all():
+        raise Collapsed("The adversarial training diverged: a drawing is not finite.")
+    if len(drawn) < 2:
+        return
+    share = float(drawn.std(0).mean() / images.std(0).mean().clamp_min(1e-6))
+    if share < 0.05:
+        raise Collapsed(f"The adversarial training collapsed: drawings vary {share:.1%} as much as the images.")
+    excess = 10 * float(log_error(drawn, images) - log_error(images.mean(0, keepdim=True).expand_as(images), images))
+    if like and excess > 6:
+        raise Collapsed(f"The adversarial training diverged: drawings are {excess:.1f} dB worse than the mean image.")
+
+
+def feature_error(features: Callable[[Tensor], Tensor], drawn: Tensor, images: Tensor) -> Tensor:
+    """Mean absolute difference of features, in units of their mean absolute value."""
+    with torch.no_grad():
+        truth = features(images)
+    return (features(drawn) - truth).abs().mean() / truth.abs().mean().clamp_min(1e-6)
+
+
+def _noise(generator: LogitGenerator, z: Tensor) -> Tensor:
+    return torch.randn(len(z), generator.noise_dim, device=z.device)
+
+
+def _restore(generator: LogitGenerator, checkpoint: Path) -> int:
+    """Puts the moving average of a checkpoint into the generator, in eval mode; returns the checkpoint's step."""
+    prefix = "generator/ema/"
+    with safe_open(checkpoint, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (no mapping)
+        generator.load_state_dict({name.removeprefix(prefix): file.get_tensor(name) for name in names})
+        step = json.loads(file.metadata()["run"])["step"]
+    generator.eval()
+    return step
+
+
+# ---- the whole way from images to an inverter ------------------------------------------------------------------------
+
+
+def train_inverter(
+    classifier: Classifier,
+    images: Tensor | Data,
+    *,
+    steps: int,
+    batch: int = 64,
+    objective: str = "hybrid",
+    kind: str = "logits",
+    size: int | None = None,
+    views: int = 1,
+    generator: dict | None = None,
+    discriminator: dict | None = None,
+    shrink: float = 1e-3,
+    coarse_steps: int = 0,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    precision: str = "no",
+    **training,
+) -> LogitInverter:
+    """Train an inverter of a classifier's logits on images that the classifier was not trained on.
+
+    Args:
+        images: (N, 3, S, S), uint8 or float in [0, 1], or Data.
+        steps, batch: training steps, and images in each.
+        objective: "hybrid", "regression" or "adversarial": see the module.
+        kind: what of the logits the inverter reads: see `pairs.condition`.
+        size: pixels of the reconstructions, by default the images' own; 8, 16, 32, …
+        views: how many views of every image: see `pairs.pairs`.
+        generator, discriminator: arguments of the networks beyond sizes (channels, noise_dim, whiten, …).
+        shrink: of the whitening of the logits.
+        coarse_steps: of training the network that reads coarse images, where `generator` has a coarse_hidden.
+        folder: for cached logits and checkpoints; a stopped run goes on from there.
+        precision: "bf16" trains and computes logits under bfloat16 autocast.
+        training: further arguments of `train_generator`.
+
+    Raises TypeError or ValueError for what are no images or a setting that makes no sense.
+    """
+    made = pairs(classifier, images, views=views, size=size, seed=seed, folder=folder, precision=precision)
+    made = Pairs(made.images, condition(made.logits.flatten(0, 1), kind).reshape(made.logits.shape))
+    size = made.images.shape[-1]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        g = LogitGenerator(size, classifier.classes, **(generator or {}))
+        alone = objective == "regression"
+        d = None if alone else ProjectionDiscriminator(size, classifier.classes, **(discriminator or {}))
+    for network in filter(None, (g, d)):
+        if isinstance(network.whitening, Whitening):
+            network.whitening.fit(made.logits.flatten(0, 1), shrink)
+    before = []
+    if g.coarse:
+        common = {"folder": folder, "seed": seed, "precision": precision}
+        before = read_coarsely(g, made.images[0], made.logits[0], coarse_steps, **common)
+
+    def batches(step: int) -> tuple[Tensor, Tensor]:
+        pixels, z = made.batch(step, batch, seed)
+        return pixels.contiguous(memory_format=torch.channels_last), z
+
+    outcome = train_generator(
+        g, batches, steps=steps, objective=objective, discriminator=d, folder=folder, seed=seed, precision=precision,
+        **training,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        g.set_standing_statistics((_noise(g, z), z) for _, z in map(batches, range(32)))
+    folded = g.fold()
+    card = {
+        "method": "ffi",
+        "network": classifier.name,
+        "classifier_size": classifier.size,
+        "classes": classifier.classes,
+        "size": size,
+        "objective": objective,
+        "kind": kind,
+        "generator": (generator or {}) | folded,
+        "training": {"generator": generator or {}, "discriminator": discriminator or {}}
+        | {key: value for key, value in training.items() if isinstance(value, int | float | str)},
+        "images": made.images.shape[1],
+        "views": views,
+        "batch": batch,
+        "steps": steps,
+        "seed": seed,
+        "failure": outcome.failure,
+        "hours": round(sum(phase.seconds for phase in [*before, *outcome.phases]) / 3600, 2),
+        "machine": store.machine_class(),
+        "code": store.code_version(),
+    }
+    return LogitInverter(g, classifier, card)
