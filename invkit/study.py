@@ -69,22 +69,22 @@ class Study:
     def record(self, id, value, ci95=None, unit="", n=None, digits=3, tolerance="default", **more):
         """Record the headline number ``id`` and glue it for the prose.
 
-        ``value``: a number, or a `metrics.Interval`, which brings the next and ``n``; ``ci95``: its interval (low,
-        high); ``n``: of how many; ``digits``: significant digits shown; ``tolerance``: how far another machine's value
-        may lie before CI objects (absolute; 5 % when not given; None for what no two machines share, such as seconds).
-        ``more`` goes to results.json as it is. In the prose ``{glue:text}`` of ``id`` reads "18.2 dB", of ``id_ci``
-        "17.5 to 18.9 dB", of ``id_n`` "20".
+        ``value``: a number, a `metrics.Interval`, which brings the next and ``n``, or None for what was not measured;
+        ``ci95``: its interval (low, high); ``n``: of how many; ``digits``: significant digits shown; ``tolerance``: how
+        far another machine's value may lie before CI objects (absolute; 5 % when not given; None for what no two
+        machines share, such as seconds). ``more`` goes to results.json as it is. In the prose ``{glue:text}`` of ``id``
+        reads "18.2 dB", of ``id_ci`` "17.5 to 18.9 dB", of ``id_n`` "20".
         """
         if hasattr(value, "low"):
             value, ci95, n = value.value, (value.low, value.high), value.n
         if id in self._results:
             raise ValueError(f"{self.name} records {id!r} twice; give each headline number its own id.")
-        value, ci95 = float(value), None if ci95 is None else [float(end) for end in ci95]
+        value, ci95 = value if value is None else float(value), None if ci95 is None else [float(end) for end in ci95]
         if tolerance == "default":
-            tolerance = DEFAULT_TOLERANCE * abs(value)
+            tolerance = None if value is None else DEFAULT_TOLERANCE * abs(value)
         self._results[id] = {"value": value, "ci95": ci95, "unit": unit, "n": n, "tolerance": tolerance, **more}
         write(self._results_folder / f"{self.name}.results.json", json.dumps(self._results, indent=1) + "\n")
-        _glue(id, _quantity(unit, digits, value))
+        _glue(id, "not measured" if value is None else _quantity(unit, digits, value))
         if ci95:
             _glue(f"{id}_ci", _quantity(unit, digits, *ci95))
         if n is not None:

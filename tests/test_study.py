@@ -97,6 +97,14 @@ def test_an_interval_brings_its_ends_and_its_count(run, glued):
     assert glued == {"found": "50.0 %", "found_ci": "25.0 to 75.0 %", "found_n": "9"}
 
 
+def test_what_was_not_measured_is_recorded_as_such(run, glued):
+    opened = open_with(steps=3, photos=["a"])
+    opened.record("none", None, verdict="not testable")
+    result = json.loads((run / "out" / "01_one.results.json").read_text())["none"]
+    assert result["value"] is None and result["tolerance"] is None and result["verdict"] == "not testable"
+    assert glued["none"] == "not measured"
+
+
 def test_record_refuses_the_same_id_twice(run, glued):
     opened = open_with(steps=3, photos=["a"])
     opened.record("psnr", 1)
