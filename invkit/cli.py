@@ -1,4 +1,4 @@
-"""The command line: `python -m invkit list | describe CLASSIFIER | invert PHOTO… | train NAME`.
+"""The command line: `python -m invkit list | describe CLASSIFIER | invert PHOTO… | train NAME | measure NAME`.
 
 Every error is one sentence on stderr and exit code 1. `invert` reads all photos and computes all results before it
 writes the first file: if one photo is bad, nothing is written at all. Whatever takes long to import is imported by the
@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--scale", type=float, default=1.0, help="share of the published training steps (default: 1)")
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(command=_train)
+
+    command = commands.add_parser("measure", help="measure an inverter on what its training kept aside, on its card")
+    command.add_argument("inverter", metavar="NAME", help="a shipped inverter (see list) or a folder")
+    command.set_defaults(command=_measure)
     return parser
 
 
@@ -148,6 +152,17 @@ def _train(options: argparse.Namespace) -> None:
 
     card = recipes.train(options.name, folder=options.folder, seed=options.seed, scale=options.scale)
     print(f"{options.name}: {card['steps']} steps in {card['hours']} hours, weights in {options.folder}")
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from invkit import cards
+
+    figures = cards.measure(options.inverter)
+    rows = [("figure", "value", "95 % interval", "unit", "n")]
+    for name, figure in figures.items():
+        low, high = figure["ci95"]
+        rows.append((name, f"{figure['value']:.3f}", f"{low:.3f} to {high:.3f}", figure["unit"], str(figure["n"])))
+    _print_table(rows)
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:

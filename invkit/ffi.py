@@ -193,24 +193,27 @@ def read_coarsely(
 ) -> list[Trained]:
     """Fits the generator's reader of coarse images to uint8 images (N, 3, S, S) and their conditions (N, dim).
 
-    steps: of training its network, with 256 of them each; without a network there is nothing to train.
+    steps: of training its network, with 256 of them each and the generator's noise on the logits; without a network
+        there is nothing to train.
     """
     reader = generator.coarse
-    shrunk = torch.cat([F.adaptive_avg_pool2d(part.float() / 255, reader.side) for part in images.split(1000)])
+    shrunk = torch.cat([F.adaptive_avg_pool2d(part.float(), reader.side).round().byte() for part in images.split(1000)])
     with torch.no_grad():
         white = torch.cat([generator.whitening(part) for part in z.split(1000)])
     few = slice(0, 30_000)  # more would change a linear map little
-    reader.fit(white[few], shrunk[few])
+    reader.fit(white[few], shrunk[few].float() / 255)
     if reader.network is None or not steps:
         return []
 
     def batches(step: int) -> tuple[Tensor, Tensor]:
         g = torch.Generator().manual_seed((seed + 1) * 1_000_003 + step)
         chosen = torch.randint(len(white), (256,), generator=g)
-        return white[chosen], shrunk[chosen]
+        return white[chosen], z[chosen].softmax(1), shrunk[chosen].float() / 255
 
-    def loss(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
-        return log_error(module(pair[0]), pair[1]), {}
+    def loss(module: nn.Module, batch: tuple[Tensor, Tensor, Tensor], step: int):
+        white, probabilities, image = batch
+        noise = generator.logit_noise * torch.randn_like(white) if generator.logit_noise else 0
+        return log_error(module(white + noise, probabilities), image), {}
 
     done = train(
         Player("coarse", reader.requires_grad_(True), loss, lr=1.5e-3, clip=1.0), batches, steps=steps,
@@ -339,6 +342,7 @@ def train_inverter(
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "no",
+    logits_precision: str = "no",
     **training,
 ) -> LogitInverter:
     """Train an inverter of a classifier's logits on images that the classifier was not trained on.
@@ -354,12 +358,14 @@ def train_inverter(
         shrink: of the whitening of the logits.
         coarse_steps: of training the network that reads coarse images, where `generator` has a coarse_hidden.
         folder: for cached logits and checkpoints; a stopped run goes on from there.
-        precision: "bf16" trains and computes logits under bfloat16 autocast.
+        precision: "bf16" trains under bfloat16 autocast.
+        logits_precision: "bf16" computes the logits so too: faster, but it rounds off part of what their directions of
+            low variance say.
         training: further arguments of `train_generator`.
 
     Raises TypeError or ValueError for what are no images or a setting that makes no sense.
     """
-    made = pairs(classifier, images, views=views, size=size, seed=seed, folder=folder, precision=precision)
+    made = pairs(classifier, images, views=views, size=size, seed=seed, folder=folder, precision=logits_precision)
     made = Pairs(made.images, condition(made.logits.flatten(0, 1), kind).reshape(made.logits.shape))
     size = made.images.shape[-1]
     with torch.random.fork_rng():
@@ -373,7 +379,7 @@ def train_inverter(
     before = []
     if g.coarse:
         common = {"folder": folder, "seed": seed, "precision": precision}
-        before = read_coarsely(g, made.images[0], made.logits[0], coarse_steps, **common)
+        before = read_coarsely(g, made.images.flatten(0, 1), made.logits.flatten(0, 1), coarse_steps, **common)
 
     def batches(step: int) -> tuple[Tensor, Tensor]:
         pixels, z = made.batch(step, batch, seed)
@@ -393,11 +399,13 @@ def train_inverter(
         "classifier_size": classifier.size,
         "classes": classifier.classes,
         "size": size,
+        "source_size": (images.images if isinstance(images, Data) else images).shape[-1],
         "objective": objective,
         "kind": kind,
         "generator": (generator or {}) | folded,
         "training": {"generator": generator or {}, "discriminator": discriminator or {}}
-        | {key: value for key, value in training.items() if isinstance(value, int | float | str)},
+        | {key: value for key, value in training.items() if isinstance(value, int | float | str)}
+        | {"coarse_steps": coarse_steps, "shrink": shrink, "logits_precision": logits_precision},
         "images": made.images.shape[1],
         "views": views,
         "batch": batch,

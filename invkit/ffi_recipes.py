@@ -41,13 +41,16 @@ def ffi_glyphs(
     world: str = "glyphs",
     objective: str = "hybrid",
     kind: str = "logits",
+    images: int = 600_000,
+    coarse_steps: int = 16_000,
 ) -> LogitInverter:
     """An inverter of a classifier of glyphs, 32 pixels."""
     steps = max(2, round(500 * scale))
     return train_inverter(
         load_classifier(classifier),
-        draw(world, max(256, round(300_000 * min(1.0, scale)))),
-        objective=objective, kind=kind, steps=steps, batch=48, lr=5e-4, shrink=1e-3, coarse_steps=round(5000 * scale),
+        draw(world, max(256, round(images * min(1.0, scale)))),
+        objective=objective, kind=kind, steps=steps, batch=48, lr=5e-4, shrink=1e-3,
+        coarse_steps=round(coarse_steps * scale),
         generator=GLYPHS_GENERATOR, precision="bf16", folder=folder, seed=seed,
     )  # fmt: skip
 
@@ -59,9 +62,25 @@ def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInv
         load_classifier("lite0"),
         draw("faces", max(64, round(16_000 * min(1.0, scale)))),
         objective="hybrid", steps=steps, batch=48, shrink=0.3,
-        generator={"shared_dim": 96, "hidden": 192, "logit_noise": 0.3}, precision="bf16", folder=folder, seed=seed,
+        generator={"shared_dim": 96, "hidden": 192, "logit_noise": 0.3}, precision="bf16", logits_precision="bf16",
+        folder=folder, seed=seed,
     )  # fmt: skip
 
+
+def ffi_tiny(
+    folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, kind: str = "logits", objective: str = "hybrid"
+) -> LogitInverter:
+    """Photos of Tiny ImageNet at 32 pixels from the logits of a classifier that is shown them at 64 pixels or more."""
+    images, _ = data.load_bytes("tiny-imagenet", split="inverter")
+    return train_inverter(
+        load_classifier(classifier), images[:: max(1, round(1 / scale))].clone(), size=32, objective=objective,
+        kind=kind, steps=max(2, round(600 * scale)), batch=48, lr=5e-4, shrink=0.03, coarse_steps=round(1500 * scale),
+        generator=GLYPHS_GENERATOR | {"coarse_hidden": 192, "logit_noise": 0.3}, folder=folder, seed=seed,
+        precision="bf16", logits_precision="bf16" if classifier == "lite0" else "no",
+    )  # fmt: skip
+
+
+INDEPENDENT = {"images": 300_000, "coarse_steps": 5000}  # of those for the independent world, which is shown once
 
 RECIPES: dict[str, Callable[..., LogitInverter]] = {
     "ffi-glyphs-standard": partial(ffi_glyphs, classifier="glyphs-standard-0"),
@@ -70,11 +89,15 @@ RECIPES: dict[str, Callable[..., LogitInverter]] = {
     "ffi-glyphs-plain": partial(ffi_glyphs, classifier="glyphs-plain-0"),
     "ffi-glyphs-onehot": partial(ffi_glyphs, classifier="glyphs-standard-0", kind="one-hot"),
     "ffi-glyphs-regression": partial(ffi_glyphs, classifier="glyphs-standard-0", objective="regression"),
-    "ffi-glyphs-independent-standard": partial(
-        ffi_glyphs, classifier="glyphs-independent-standard-0", world="glyphs:independent"
-    ),
-    "ffi-glyphs-independent-robust": partial(
-        ffi_glyphs, classifier="glyphs-independent-robust-0", world="glyphs:independent"
-    ),
+    **{
+        f"ffi-glyphs-independent-{kind}": partial(
+            ffi_glyphs, classifier=f"glyphs-independent-{kind}-0", world="glyphs:independent", **INDEPENDENT
+        )
+        for kind in ("standard", "robust")
+    },
     "ffi-lite0-faces": ffi_lite0_faces,
+    "ffi-tiny-standard": partial(ffi_tiny, classifier="tiny-standard"),
+    "ffi-tiny-robust": partial(ffi_tiny, classifier="tiny-robust"),
+    "ffi-tiny-onehot": partial(ffi_tiny, classifier="tiny-standard", kind="one-hot"),
+    "ffi-lite0-tiny": partial(ffi_tiny, classifier="lite0"),
 }

@@ -158,6 +158,7 @@ class LogitInverter:
         self.generator.zero_grad(set_to_none=True)  # what training left behind
         self.classifier, self.card = classifier, card
         self.size, self.noise_dim, self.kind = generator.size, generator.noise_dim, card["kind"]
+        self.source_size = card.get("source_size", self.size)
 
     @property
     def depths(self) -> list[int]:
@@ -166,10 +167,10 @@ class LogitInverter:
     def represent(self, images: Tensor, depth: int | None = None) -> Tensor:
         """Logits (N, classes) of images in [0, 1], (N, 3, H, W), of any size: the only place that resizes.
 
-        The images first get this inverter's `size`, then what the classifier takes: it sees as much as is drawn.
+        The images first get `source_size`, the size of those it was trained on, then what the classifier takes.
         """
         self._check_depth(depth)
-        return show(self.classifier, _fit(images, self.size))
+        return show(self.classifier, _fit(images, self.source_size))
 
     def invert(self, logits: Tensor, noise: Tensor | None = None, depth: int | None = None) -> Tensor:
         """Images in [0, 1], (N, 3, size, size), from logits (N, classes) and noise (N, noise_dim).

@@ -221,8 +221,9 @@ class Attention(nn.Module):
 class CoarseReader(nn.Module):
     """Reads a coarse image (N, 3, side, side) from whitened logits: linearly, and with what a small network adds.
 
-    The linear part is a ridge regression (`fit`), in closed form; the network, if it has a width `hidden`, is trained
-    by itself before the generator (`ffi.read_coarsely`): an image costs it far less than it costs a generator.
+    The linear part is a ridge regression (`fit`), in closed form. The network, if it has a width `hidden`, also sees
+    the probabilities: an image's place among those of its class tells more than its place among all. It is trained by
+    itself before the generator (`ffi.read_coarsely`): an image costs it far less than it costs a generator.
     """
 
     def __init__(self, condition_dim: int, side: int, hidden: int | None = None):
@@ -231,16 +232,17 @@ class CoarseReader(nn.Module):
         self.linear = nn.Linear(condition_dim, 3 * side**2)
         self.network = None
         if hidden:
-            widths = pairwise((condition_dim, hidden, hidden, hidden, 3 * side**2))
+            widths = pairwise((2 * condition_dim, hidden, hidden, hidden, 3 * side**2))
             layers = [layer for a, b in widths for layer in (nn.Linear(a, b), nn.ReLU())]
             self.network = nn.Sequential(*layers[:-1])
             nn.init.zeros_(self.network[-1].weight)
             nn.init.zeros_(self.network[-1].bias)
 
-    def forward(self, white: Tensor) -> Tensor:
-        with torch.autocast(white.device.type, enabled=False):
-            read = self.linear(white)
-            return (read if self.network is None else read + self.network(white)).view(-1, 3, self.side, self.side)
+    def forward(self, white: Tensor, probabilities: Tensor) -> Tensor:
+        read = self.linear(white)
+        if self.network is not None:
+            read = read + self.network(torch.cat([white, 2 * probabilities], dim=1))
+        return read.float().view(-1, 3, self.side, self.side)
 
     @torch.no_grad()
     def fit(self, white: Tensor, images: Tensor, ridge: float = 0.1) -> None:
@@ -348,10 +350,11 @@ class LogitGenerator(nn.Module):
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Images (N, 3, size, size) in [0, 1] from noise (N, noise_dim) and logits (N, condition_dim)."""
+        probabilities = condition.float().softmax(1)
         condition = self.whitening(condition)
         if self.training and self.logit_noise:
             condition = condition + self.logit_noise * torch.randn_like(condition)
-        coarse = self.coarse(condition) if self.coarse else None
+        coarse = self.coarse(condition, probabilities) if self.coarse else None
         seen = torch.cat([condition, 4 * coarse.flatten(1) - 2], dim=1) if self.coarse else condition
         shared = self.shared(seen)
         first, *chunks = noise.to(shared.dtype).chunk(len(self.blocks) + 1, dim=1)

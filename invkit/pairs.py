@@ -86,7 +86,7 @@ def pairs(
         images: (N, 3, S, S), uint8 or float in [0, 1], or Data.
         views: 1 for the images as they are; more add flipped crops, at least seven eighths of a side wide, with logits
             of their own.
-        size: pixels of the inverter's images, by default the images' own; the classifier sees these.
+        size: pixels of the inverter's images, by default the images' own, which the classifier sees in any case.
         precision: "bf16" computes the logits under bfloat16 autocast.
 
     Raises TypeError or ValueError for what are no images.
@@ -94,8 +94,6 @@ def pairs(
     images = _eight_bit(images.images if isinstance(images, Data) else images)
     if views < 1:
         raise ValueError(f"Ask for at least one view of every image, not views={views}.")
-    if size and size != images.shape[-1]:
-        images = torch.cat([TF.resize(part, [size, size], antialias=True) for part in images.split(256)])
     seen = images[None]
     if views > 1:
         others = [_view(images, seed * 1_000_003 + v) for v in range(1, views)]
@@ -115,7 +113,11 @@ def pairs(
             raise ValueError(f"{classifier.name} gives logits that are not finite for some images: check both.")
         return {"logits": logits}
 
-    return Pairs(seen, store.kept(file, make)["logits"])
+    drawn = seen
+    if size and size != images.shape[-1]:
+        parts = [TF.resize(part, [size, size], antialias=True) for part in seen.flatten(0, 1).split(256)]
+        drawn = torch.cat(parts).unflatten(0, (views, -1))
+    return Pairs(drawn, store.kept(file, make)["logits"])
 
 
 def content_hash(tensors: list[Tensor], text: str = "") -> str:

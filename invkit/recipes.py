@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from invkit import dci, ffi_recipes, recipes_classifiers, store, synthetic
+from invkit import cards, dci, ffi_recipes, recipes_classifiers, store, synthetic
 from invkit.adversarial import save_classifier
 from invkit.classifiers import Classifier, load_classifier
 from invkit.dci import SCHEDULE, Chain, Schedule, Weights
@@ -215,6 +216,23 @@ def _matched_pool(classifier: Classifier, n: int, seed: int, file: Path) -> synt
     return synthetic.Pool(store.kept(file, make)["images"], seed)
 
 
+def dci_small(folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str) -> ClassifierInverter:
+    """The zero-shot inverter of a small classifier, down to its last map.
+
+    The same schedule for all, so that two classifiers of one architecture can be compared.
+    """
+    network = load_classifier(classifier)
+    leaves = synthetic.draw_pool(max(64, round(4096 * min(1.0, scale))), 2 * network.size, seed)
+    maps = [block.depth for block in network.blocks if len(block.shape) == 3]
+    schedule = Schedule(divide=round(100 * scale), synchronise=round(2000 * scale), divide_lr=2e-3, synchronise_lr=1e-3)
+    inverter = invert_classifier(
+        network, leaves, sizes=[(64, 2)] * len(maps), crops=lambda depth: (24, network.size), schedule=schedule,
+        folder=folder, seed=seed, precision="bf16",
+        weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=1, cycle=0),
+    )  # fmt: skip
+    return add_feedback(inverter, synthetic.dead_leaves(32, network.size, (seed + 2) * 100_003))
+
+
 FACEGAN_SIZES = [(128, 1), (112, 1), (96, 1), (64, 1), (32, 2)]
 
 
@@ -238,6 +256,7 @@ def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0) -> GeneratorInv
 RECIPES: dict[str, Callable[..., ClassifierInverter | GeneratorInverter | LogitInverter | Classifier]] = {
     "dci-facegan": dci_facegan,
     "dci-lite0": dci_lite0,
+    **{f"dci-tiny-{kind}": partial(dci_small, classifier=f"tiny-{kind}") for kind in ("standard", "robust")},
     **ffi_recipes.RECIPES,
     **recipes_classifiers.RECIPES,
 }
@@ -263,8 +282,9 @@ def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> d
     folder = Path(folder)
     trained = RECIPES[name](folder / "training", seed, scale)
     command = f"python -m invkit train {name} --folder FOLDER --seed {seed} --scale {scale:g}"
+    card = cards.complete(trained.card | {"name": name, "command": command})
     if isinstance(trained, Classifier):
-        return save_classifier(folder, trained, name=name, command=command)
-    card = trained.card | {"name": name, "command": command}
+        return save_classifier(folder, trained, **card)
     network = trained.generator if isinstance(trained, LogitInverter) else trained.chain
-    return store.save(folder, network.state_dict(), card, half=True)
+    store.save(folder, network.state_dict(), card, half=True)
+    return card | {"metrics": cards.measure(folder)} if scale == 1 else card

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
 from invkit.networks import (
@@ -222,7 +223,15 @@ def test_coarse_images_are_a_ridge_regression():
     images = (z @ weight + 0.5).view(-1, 3, 4, 4)
     reader = CoarseReader(10, 4)
     reader.fit(z, images, ridge=1e-6)
-    torch.testing.assert_close(reader(z), images, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(reader(z, z.softmax(1)), images, atol=1e-3, rtol=1e-3)
+
+
+def test_the_network_of_a_coarse_reader_sees_the_class():
+    torch.manual_seed(0)
+    reader, white = CoarseReader(10, 4, hidden=16), torch.randn(6, 10)
+    nn.init.normal_(reader.network[-1].weight)
+    one, other = (F.one_hot(torch.full((6,), label), 10).float() for label in (0, 1))
+    assert not torch.allclose(reader(white, one), reader(white, other))
 
 
 def test_standing_statistics_are_those_of_the_batches():
