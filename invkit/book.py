@@ -10,14 +10,17 @@ The Makefile and the Snakefile call these from the repository's root, to which a
 What a notebook depends on is what its code and parameters *name*: modules of invkit (and what those name in turn),
 shipped weights, earlier notebooks. The hash of all this, its fingerprint, decides whether it runs again. Prose,
 comments and docstrings are no part of it, nor are time stamps. In the profile ``published``, which takes hours, the
-fingerprint holds only the code and parameters of notebooks; each page says which version of invkit made it.
+fingerprint holds only the code and parameters of notebooks and the SHA-256 of the weights that these parameters name;
+each page says which version of invkit made it.
 """
 
 import argparse
 import ast
+import base64
 import datetime
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -28,7 +31,9 @@ import time
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import yaml
+from PIL import Image
 from traitlets.config import Config
 
 import invkit
@@ -46,6 +51,8 @@ from invkit.study import (
 
 # Kernels talk through files, not through TCP ports that others on the machine could reach.
 _SOCKETS = Config({"KernelManager": {"transport": "ipc"}})
+MOST_PUBLISHED = 25e6  # bytes of book/published
+ALIKE = 45.0  # dB: a figure in 256 colours that is this near to the original takes its place
 
 
 def notebooks():
@@ -82,11 +89,13 @@ def fingerprint(name, profile):
     given = parameters(name, profile)
     code = _code_of_notebook(name)
     parts = [code, given, [fingerprint(other, profile) for other in needs(name, profile)]]
-    if profile != "published":
-        modules = _modules_named(code)
+    cards = sorted(Path("weights").glob("*/card.json"))
+    if profile == "published":
+        text = json.dumps(default_parameters(f"notebooks/{name}.ipynb") | given)
+        parts += [read(card).get("sha256") for card in cards if card.parent.name in text]
+    else:
         text = code + json.dumps(given)  # not the modules: the recipes name all weights, and load none that are shipped
-        cards = [card.read_text() for card in sorted(Path("weights").glob("*/card.json")) if card.parent.name in text]
-        parts += [modules, cards]
+        parts += [_modules_named(code), [card.read_text() for card in cards if card.parent.name in text]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -141,7 +150,8 @@ def run(name, profile):
             shutil.copy(path, executed / path.name)
         return
 
-    print(f"{place} (profile {profile})", flush=True)
+    long = ": no published copy of it as it is now, so it runs, perhaps for hours" if profile == "published" else ""
+    print(f"{place} (profile {profile}){long}", flush=True)
     lock = attempt.with_suffix(".lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)  # a run whose Snakemake was killed may still be at it: wait for its end
     os.environ[RUN_VARIABLE] = json.dumps(
@@ -240,11 +250,65 @@ def _with_prose_of(source, executed):
 
 
 def publish():
-    """Copy what ``make book PROFILE=published`` executed to book/published/, to be committed."""
-    Path("book/published").mkdir(exist_ok=True)
+    """Copy what ``make book PROFILE=published`` executed to book/published/, figures compressed, to be committed.
+
+    Of the PNGs beside the notebooks only those that a prose page names go along: the notebooks hold every figure. A
+    chapter that was not executed, or whose inputs have changed since, keeps its published copy; a line says so.
+    Raises StudyError, and changes nothing, where all together would be too much for a repository.
+    """
+    stored, executed = Path("book/published"), Path("build/published/executed")
+    prose = "".join(page.read_text() for page in sorted(Path("book").glob("*.md")))
+    kept = {path.name: path.read_bytes() for path in stored.glob("*.*") if path.name.split(".")[0] in notebooks()}
     for name in notebooks():
-        for path in Path("build/published/executed").glob(f"{name}.*"):
-            shutil.copy(path, Path("book/published") / path.name)
+        path = executed / f"{name}.ipynb"
+        notebook = read(path) if path.exists() else None
+        if notebook is None or notebook["metadata"]["invkit"]["fingerprint"] != fingerprint(name, "published"):
+            state = "kept as it was" if f"{name}.ipynb" in kept else "missing"
+            print(f"{name} was not executed as it is now: its published copy is {state}.")
+            continue
+        kept = {file: content for file, content in kept.items() if file.split(".")[0] != name}
+        kept[path.name] = (json.dumps(_compressed(notebook), indent=1) + "\n").encode()
+        kept[f"{name}.results.json"] = (executed / f"{name}.results.json").read_bytes()
+        for figure in executed.glob(f"{name}.*.png"):
+            if figure.name in prose:
+                kept[figure.name] = _smaller(figure.read_bytes(), ("png",))[1]
+    size = sum(map(len, kept.values()))
+    if size > MOST_PUBLISHED:
+        most = f"{MOST_PUBLISHED / 1e6:.0f} MB"
+        raise StudyError(
+            f"book/published would hold {size / 1e6:.1f} MB, more than {most}: make fewer or smaller figures."
+        )
+    shutil.rmtree(stored, ignore_errors=True)
+    stored.mkdir()
+    for file, content in kept.items():
+        (stored / file).write_bytes(content)
+    print(f"book/published: {size / 1e6:.1f} MB")
+
+
+def _compressed(notebook):
+    """The notebook with each of its figures as a palette PNG where 256 colours will do, else as a JPEG."""
+    for output in (output for cell in notebook["cells"] for output in cell.get("outputs", ())):
+        data = output.get("data", {})
+        for kind in [kind for kind in data if kind.endswith("image/png")]:
+            form, image = _smaller(base64.b64decode(data.pop(kind)))
+            data[kind.removesuffix("png") + form] = base64.b64encode(image).decode()
+    return notebook
+
+
+def _smaller(original, forms=("png", "jpeg")):
+    """(form, bytes) of a PNG: in 256 colours if that looks alike, else as a JPEG if this is allowed and smaller."""
+    picture = Image.open(io.BytesIO(original)).convert("RGBA")
+    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    palette, few, jpeg = picture.quantize(256, dither=Image.Dither.NONE), io.BytesIO(), io.BytesIO()
+    error = np.square(np.asarray(picture, dtype=float) - np.asarray(palette.convert("RGB"), dtype=float)).mean()
+    choices = [("png", original)]
+    if 10 * np.log10(255**2 / max(error, 1e-9)) >= ALIKE:
+        palette.save(few, "PNG", optimize=True)
+        choices.append(("png", few.getvalue()))
+    elif "jpeg" in forms:
+        picture.save(jpeg, "JPEG", quality=90, subsampling=0)
+        choices.append(("jpeg", jpeg.getvalue()))
+    return min(choices, key=lambda choice: len(choice[1]))
 
 
 def expect():

@@ -25,6 +25,7 @@ LICENCES = {
     "glyphs:independent": GLYPHS,
     "faces": "samples of the face generator in the wheel gan-face-generate (MIT)",
     "tiny-imagenet": "Tiny ImageNet (Stanford CS231n), photos of ImageNet: for research and education, not commercial",
+    "imagenet": "ImageNet-1k: for research and education, not commercial",
     "synthetic": "synthetic images and latents alone, free of rights",
 }
 
@@ -35,7 +36,8 @@ def data_of(name: str) -> str:
         return "synthetic"
     if name == "glyphs-reader":
         return "glyphs:independent"
-    known = {"faces": "faces", "tiny": "tiny-imagenet", "independent": "glyphs:independent", "glyphs": "glyphs"}
+    known = dict.fromkeys(("resnet50", "resnet152", "v3"), "imagenet")
+    known |= {"faces": "faces", "tiny": "tiny-imagenet", "independent": "glyphs:independent", "glyphs": "glyphs"}
     found = [source for word, source in known.items() if word in name.split("-")]
     if not found:
         raise ValueError(f"It is not known what {name!r} was trained on: add its data to the table in invkit.cards.")

@@ -1,4 +1,4 @@
-"""The command line: `python -m invkit list | describe CLASSIFIER | invert PHOTO… | train NAME | measure NAME`.
+"""The command line: `python -m invkit list | describe | invert | train | measure | dry-run`; each has a --help.
 
 Every error is one sentence on stderr and exit code 1. `invert` reads all photos and computes all results before it
 writes the first file: if one photo is bad, nothing is written at all. Whatever takes long to import is imported by the
@@ -62,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("measure", help="measure an inverter on what its training kept aside, on its card")
     command.add_argument("inverter", metavar="NAME", help="a shipped inverter (see list) or a folder")
     command.set_defaults(command=_measure)
+
+    command = commands.add_parser("dry-run", help="build all that a profile names, one step each, memory per GPU")
+    command.add_argument("profile", metavar="PROFILE", nargs="?", default="imagenet")
+    command.set_defaults(command=_dry_run)
     return parser
 
 
@@ -163,6 +167,15 @@ def _measure(options: argparse.Namespace) -> None:
         low, high = figure["ci95"]
         rows.append((name, f"{figure['value']:.3f}", f"{low:.3f} to {high:.3f}", figure["unit"], str(figure["n"])))
     _print_table(rows)
+
+
+def _dry_run(options: argparse.Namespace) -> None:
+    from invkit import book, dry_run
+
+    try:
+        dry_run.main(options.profile)
+    except book.StudyError as error:
+        raise ValueError(error) from None
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -5,6 +5,7 @@
 | glyphs | characters drawn from known factors (`invkit.glyphs`) | the character | all, and test-fonts |
 | glyphs:independent | the same, where colour says nothing about the class | the character | all, and test-fonts |
 | tiny-imagenet, tiny-imagenet:PATH | photos of 200 ImageNet classes, or fewer, 64 px | order of the folders | all |
+| imagenet:PATH | ImageNet-1k unpacked, 128 px (`invkit.imagenet`) | order of the folders | inverter, validation, test |
 | cifar10, cifar10:PATH | photos of 10 classes, 32 px | as published | all |
 | faces | fresh samples of the face generator, with their latents | -1 | inverter, validation, test |
 | samples | the 20 ImageNet photos in the wheel of foolbox | ImageNet class numbers | test |
@@ -26,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from invkit import archives
+from invkit import archives, imagenet
 from invkit.photos import fit, read_photo
 
 NO_LABEL = -1
@@ -85,13 +86,13 @@ def load(name: str, split: str = "test", n: int | None = None, seed: int = 0, si
 
 
 def load_bytes(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
-    """All images of "tiny-imagenet" or "cifar10" (with :PATH or without) as bytes (N, 3, H, W), and their labels (N,).
+    """All images of "tiny-imagenet", "cifar10" or "imagenet" (with :PATH or without) as bytes (N, 3, H, W), and their labels (N,).
 
-    For training: floats would take four times the memory. Tiny ImageNet's are memory-mapped, decoded once.
+    For training: floats would take four times the memory. All but CIFAR-10's are memory-mapped, decoded once.
     """
     source, path, splits = _source(name)
     if source not in ARCHIVES:
-        raise ValueError(f"Only {' and '.join(ARCHIVES)} are kept as bytes, not {source!r}: use load.")
+        raise ValueError(f"Only {', '.join(ARCHIVES)} are kept as bytes, not {source!r}: use load.")
     if split not in splits:
         raise ValueError(f"{source!r} has only the splits {', '.join(splits)}, not {split!r}.")
     return ARCHIVES[source](path, split)[:2]
@@ -173,10 +174,10 @@ def _faces(_: str, split: str, n: int | None, seed: int, size: int | None) -> Da
     return Data(images, torch.full((len(images),), NO_LABEL), names, latents=latents)
 
 
-ARCHIVES = {"tiny-imagenet": archives.tiny_imagenet, "cifar10": archives.cifar10}
+ARCHIVES = {"tiny-imagenet": archives.tiny_imagenet, "cifar10": archives.cifar10, "imagenet": imagenet.imagenet}
 SOURCES: dict[str, tuple[Callable[..., Data], tuple[str, ...]]] = {  # how to load each, and its splits
     "glyphs": (_glyphs, tuple(STREAMS)),
-    **{name: (_archive(name), archives.SPLITS) for name in ARCHIVES},
+    **{name: (_archive(name), (imagenet if name == "imagenet" else archives).SPLITS) for name in ARCHIVES},
     "faces": (_faces, ("inverter", "validation", "test")),
     "samples": (_samples, ("test",)),
     "photos": (_photos, ("test",)),

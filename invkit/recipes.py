@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from invkit import cards, dci, ffi_recipes, recipes_classifiers, store, synthetic
+from invkit import cards, dci, ffi_recipes, recipes_classifiers, recipes_imagenet, store, synthetic
 from invkit.adversarial import save_classifier
 from invkit.classifiers import Classifier, load_classifier
 from invkit.dci import SCHEDULE, Chain, Schedule, Weights
@@ -208,9 +209,10 @@ def _matched_pool(classifier: Classifier, n: int, seed: int, file: Path) -> synt
     def make() -> dict[str, Tensor]:
         images = []
         for start in tqdm(range(0, n, 16), desc="batch-norm matching", unit="batch"):
-            first = synthetic.dead_leaves(16, 240, (seed + 1) * 100_003 + start)
+            first = synthetic.dead_leaves(16, 240, (seed + 1) * 100_003 + start).to(classifier.device)
             with torch.autocast(classifier.device.type, torch.bfloat16):
-                images.append(synthetic.batch_norm_matched(classifier, 16, 240, steps=40, lr=0.1, skip=10, start=first))
+                matched = synthetic.batch_norm_matched(classifier, 16, 240, steps=40, lr=0.1, skip=10, start=first)
+            images.append(matched.cpu())
         return {"images": synthetic.Pool(torch.cat(images), seed).images}
 
     return synthetic.Pool(store.kept(file, make)["images"], seed)
@@ -259,6 +261,7 @@ RECIPES: dict[str, Callable[..., ClassifierInverter | GeneratorInverter | LogitI
     **{f"dci-tiny-{kind}": partial(dci_small, classifier=f"tiny-{kind}") for kind in ("standard", "robust")},
     **ffi_recipes.RECIPES,
     **recipes_classifiers.RECIPES,
+    **recipes_imagenet.RECIPES,
 }
 
 
@@ -281,6 +284,8 @@ def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> d
         raise ValueError(f"scale is a share of the published steps and must be above 0, not {scale}.")
     folder = Path(folder)
     trained = RECIPES[name](folder / "training", seed, scale)
+    if int(os.environ.get("RANK", 0)):  # under `accelerate launch` the first process writes
+        return trained.card
     command = f"python -m invkit train {name} --folder FOLDER --seed {seed} --scale {scale:g}"
     card = cards.complete(trained.card | {"name": name, "command": command})
     if isinstance(trained, Classifier):

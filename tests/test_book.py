@@ -1,6 +1,7 @@
 """The study from outside: what runs again, what a failure leaves, and a whole small book."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -136,6 +137,108 @@ def test_a_published_copy_is_taken_while_its_inputs_are_the_same(small, capsys):
     change("01_one", 1, "number = 3.0")
     book.run("01_one", "published")
     assert json.loads(Path("build/published/executed/01_one.results.json").read_text())["double"]["value"] == 6
+
+
+def draw():
+    """The code of a cell that makes two figures: a chart, and noise in so many colours that a palette will not do."""
+    return """import numpy
+from matplotlib import pyplot
+study.record('double', 2 * number)
+for id in ('chart', 'noise'):
+    figure, axes = pyplot.subplots()
+    if id == 'chart':
+        axes.plot([1, 2])
+    else:
+        axes.imshow(numpy.random.default_rng(0).random((200, 300, 3)))
+    study.figure(id, figure)
+"""
+
+
+FIGURES = "# One\n\n{glue:text}`double`\n\n```{glue:figure} chart\n```\n\n```{glue:figure} noise\n```\n"
+
+
+def test_a_fresh_clone_compiles_what_was_published(small, capsys, monkeypatch):
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's own draws figures for notebooks
+    change("01_one", 0, FIGURES)
+    change("01_one", 3, draw())
+    Path("book/intro.md").write_text("# Book\n\n![a chart](_static/01_one.chart.png)\n")
+    for name in book.notebooks():
+        book.run(name, "published")
+    executed = sum(path.stat().st_size for path in Path("build/published/executed").iterdir())
+    book.publish()
+    stored = {path.name: path.stat().st_size for path in Path("book/published").iterdir()}
+    results = {f"{name}.results.json" for name in book.notebooks()}
+    assert set(stored) == {"01_one.ipynb", "02_two.ipynb", "01_one.chart.png"} | results
+    assert sum(stored.values()) < executed / 2
+    kinds = [kind for cell in json.loads(Path("book/published/01_one.ipynb").read_text())["cells"]
+             for output in cell.get("outputs", []) for kind in output.get("data", {}) if "image" in kind]  # fmt: skip
+    assert [kind.rpartition("/")[2] for kind in kinds] == ["png", "jpeg"]
+
+    shutil.rmtree("build")
+    capsys.readouterr()
+    for name in book.notebooks():
+        book.run(name, "published")
+    assert capsys.readouterr().out.count("unchanged since it was published") == 2
+    book.compile("published")
+    pages = {page.stem: page.read_text() for page in Path("build/published/html").glob("*.html")}
+    images = [
+        Path("build/published/html", image) for image in re.findall(r'img[^>]* src="(_images/[^"]+)', pages["01_one"])
+    ]
+    assert sorted(image.suffix for image in images) == [".jpg", ".png"] and all(image.exists() for image in images)
+    assert "_images/01_one.chart.png" in pages["intro"]
+
+
+def executed_as_they_are():
+    """Executed copies without any output, as book.run would leave them."""
+    folder = Path("build/published/executed")
+    folder.mkdir(parents=True)
+    for name in book.notebooks():
+        facts = {"invkit": {"fingerprint": book.fingerprint(name, "published")}}
+        (folder / f"{name}.ipynb").write_text(json.dumps({"cells": [], "metadata": facts}))
+        (folder / f"{name}.results.json").write_text("{}")
+
+
+def test_too_much_is_not_published(small, monkeypatch):
+    executed_as_they_are()
+    monkeypatch.setattr(book, "MOST_PUBLISHED", 10)
+    with pytest.raises(StudyError, match="would hold 0.0 MB, more than 0 MB: make fewer or smaller figures"):
+        book.publish()
+    assert not Path("book/published").exists()
+
+
+def test_what_was_executed_before_a_change_is_not_published(small, capsys):
+    executed_as_they_are()
+    change("02_two", 3, "print('another')")
+    book.publish()
+    assert "02_two was not executed as it is now: its published copy is missing." in capsys.readouterr().out
+    assert not Path("book/published/02_two.ipynb").exists() and Path("book/published/01_one.ipynb").exists()
+
+
+def test_new_weights_unpublish_only_who_takes_them_as_a_parameter(small):
+    def prints():
+        return [book.fingerprint(name, "published") for name in book.notebooks()]
+
+    Path("weights/dci-small").mkdir(parents=True)
+    card = Path("weights/dci-small/card.json")
+    card.write_text('{"sha256": "a"}')
+    Path("profiles/published.yaml").write_text("02_two: {note: dci-small}")
+    before = prints()
+    card.write_text('{"sha256": "a", "words": "others"}')
+    assert prints() == before
+    card.write_text('{"sha256": "b"}')
+    assert prints()[0] == before[0] and prints()[1] != before[1]
+
+
+def test_what_is_published_here_fits_a_repository_and_is_stamped():
+    stored = sorted((ROOT / "book/published").glob("*.ipynb"))
+    if not stored:
+        pytest.skip("nothing is published yet")
+    assert sum(path.stat().st_size for path in stored[0].parent.iterdir()) <= book.MOST_PUBLISHED
+    for path in stored:
+        facts = json.loads(path.read_text())["metadata"]["invkit"]
+        assert facts["profile"] == "published" and path.with_name(f"{path.stem}.results.json").exists()
+        assert facts.keys() >= {"fingerprint", "date", "machine", "minutes", "version"}
+        assert "Made with profile *published*" in path.read_text(), path.stem
 
 
 def test_snakemake_builds_the_book_and_repeats_only_what_changed(small):

@@ -273,5 +273,5 @@ def test_cifar10_in_its_binary_version(tmp_path):
 
 
 def test_only_archives_are_kept_as_bytes():
-    with pytest.raises(ValueError, match="Only tiny-imagenet and cifar10 are kept as bytes, not 'glyphs'"):
+    with pytest.raises(ValueError, match="Only tiny-imagenet, cifar10, imagenet are kept as bytes, not 'glyphs'"):
         load_bytes("glyphs")
