@@ -86,7 +86,7 @@ def load(name: str, split: str = "test", n: int | None = None, seed: int = 0, si
 
 
 def load_bytes(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
-    """All images of "tiny-imagenet", "cifar10" or "imagenet" (with :PATH or without) as bytes (N, 3, H, W), and their labels (N,).
+    """All images of "tiny-imagenet", "cifar10" or "imagenet", with :PATH or without: bytes (N, 3, H, W), labels (N,).
 
     For training: floats would take four times the memory. All but CIFAR-10's are memory-mapped, decoded once.
     """
