@@ -30,6 +30,10 @@ def draw(name: str, n: int, chunk: int = 4000, size: int | None = None) -> Tenso
 GLYPHS_GENERATOR = {  # 4.4 MB in half precision
     "channels": (128, 128, 96, 32), "hidden": 192, "shared_dim": 96, "coarse": 16, "coarse_hidden": 512,
 }  # fmt: skip
+FACES_GENERATOR = {  # 4.6 MB
+    "channels": (96, 96, 64, 32, 16), "hidden": 128, "shared_dim": 96, "coarse": 16, "coarse_hidden": 192,
+    "logit_noise": 0.2,
+}  # fmt: skip
 
 
 def ffi_glyphs(
@@ -56,15 +60,23 @@ def ffi_glyphs(
 
 
 def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInverter:
-    """Faces of 64 pixels from the 1000 ImageNet logits of lite0, which sees them enlarged to 224."""
-    steps = max(2, round(1400 * scale))
+    """Faces of 64 pixels from the 1000 ImageNet logits of lite0, which sees them enlarged to 224.
+
+    The logits of two faces differ little, so they are computed in full precision.
+    """
     return train_inverter(
         load_classifier("lite0"),
         draw("faces", max(64, round(16_000 * min(1.0, scale)))),
-        objective="hybrid", steps=steps, batch=48, shrink=0.3,
-        generator={"shared_dim": 96, "hidden": 192, "logit_noise": 0.3}, precision="bf16", logits_precision="bf16",
-        folder=folder, seed=seed,
+        objective="hybrid", steps=max(2, round(350 * scale)), batch=32, lr=5e-4, shrink=0.1,
+        coarse_steps=round(2000 * scale), generator=FACES_GENERATOR, precision="bf16", folder=folder, seed=seed,
     )  # fmt: skip
+
+
+PHOTOS_GENERATOR = GLYPHS_GENERATOR | {"coarse_hidden": 192, "logit_noise": 0.3}
+FEW_LOGITS = {"generator": PHOTOS_GENERATOR, "shrink": 0.03}
+# A thousand logits of 22,500 photos: whitening would enlarge noise, and a map of them has to be narrow to stay within
+# 5 MB; half precision, since lite0 takes long.
+MANY_LOGITS = {"generator": PHOTOS_GENERATOR | {"hidden": 96}, "shrink": 1.0, "logits_precision": "bf16"}
 
 
 def ffi_tiny(
@@ -74,9 +86,8 @@ def ffi_tiny(
     images, _ = data.load_bytes("tiny-imagenet", split="inverter")
     return train_inverter(
         load_classifier(classifier), images[:: max(1, round(1 / scale))].clone(), size=32, objective=objective,
-        kind=kind, steps=max(2, round(600 * scale)), batch=48, lr=5e-4, shrink=0.03, coarse_steps=round(1500 * scale),
-        generator=GLYPHS_GENERATOR | {"coarse_hidden": 192, "logit_noise": 0.3}, folder=folder, seed=seed,
-        precision="bf16", logits_precision="bf16" if classifier == "lite0" else "no",
+        kind=kind, steps=max(2, round(600 * scale)), batch=48, lr=5e-4, coarse_steps=round(1500 * scale),
+        folder=folder, seed=seed, precision="bf16", **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),
     )  # fmt: skip
 
 

@@ -226,7 +226,7 @@ def dci_small(folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: st
     network = load_classifier(classifier)
     leaves = synthetic.draw_pool(max(64, round(4096 * min(1.0, scale))), 2 * network.size, seed)
     maps = [block.depth for block in network.blocks if len(block.shape) == 3]
-    schedule = Schedule(divide=round(100 * scale), synchronise=round(2000 * scale), divide_lr=2e-3, synchronise_lr=1e-3)
+    schedule = Schedule(divide=round(60 * scale), synchronise=round(500 * scale), divide_lr=2e-3, synchronise_lr=1e-3)
     inverter = invert_classifier(
         network, leaves, sizes=[(64, 2)] * len(maps), crops=lambda depth: (24, network.size), schedule=schedule,
         folder=folder, seed=seed, precision="bf16",
