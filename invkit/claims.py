@@ -506,7 +506,7 @@ CLAIMS = (
         "found_tuned_noise_05_depth_2", "found_tuned_none_0_depth_2",
         tuple(check(f"Found, {what}", above, f"found_tuned_{setting}_depth_2", 50.0)
               for what, setting in (("noise", "noise_05"), ("quantisation", "quantisation_4"),
-                                    ("dropout", "dropout_03"), ("pruning", "pruning_025"))),
+                                    ("dropout", "dropout_05"), ("pruning", "pruning_025"))),
     ),
 )  # fmt: skip
 
