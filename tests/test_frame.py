@@ -75,7 +75,7 @@ def test_weights_stay_within_their_budget():
         card.parent.name: (card.parent / "model.safetensors").stat().st_size / 2**20
         for card in (ROOT / "weights").glob("*/card.json")
     }
-    assert sum(mib.values()) <= 100
+    assert sum(mib.values()) <= 80
     for name, size in mib.items():
         assert size <= {"dci-lite0": 30, "dci-facegan": 10}.get(name, 5), name
     assert sum(size for name, size in mib.items() if name.startswith(("glyphs-", "tiny-"))) <= 10
