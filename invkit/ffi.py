@@ -15,6 +15,10 @@ Three objectives, each named on the card of what it trained:
   of two drawings a, b of the same logits, (|a - x| + |b - x| - |a - b|) / 2, which is least where the drawings are
   distributed as the images behind those logits are (Gneiting & Raftery 2007, equation 22).
 
+Where `identify` is above 0, the coarse reader and the regression are also asked that a reading resembles its own image
+more than the others of the batch (`identification`). A squared error spends all it has on what varies most among images
+and forgoes what tells two of them apart. Retrieval is then among the things trained for: say so beside it.
+
 The discriminator sees augmented images, real and drawn (DiffAugment, Zhao et al. 2020, arXiv 2006.10738).
 """
 
@@ -25,7 +29,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -43,6 +47,7 @@ from invkit.pairs import Pairs, condition, pairs
 from invkit.training import CHECKPOINT, Player, Trained, train
 
 OBJECTIVES = ("adversarial", "hybrid", "regression")
+TEMPERATURE = 0.05  # of `identification`
 
 
 # ---- losses ----------------------------------------------------------------------------------------------------------
@@ -65,6 +70,17 @@ def energy_score(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
         return ((u.float() - v.float()).square().flatten(1).mean(1) + 1e-8).sqrt()
 
     return ((distance(a, x) + distance(b, x) - distance(a, b)) / 2).mean()
+
+
+def identification(reading: Tensor, x: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """Cross-entropy of finding every image of a batch x (N, 3, S, S) by its reading (van den Oord et al. 2018, eq. 4).
+
+    Likeness is that of `metrics.retrieval_ranks`, the cosine after subtracting the batch's mean image, in units of
+    `temperature`. log(N) where readings tell nothing; 0 where each is like its own image alone.
+    """
+    mean = x.float().mean(0)
+    read, true = (F.normalize((images.float() - mean).flatten(1)) for images in (reading, x))
+    return F.cross_entropy(read @ true.T / temperature, torch.arange(len(x), device=x.device))
 
 
 def diff_augment(images: Tensor) -> Tensor:
@@ -92,11 +108,15 @@ def diff_augment(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the terms where there is an adversary: of the pixel term, the adversary's and the feature term."""
+    """Weights of the terms where there is an adversary: of the pixel term, the adversary's and the feature term.
+
+    features also weighs where there is none, beside a pixel term of weight 1; so does identify, only there.
+    """
 
     pixel: float = 10.0
     adversary: float = 0.1
     features: float = 1.0
+    identify: float = 0.0
 
 
 WEIGHTS = Weights()
@@ -187,6 +207,7 @@ def read_coarsely(
     z: Tensor,
     steps: int = 0,
     *,
+    identify: float = 0.0,
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "no",
@@ -195,6 +216,7 @@ def read_coarsely(
 
     steps: of training its network, with 256 of them each and the generator's noise on the logits; without a network
         there is nothing to train.
+    identify: weight of `identification` beside `log_error`.
     """
     reader = generator.coarse
     shrunk = torch.cat([F.adaptive_avg_pool2d(part.float(), reader.side).round().byte() for part in images.split(1000)])
@@ -213,7 +235,7 @@ def read_coarsely(
     def loss(module: nn.Module, batch: tuple[Tensor, Tensor, Tensor], step: int):
         white, probabilities, image = batch
         noise = generator.logit_noise * torch.randn_like(white) if generator.logit_noise else 0
-        return log_error(module(white + noise, probabilities), image), {}
+        return _reading_error(module(white + noise, probabilities), image, identify)
 
     done = train(
         Player("coarse", reader.requires_grad_(True), loss, lr=1.5e-3, clip=1.0), batches, steps=steps,
@@ -229,10 +251,11 @@ def regression(generator: LogitGenerator, weights: Weights, features: Callable |
     def regress(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
         images, z = pair
         drawn = module(_noise(generator, z), z)
-        terms = {"pixel": log_error(drawn, images)}
+        loss, terms = _reading_error(drawn, images, weights.identify)
         if features:
             terms["features"] = weights.features * feature_error(features, drawn, images)
-        return sum(terms.values()), terms
+            loss = loss + terms["features"]
+        return loss, terms
 
     return Player("generator", generator, regress, lr=lr, clip=1.0)
 
@@ -300,6 +323,14 @@ def check_drawings(drawn: Tensor, images: Tensor, like: bool = False) -> None:
         raise Collapsed(f"The adversarial training diverged: drawings are {excess:.1f} dB worse than the mean image.")
 
 
+def _reading_error(reading: Tensor, images: Tensor, identify: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """(`log_error` and, with that weight, `identification`; the two terms by name)."""
+    terms = {"pixel": log_error(reading, images)}
+    if identify:
+        terms["identify"] = identify * identification(reading, images)
+    return sum(terms.values()), terms
+
+
 def feature_error(features: Callable[[Tensor], Tensor], drawn: Tensor, images: Tensor) -> Tensor:
     """Mean absolute difference of features, in units of their mean absolute value."""
     with torch.no_grad():
@@ -339,6 +370,7 @@ def train_inverter(
     discriminator: dict | None = None,
     shrink: float = 1e-3,
     coarse_steps: int = 0,
+    identify: float = 0.0,
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "no",
@@ -357,6 +389,7 @@ def train_inverter(
         generator, discriminator: arguments of the networks beyond sizes (channels, noise_dim, whiten, …).
         shrink: of the whitening of the logits.
         coarse_steps: of training the network that reads coarse images, where `generator` has a coarse_hidden.
+        identify: weight of `identification` in the coarse reader's training and in the regression.
         folder: for cached logits and checkpoints; a stopped run goes on from there.
         precision: "bf16" trains under bfloat16 autocast.
         logits_precision: "bf16" computes the logits so too: faster, but it rounds off part of what their directions of
@@ -378,7 +411,7 @@ def train_inverter(
             network.whitening.fit(made.logits.flatten(0, 1), shrink)
     before = []
     if g.coarse:
-        common = {"folder": folder, "seed": seed, "precision": precision}
+        common = {"identify": identify, "folder": folder, "seed": seed, "precision": precision}
         before = read_coarsely(g, made.images.flatten(0, 1), made.logits.flatten(0, 1), coarse_steps, **common)
 
     def batches(step: int) -> tuple[Tensor, Tensor]:
@@ -387,7 +420,7 @@ def train_inverter(
 
     outcome = train_generator(
         g, batches, steps=steps, objective=objective, discriminator=d, folder=folder, seed=seed, precision=precision,
-        **training,
+        weights=replace(WEIGHTS, identify=identify), **training,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -405,7 +438,7 @@ def train_inverter(
         "generator": (generator or {}) | folded,
         "training": {"generator": generator or {}, "discriminator": discriminator or {}}
         | {key: value for key, value in training.items() if isinstance(value, int | float | str)}
-        | {"coarse_steps": coarse_steps, "shrink": shrink, "logits_precision": logits_precision},
+        | {"coarse_steps": coarse_steps, "identify": identify, "shrink": shrink, "logits_precision": logits_precision},
         "images": made.images.shape[1],
         "views": views,
         "batch": batch,
