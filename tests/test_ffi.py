@@ -56,6 +56,37 @@ def test_energy_score_by_hand_and_least_for_the_right_spread():
     assert min(scores) == scores[2]  # drawings as spread as the images are
 
 
+def test_identification_by_hand_and_by_what_it_asks_for():
+    x = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    mean = x.mean(0, keepdim=True)
+    blind = ffi.identification(mean + torch.zeros_like(x), x)
+    assert blind.item() == pytest.approx(math.log(8), abs=1e-4)  # no reading is like any image more than another
+    pale = mean + 0.1 * (x - mean)  # the contrast does not matter
+    assert ffi.identification(pale, x).item() == pytest.approx(ffi.identification(x, x).item(), abs=1e-4)
+    assert ffi.identification(x, x) < 0.01 < math.log(8) < ffi.identification(x.roll(1, 0), x)
+    likeness = torch.nn.functional.cosine_similarity
+    a, b = x[:2], x[:2].flip(0)  # of two images, less their mean, one is the other's negative: likeness is 1 and -1
+    centred = (a - a.mean(0)).flatten(1)
+    assert likeness(centred[:1], centred[1:]).item() == pytest.approx(-1, abs=1e-5)
+    assert ffi.identification(b, a, temperature=1.0).item() == pytest.approx(math.log(1 + math.e**2), abs=1e-4)
+
+
+def test_identification_lets_more_be_found(classifier, images):
+    z, seen = classifier.logits(images).detach(), (255 * images).byte()
+
+    def found(identify):
+        torch.manual_seed(0)
+        g = LogitGenerator(16, z.shape[1], channels=(8, 8, 8), coarse=4, coarse_hidden=16)
+        g.whitening.fit(z)
+        ffi.read_coarsely(g, seen, z, 60, identify=identify)
+        small = torch.nn.functional.adaptive_avg_pool2d(seen.float() / 255, 4)
+        with torch.no_grad():
+            read = g.coarse(g.whitening(z), z.softmax(1))
+        return ffi.identification(read, small).item()
+
+    assert found(0.3) < found(0.0)
+
+
 def test_augmented_images_are_moved_cut_and_differentiable():
     torch.manual_seed(0)
     images = torch.rand(8, 3, 16, 16, requires_grad=True)
