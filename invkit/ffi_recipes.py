@@ -69,15 +69,15 @@ def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInv
         load_classifier("lite0"),
         draw("faces", max(64, round(50_000 * min(1.0, scale)))),
         objective="hybrid", steps=max(2, round(500 * scale)), batch=32, lr=5e-4, shrink=0.1,
-        coarse_steps=round(5000 * scale), identify=IDENTIFY, generator=FACES_GENERATOR, precision="bf16", folder=folder, seed=seed,
+        coarse_steps=round(6000 * scale), identify=0.06, generator=FACES_GENERATOR, precision="bf16", folder=folder, seed=seed,
     )  # fmt: skip
 
 
 PHOTOS_GENERATOR = GLYPHS_GENERATOR | {"coarse_hidden": 192, "logit_noise": 0.3}
 FEW_LOGITS = {"generator": PHOTOS_GENERATOR, "shrink": 0.03}
 # A thousand logits of 22,500 photos: whitening would enlarge noise, and a map of them has to be narrow to stay within
-# 5 MB; half precision, since lite0 takes long.
-MANY_LOGITS = {"generator": PHOTOS_GENERATOR | {"hidden": 96}, "shrink": 1.0, "logits_precision": "bf16"}
+# 5 MB.
+MANY_LOGITS = {"generator": PHOTOS_GENERATOR | {"hidden": 96}, "shrink": 1.0}
 
 
 def ffi_tiny(
@@ -88,7 +88,7 @@ def ffi_tiny(
     return train_inverter(
         load_classifier(classifier), images[:: max(1, round(1 / scale))].clone(), size=32, objective=objective,
         kind=kind, steps=max(2, round(600 * scale)), batch=48, lr=5e-4, coarse_steps=round(1500 * scale),
-        folder=folder, seed=seed, precision="bf16", **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),
+        identify=IDENTIFY, folder=folder, seed=seed, precision="bf16", **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),
     )  # fmt: skip
 
 
