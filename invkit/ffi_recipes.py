@@ -69,7 +69,8 @@ def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInv
         load_classifier("lite0"),
         draw("faces", max(64, round(50_000 * min(1.0, scale)))),
         objective="hybrid", steps=max(2, round(500 * scale)), batch=32, lr=5e-4, shrink=0.1,
-        coarse_steps=round(6000 * scale), identify=0.06, generator=FACES_GENERATOR, precision="bf16", folder=folder, seed=seed,
+        coarse_steps=round(6000 * scale), identify=0.06, generator=FACES_GENERATOR, precision="bf16", folder=folder,
+        seed=seed,
     )  # fmt: skip
 
 
@@ -88,7 +89,8 @@ def ffi_tiny(
     return train_inverter(
         load_classifier(classifier), images[:: max(1, round(1 / scale))].clone(), size=32, objective=objective,
         kind=kind, steps=max(2, round(600 * scale)), batch=48, lr=5e-4, coarse_steps=round(1500 * scale),
-        identify=IDENTIFY, folder=folder, seed=seed, precision="bf16", **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),
+        identify=IDENTIFY, folder=folder, seed=seed, precision="bf16",
+        **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),
     )  # fmt: skip
 
 
