@@ -1,5 +1,7 @@
 # make book     the study's book, profile quick (PROFILE=published: the long study)   -> build/<profile>/html/index.html
 # make notebook NAME=07_zero_shot_inversion [PROFILE=...]                             -> build/<profile>/executed/
+# make weights  train every shipped network from nothing, some hours (SCALE=0.1: a rehearsal); goes on where it stopped
+#               -> build/weights/; INVKIT_WEIGHTS=build/weights make book PROFILE=published   runs the study on them
 # make test     the tests                make lint    ruff on code and notebooks
 # make lab      JupyterLab               make format  what lint would ask for
 # make check    compare the quick profile's headline numbers with the committed ones (after make book)
@@ -11,16 +13,18 @@
 PYTHON ?= python3
 PROFILE ?= quick
 TORCH ?= cuda
+SCALE ?= 1
 BIN := .venv/bin
 INSTALLED := .venv/installed
+WEIGHTS = build/weights$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
 SNAKEMAKE = $(BIN)/python -m snakemake --cores all --rerun-incomplete --rerun-triggers params input mtime code \
-	--quiet all --config profile=$(PROFILE) $(SNAKEMAKE_OPTIONS)
+	--quiet all --config profile=$(PROFILE) scale=$(SCALE) weights=$(WEIGHTS) $(SNAKEMAKE_OPTIONS)
 # The lock ends with the process that holds it, however that ends; Snakemake's own stays behind after a kill -9.
 ALONE = mkdir -p build && flock --nonblock --conflict-exit-code 9 build/$(PROFILE).lock $(1) || \
 	{ status=$$?; [ $$status = 9 ] && echo "Another make is building the profile $(PROFILE); wait for it to end." >&2; exit $$status; }
 
-.PHONY: book notebook test lint format lab check publish clean
+.PHONY: book notebook weights test lint format lab check publish clean
 .DEFAULT_GOAL := book
 
 book: $(INSTALLED)
@@ -31,6 +35,11 @@ notebook: $(INSTALLED)
 	@[ -n "$(NAME)" ] || { echo "Say which: make notebook NAME=07_zero_shot_inversion" >&2; exit 2; }
 	@$(call ALONE,$(SNAKEMAKE) --nolock build/$(PROFILE)/executed/$(NAME).ipynb)
 	@echo "The executed notebook: build/$(PROFILE)/executed/$(NAME).ipynb"
+
+weights: PROFILE = published
+weights: $(INSTALLED)
+	@$(call ALONE,$(SNAKEMAKE) --nolock --keep-going weights)
+	@INVKIT_WEIGHTS= $(BIN)/python -m invkit compare $(WEIGHTS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -1,4 +1,5 @@
-# The study as a graph: notebook + parameters -> executed notebook + results -> book.
+# The study as a graph: notebook + parameters -> executed notebook + results -> book; and the weights that it reads, each
+# trained from nothing once those that its recipe loads are there.
 #
 # Content decides, not time stamps: a notebook runs again when its fingerprint (invkit/book.py) changes or a notebook it
 # reads ran again. To run on a cluster, add an executor, for instance `--executor slurm --jobs 10` (README).
@@ -44,3 +45,35 @@ rule notebook:
     threads: workflow.cores  # one notebook at a time on one machine: each uses all cores
     shell:
         "{sys.executable} -m invkit.book run {wildcards.name} --profile {PROFILE}"
+
+
+# `make weights`. A rehearsal (SCALE below 1) has a folder of its own, so that it is never taken for the real weights.
+SCALE = config.get("scale", 1)
+WEIGHTS = config.get("weights", "build/weights")
+
+
+SHIPPED = sorted(card.parent.name for card in Path("weights").glob("*/card.json"))
+
+
+def cards_needed(wildcards):
+    from invkit import recipes  # here, because it takes many seconds and the book does not need it
+
+    return [f"{WEIGHTS}/{name}/card.json" for name in recipes.needs(wildcards.weights)]
+
+
+rule weights:
+    input:
+        expand(WEIGHTS + "/{weights}/card.json", weights=SHIPPED),
+
+
+rule train:
+    input:
+        cards_needed,
+    output:
+        WEIGHTS + "/{weights,[^/]+}/card.json",
+    params:
+        folder=lambda wildcards: f"{WEIGHTS}/{wildcards.weights}",
+    threads: workflow.cores
+    shell:  # with no other weights to load than these; the checkpoints, gigabytes, go when all is done
+        "INVKIT_WEIGHTS={WEIGHTS} {sys.executable} -m invkit train {wildcards.weights} --folder {params.folder}"
+        " --scale {SCALE} && rm -r {params.folder}/training"

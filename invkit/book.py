@@ -8,10 +8,10 @@
 The Makefile and the Snakefile call these from the repository's root, to which all paths are relative.
 
 What a notebook depends on is what its code and parameters *name*: modules of invkit (and what those name in turn),
-shipped weights, earlier notebooks. The hash of all this, its fingerprint, decides whether it runs again. Prose,
-comments and docstrings are no part of it, nor are time stamps. In the profile ``published``, which takes hours, the
-fingerprint holds only the code and parameters of notebooks and the SHA-256 of the weights that these parameters name;
-each page says which version of invkit made it.
+weights (the shipped ones, or those in the folder INVKIT_WEIGHTS), earlier notebooks. The hash of all this, its
+fingerprint, decides whether it runs again. Prose, comments and docstrings are no part of it, nor are time stamps. In
+the profile ``published``, which takes hours, the fingerprint holds only the code and parameters of notebooks and the
+SHA-256 of the weights that these parameters name; each page says which version of invkit made it.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def fingerprint(name, profile):
     given = parameters(name, profile)
     code = _code_of_notebook(name)
     parts = [code, given, [fingerprint(other, profile) for other in needs(name, profile)]]
-    cards = sorted(Path("weights").glob("*/card.json"))
+    cards = sorted(weights_folder().glob("*/card.json"))
     if profile == "published":
         text = json.dumps(default_parameters(f"notebooks/{name}.ipynb") | given)
         parts += [read(card).get("sha256") for card in cards if card.parent.name in text]
@@ -97,6 +97,11 @@ def fingerprint(name, profile):
         text = code + json.dumps(given)  # not the modules: the recipes name all weights, and load none that are shipped
         parts += [_modules_named(code), [card.read_text() for card in cards if card.parent.name in text]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def weights_folder():
+    """`store.weights_folder`, without its import of PyTorch, which can take longer than all else here."""
+    return Path(os.environ.get("INVKIT_WEIGHTS") or "weights")
 
 
 def _code_of_notebook(name):

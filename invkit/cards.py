@@ -1,7 +1,8 @@
 """What the card of shipped weights says besides how they were trained: the data, its licence, and what they reach.
 
 Inverters of logits are measured on 1000 test images of their data, zero-shot inverters on synthetic images or latents
-that no training has seen: `python -m invkit measure NAME` does it again.
+that no training has seen: `python -m invkit measure NAME` does it again, `python -m invkit compare FOLDER` sets weights
+trained again beside the shipped ones.
 """
 
 from __future__ import annotations
@@ -64,6 +65,34 @@ def measure(folder: str | Path) -> dict:
     partial.write_text(json.dumps(card, indent=2) + "\n")
     os.replace(partial, folder / store.CARD)
     return card["metrics"]
+
+
+def compare(folder: str | Path) -> list[tuple[str, str, str, str]]:
+    """(name, figure, shipped, trained again) of the figures on the cards of shipped weights and of those in `folder`.
+
+    Figures read "value (low to high) unit", or "-" where a card has none: inverters trained at a scale below 1 are not
+    measured. Raises FileNotFoundError for a folder with no weights of a shipped name.
+    """
+    rows = []
+    for name in store.shipped():
+        file = Path(folder) / name / store.CARD
+        if file.is_file():
+            shipped, again = (_figures(path) for path in (store.weights_folder() / name / store.CARD, file))
+            rows += [(name, figure, shipped.get(figure, "-"), again.get(figure, "-")) for figure in shipped | again]
+    if not rows:
+        raise FileNotFoundError(f"{folder} holds no weights of a shipped name: make weights trains them.")
+    return rows
+
+
+def _figures(card: Path) -> dict[str, str]:
+    """The metrics of an inverter with their intervals; of a classifier its accuracies, shares of so many images."""
+    facts = json.loads(card.read_text())
+    accuracy = {key: facts.get("accuracy", {}).get(key) for key in ("clean", "pgd20", "validation")}
+    shares = {f"accuracy, {key}": f"{value:.3f}" for key, value in accuracy.items() if value is not None}
+    return shares | {
+        key: f"{figure['value']:.2f} ({figure['ci95'][0]:.2f} to {figure['ci95'][1]:.2f}) {figure['unit']}"
+        for key, figure in facts.get("metrics", {}).items()
+    }
 
 
 def _of_logits(inverter: LogitInverter, source: str) -> dict:

@@ -1,4 +1,4 @@
-"""The command line: `python -m invkit list | describe | invert | train | measure | dry-run`; each has a --help.
+"""The command line: `python -m invkit list | describe | invert | train | measure | compare | dry-run`; see --help.
 
 Every error is one sentence on stderr and exit code 1. `invert` reads all photos and computes all results before it
 writes the first file: if one photo is bad, nothing is written at all. Whatever takes long to import is imported by the
@@ -62,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("measure", help="measure an inverter on what its training kept aside, on its card")
     command.add_argument("inverter", metavar="NAME", help="a shipped inverter (see list) or a folder")
     command.set_defaults(command=_measure)
+
+    command = commands.add_parser("compare", help="figures of weights trained again beside those of the shipped ones")
+    command.add_argument("folder", metavar="DIR", type=Path, help="where make weights left them")
+    command.set_defaults(command=_compare)
 
     command = commands.add_parser("dry-run", help="build all that a profile names, one step each, memory per GPU")
     command.add_argument("profile", metavar="PROFILE", nargs="?", default="imagenet")
@@ -155,7 +159,8 @@ def _train(options: argparse.Namespace) -> None:
     from invkit import recipes
 
     card = recipes.train(options.name, folder=options.folder, seed=options.seed, scale=options.scale)
-    print(f"{options.name}: {card['steps']} steps in {card['hours']} hours, weights in {options.folder}")
+    hours = f" in {card['hours']} hours" if "hours" in card else ""
+    print(f"{options.name}: {card['steps']} steps{hours}, weights in {options.folder}")
 
 
 def _measure(options: argparse.Namespace) -> None:
@@ -167,6 +172,12 @@ def _measure(options: argparse.Namespace) -> None:
         low, high = figure["ci95"]
         rows.append((name, f"{figure['value']:.3f}", f"{low:.3f} to {high:.3f}", figure["unit"], str(figure["n"])))
     _print_table(rows)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from invkit import cards
+
+    _print_table([("name", "figure", "shipped", "trained again"), *cards.compare(options.folder)])
 
 
 def _dry_run(options: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from invkit import cards, dci, ffi_recipes, recipes_classifiers, recipes_imagenet, store, synthetic
+from invkit import cards, dci, factors, ffi_recipes, recipes_classifiers, recipes_imagenet, store, synthetic
 from invkit.adversarial import save_classifier
 from invkit.classifiers import Classifier, load_classifier
 from invkit.dci import SCHEDULE, Chain, Schedule, Weights
@@ -228,7 +228,7 @@ def dci_small(folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: st
     maps = [block.depth for block in network.blocks if len(block.shape) == 3]
     schedule = Schedule(divide=round(60 * scale), synchronise=round(500 * scale), divide_lr=2e-3, synchronise_lr=1e-3)
     inverter = invert_classifier(
-        network, leaves, sizes=[(64, 2)] * len(maps), crops=lambda depth: (24, network.size), schedule=schedule,
+        network, leaves, sizes=[(32, 2)] * len(maps), crops=lambda depth: (24, network.size), schedule=schedule,
         folder=folder, seed=seed, precision="bf16",
         weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=1, cycle=0),
     )  # fmt: skip
@@ -255,19 +255,41 @@ def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0) -> GeneratorInv
     return add_feedback(inverter, generator.sample_latents(256, seed=(seed + 2) * 100_003))
 
 
-RECIPES: dict[str, Callable[..., ClassifierInverter | GeneratorInverter | LogitInverter | Classifier]] = {
+def glyphs_reader(folder: Path, seed: int = 0, scale: float = 1.0) -> factors.Reader:
+    """The reader of glyphs' factors that judges invariances (`factors.train_glyph_reader`); it inverts nothing."""
+    reader = factors.train_glyph_reader(folder, seed, scale)
+    reader.card = store.load(folder)[1]
+    return reader
+
+
+Recipe = Callable[..., ClassifierInverter | GeneratorInverter | LogitInverter | Classifier | factors.Reader]
+RECIPES: dict[str, Recipe] = {
     "dci-facegan": dci_facegan,
     "dci-lite0": dci_lite0,
     **{f"dci-tiny-{kind}": partial(dci_small, classifier=f"tiny-{kind}") for kind in ("standard", "robust")},
     **ffi_recipes.RECIPES,
     **recipes_classifiers.RECIPES,
     **recipes_imagenet.RECIPES,
+    "glyphs-reader": glyphs_reader,
 }
 
 
 def names() -> list[str]:
     """Names that `train` knows."""
     return sorted(RECIPES)
+
+
+def needs(name: str) -> list[str]:
+    """Names of the recipes whose weights this one loads: the classifier that it inverts, starts from or is matched to.
+
+    They are loaded from `store.weights_folder()`: the shipped ones, or those in the folder INVKIT_WEIGHTS. Raises
+    ValueError for an unknown name.
+    """
+    given = getattr(_recipe(name), "keywords", {})  # of the table's partial
+    kind = given.get("kind")
+    before = {"robust": "standard", "early": "robust"}.get(kind)  # of classifiers; kinds of inverters are others
+    others = [given.get("classifier"), name.replace(kind, before) if before else None]
+    return [other for other in others if other in RECIPES]
 
 
 def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> dict:
@@ -278,18 +300,25 @@ def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> d
     Raises:
         ValueError: an unknown name or a scale that leaves no step.
     """
-    if name not in RECIPES:
-        raise ValueError(f"Unknown recipe {name!r}: choose from {', '.join(names())}.")
+    recipe = _recipe(name)
     if not scale > 0:
         raise ValueError(f"scale is a share of the published steps and must be above 0, not {scale}.")
     folder = Path(folder)
-    trained = RECIPES[name](folder / "training", seed, scale)
+    trained = recipe(folder / "training", seed, scale)
     if int(os.environ.get("RANK", 0)):  # under `accelerate launch` the first process writes
         return trained.card
     command = f"python -m invkit train {name} --folder FOLDER --seed {seed} --scale {scale:g}"
     card = cards.complete(trained.card | {"name": name, "command": command})
     if isinstance(trained, Classifier):
         return save_classifier(folder, trained, **card)
+    if isinstance(trained, factors.Reader):
+        return store.save(folder, trained.state_dict(), card, half=True)
     network = trained.generator if isinstance(trained, LogitInverter) else trained.chain
     store.save(folder, network.state_dict(), card, half=True)
     return card | {"metrics": cards.measure(folder)} if scale == 1 else card
+
+
+def _recipe(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise ValueError(f"Unknown recipe {name!r}: choose from {', '.join(names())}.")
+    return RECIPES[name]

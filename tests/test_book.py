@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_study import write_notebook
 
-from invkit import book
+from invkit import book, store
 from invkit.study import StudyError
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +41,7 @@ def small(tmp_path, monkeypatch):
     (tmp_path / "book/_toc.yml").write_text('format: jb-book\nroot: intro\nchapters:\n  - glob: "0*"\n')
     (tmp_path / "book/references.bib").write_text("")
     shutil.copy(ROOT / "_config.yml", tmp_path)
+    monkeypatch.delenv("INVKIT_WEIGHTS", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -96,6 +97,32 @@ def test_new_weights_run_their_reader_again(small):
         Path("weights", name).mkdir(parents=True)
         Path("weights", name, "card.json").write_text("{}")
     assert prints()[0] == before[0] and prints()[1] != before[1]
+
+
+@pytest.mark.parametrize("profile", ["quick", "published"])
+def test_weights_trained_again_run_their_reader_again(small, monkeypatch, profile):
+    change("02_two", 1, "note = 'dci-small'")
+    for folder, sha256 in (("weights", "a"), ("same", "a"), ("other", "b")):
+        card = Path(folder, "dci-small/card.json")
+        card.parent.mkdir(parents=True)
+        card.write_text(json.dumps({"sha256": sha256}))
+
+    def prints():
+        return [book.fingerprint(name, profile) for name in book.notebooks()]
+
+    before = prints()
+    monkeypatch.setenv("INVKIT_WEIGHTS", "same")
+    assert prints() == before
+    monkeypatch.setenv("INVKIT_WEIGHTS", "other")
+    assert prints()[0] == before[0] and prints()[1] != before[1]
+
+
+def test_the_study_looks_for_weights_where_the_library_does(monkeypatch):
+    monkeypatch.delenv("INVKIT_WEIGHTS", raising=False)
+    monkeypatch.chdir(ROOT)
+    assert book.weights_folder().resolve() == store.weights_folder()
+    monkeypatch.setenv("INVKIT_WEIGHTS", "build/weights")
+    assert book.weights_folder() == store.weights_folder() == Path("build/weights")
 
 
 @pytest.mark.parametrize(
@@ -264,6 +291,23 @@ def test_snakemake_builds_the_book_and_repeats_only_what_changed(small):
     assert "read again 8.0" in Path("build/quick/html/02_two.html").read_text()
 
     assert make() == twice
+
+
+def test_weights_are_trained_after_those_that_they_need(small):
+    names = ["dci-facegan", "ffi-glyphs-early", "glyphs-early-0", "glyphs-reader", "glyphs-robust-0"]
+    for name in names:
+        Path("weights", name).mkdir(parents=True)
+        Path("weights", name, "card.json").write_text("{}")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "-n", "--printshellcmds"]
+    command += ["--config", "scale=0.5", "weights=build/again", "--cores", "2", "--", "weights"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    lines = [line for line in said.splitlines() if "-m invkit train" in line]
+    assert all("INVKIT_WEIGHTS=build/again" in line and "--scale 0.5" in line for line in lines)
+    order = [re.search(r"train (\S+) --folder build/again/\1 ", line)[1] for line in lines]
+    # in the alphabet the early one and its inverter come first
+    assert sorted(order) == sorted([*names, "glyphs-standard-0"])  # which is not shipped, but needed
+    chain = ["glyphs-standard-0", "glyphs-robust-0", "glyphs-early-0", "ffi-glyphs-early"]
+    assert [name for name in order if name in chain] == chain
 
 
 def test_a_warning_of_sphinx_leaves_the_old_pages(small, capfd):

@@ -44,3 +44,26 @@ def test_measuring_writes_the_figures_on_the_card(tmp_path, monkeypatch):
     assert figures["psnr"]["value"] > figures["psnr_of_the_mean_image"]["value"]
     assert json.loads((folder / store.CARD).read_text())["metrics"] == figures
     store.load(folder)  # the card still fits its weights
+
+
+def test_comparing_sets_figures_side_by_side(tmp_path, monkeypatch):
+    def card(folder, name, **facts):
+        (tmp_path / folder / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / name / store.CARD).write_text(json.dumps(facts))
+
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path / "weights"))
+    card("weights", "dci-small", metrics={"psnr": {"value": 20, "ci95": [19, 21], "unit": "dB", "n": 9}})
+    card("weights", "glyphs", accuracy={"clean": 0.99, "pgd20": 0.5, "validation": 0.98, "epsilon": 0.03, "n": 9})
+    card("weights", "not-again", accuracy={"clean": 0.99})
+    (tmp_path / "again").mkdir()
+    with pytest.raises(FileNotFoundError, match="no weights of a shipped name"):
+        cards.compare(tmp_path / "again")
+    card("again", "dci-small")
+    card("again", "glyphs", accuracy={"clean": 0.9, "pgd20": 0.25})
+    card("again", "not-shipped", accuracy={"clean": 0.9})
+    assert cards.compare(tmp_path / "again") == [
+        ("dci-small", "psnr", "20.00 (19.00 to 21.00) dB", "-"),
+        ("glyphs", "accuracy, clean", "0.990", "0.900"),
+        ("glyphs", "accuracy, pgd20", "0.500", "0.250"),
+        ("glyphs", "accuracy, validation", "0.980", "-"),
+    ]

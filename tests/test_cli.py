@@ -176,6 +176,17 @@ def test_train_calls_the_recipe(tmp_path, monkeypatch, capsys):
     assert "dci-lite0" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
+def test_compare_prints_both_cards(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path / "weights"))
+    for folder, value in (("weights", 0.99), ("again", 0.9)):
+        store.save(tmp_path / folder / "glyphs", {"w": torch.zeros(1)}, {"accuracy": {"clean": value}})
+    assert main(["compare", str(tmp_path / "again")]) == 0
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["name", "figure", "shipped", "trained", "again"]
+    assert line.split() == ["glyphs", "accuracy,", "clean", "0.990", "0.900"]
+    assert main(["compare", str(tmp_path / "nowhere")]) == 1 and "make weights" in capsys.readouterr().err
+
+
 def test_as_a_program(tmp_path):
     def run(*arguments):
         return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True)

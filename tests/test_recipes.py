@@ -1,0 +1,55 @@
+"""The recipes' order: which weights each one loads, and that one misses them rather than take others."""
+
+import json
+
+import pytest
+import torch
+
+from invkit import data, factors, ffi_recipes, recipes, recipes_classifiers, store
+
+
+class Loaded(Exception):
+    """The name of a network that a recipe loads."""
+
+
+@pytest.mark.parametrize("name", sorted(set(recipes.names()) - set(recipes.recipes_imagenet.RECIPES)))
+def test_a_recipe_needs_what_it_loads(name, tmp_path, monkeypatch):
+    """Each runs up to the first network that it loads, or the training of one of its own."""
+
+    def load(loaded, *_, **__):
+        raise Loaded(loaded)
+
+    for module in (recipes, ffi_recipes, recipes_classifiers):
+        monkeypatch.setattr(module, "load_classifier", load)
+    monkeypatch.setattr(recipes, "load_generator", load)
+    monkeypatch.setattr(recipes_classifiers, "train_classifier", lambda *_, **__: load("nothing"))
+    monkeypatch.setattr(factors, "train_glyph_reader", lambda *_: load("nothing"))
+    few = data.load("glyphs", n=2)
+    monkeypatch.setattr(data, "load", lambda *_, **__: few)
+    monkeypatch.setattr(data, "load_bytes", lambda *_, **__: (few.images, few.labels))
+    monkeypatch.setattr(recipes_classifiers, "glyph_pool", lambda *_: (few.images, few.labels))
+    with pytest.raises(Loaded) as loaded:
+        recipes.RECIPES[name](tmp_path, 0, 1e-3)
+    other = str(loaded.value)
+    assert recipes.needs(name) == ([other] if other in recipes.names() else [])
+
+
+def test_the_papers_scale_needs_nothing_trained_here_and_unknown_names_are_refused():
+    assert not any(recipes.needs(name) for name in recipes.recipes_imagenet.RECIPES)
+    with pytest.raises(ValueError, match="Unknown recipe 'nothing'"):
+        recipes.needs("nothing")
+
+
+def test_every_shipped_name_has_its_recipe():
+    assert set(store.shipped()) <= set(recipes.names())
+
+
+def test_the_reader_is_trained_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path))
+    card = recipes.train("glyphs-reader", tmp_path / "glyphs-reader", seed=2, scale=0.001)
+    assert (card["steps"], card["seed"], card["method"], card["data"]) == (2, 2, "reader", "glyphs:independent")
+    assert "train glyphs-reader" in card["command"] and card["licence"]
+    reader, beside = factors.load_reader("glyphs-reader"), factors.load_reader(tmp_path / "glyphs-reader/training")
+    for key, tensor in beside.state_dict().items():
+        assert torch.equal(reader.state_dict()[key], tensor)
+    assert json.loads((tmp_path / "glyphs-reader/card.json").read_text())["sha256"] == card["sha256"]
