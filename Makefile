@@ -38,8 +38,8 @@ notebook: $(INSTALLED)
 
 weights: PROFILE = published
 weights: $(INSTALLED)
-	@$(call ALONE,$(SNAKEMAKE) --nolock --keep-going weights)
-	@INVKIT_WEIGHTS= $(BIN)/python -m invkit compare $(WEIGHTS)
+	@( $(call ALONE,$(SNAKEMAKE) --nolock --keep-going weights) ); status=$$?; \
+	INVKIT_WEIGHTS= $(BIN)/python -m invkit compare $(WEIGHTS); exit $$status
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -89,10 +89,11 @@ def _figures(card: Path) -> dict[str, str]:
     facts = json.loads(card.read_text())
     accuracy = {key: facts.get("accuracy", {}).get(key) for key in ("clean", "pgd20", "validation")}
     shares = {f"accuracy, {key}": f"{value:.3f}" for key, value in accuracy.items() if value is not None}
-    return shares | {
-        key: f"{figure['value']:.2f} ({figure['ci95'][0]:.2f} to {figure['ci95'][1]:.2f}) {figure['unit']}"
-        for key, figure in facts.get("metrics", {}).items()
-    }
+    for key, figure in facts.get("metrics", {}).items():
+        digits = 3 if figure["unit"] == "share" else 2
+        value, low, high = (f"{number:.{digits}f}" for number in (figure["value"], *figure["ci95"]))
+        shares[key] = f"{value} ({low} to {high}) {figure['unit']}"
+    return shares
 
 
 def _of_logits(inverter: LogitInverter, source: str) -> dict:
