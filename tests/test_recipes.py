@@ -53,3 +53,15 @@ def test_the_reader_is_trained_by_name(tmp_path, monkeypatch):
     for key, tensor in beside.state_dict().items():
         assert torch.equal(reader.state_dict()[key], tensor)
     assert json.loads((tmp_path / "glyphs-reader/card.json").read_text())["sha256"] == card["sha256"]
+
+
+@pytest.mark.parametrize("world", ["glyphs", "tiny"])
+def test_shipped_inverters_that_are_compared_were_trained_alike(world):
+    """Those of other classifiers, and the one that is told the class alone: they may differ in nothing else."""
+    names = [name for name in store.shipped() if name.startswith(f"ffi-{world}-")]
+    cards = [json.loads((store.weights_folder() / name / store.CARD).read_text()) for name in names]
+    alike = ("training", "objective", "images", "views", "batch", "steps", "seed", "size", "numbers")
+    settings = {name: [card[key] for key in alike] for name, card in zip(names, cards, strict=True)}
+    assert len(names) >= 3 and all(setting == settings[names[0]] for setting in settings.values())
+    assert {card["kind"] for card in cards} == {"logits", "one-hot"}
+    assert cards[0]["training"]["identify"] == ffi_recipes.IDENTIFY
