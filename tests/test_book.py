@@ -268,6 +268,20 @@ def test_what_is_published_here_fits_a_repository_and_is_stamped():
         assert "Made with profile *published*" in path.read_text(), path.stem
 
 
+def test_every_chapter_is_published_as_it_is_now(monkeypatch):
+    """A stale one would make `make book PROFILE=published` run it, perhaps for hours, instead of compiling pages."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("INVKIT_WEIGHTS", raising=False)
+
+    def current(name):
+        stored = ROOT / f"book/published/{name}.ipynb"
+        made = json.loads(stored.read_text())["metadata"]["invkit"]["fingerprint"] if stored.exists() else None
+        return made == book.fingerprint(name, "published")
+
+    stale = [name for name in book.notebooks() if not current(name)]
+    assert not stale, f"{', '.join(stale)}: `make book PROFILE=published`, `make publish`, and commit book/published"
+
+
 def test_snakemake_builds_the_book_and_repeats_only_what_changed(small):
     def make():
         command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2"]
