@@ -22,6 +22,7 @@ from invkit import ablations, ffi, logit_study, metrics
 from invkit.classifiers import Classifier
 from invkit.ffi_recipes import GLYPHS_GENERATOR, IDENTIFY
 from invkit.inverters import LogitInverter
+from invkit.leakage import listed
 from invkit.metrics import Interval
 
 FULL = "full design"
@@ -162,7 +163,6 @@ def penultimate(classifier: Classifier) -> Classifier:
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
-LOWER_IS_BETTER = ("perceptual",)
 Scores = dict[str, Tensor]  # measure -> (seeds, images)
 
 
@@ -204,7 +204,7 @@ def effect(measure: str, arm: Tensor, full: Tensor) -> tuple[Interval, str]:
     It "helps" if the whole 95 % interval lies on the better side of 0 and the mean does with every seed, "hurts" if on
     the worse (`ablations.verdict`); else "no difference seen".
     """
-    better, worse = (full, arm) if measure in LOWER_IS_BETTER else (arm, full)
+    better, worse = (full, arm) if measure in logit_study.LOWER_IS_BETTER else (arm, full)
     return ablations.difference(arm, full), ablations.verdict(better, worse)
 
 
@@ -222,5 +222,5 @@ def answer(verdicts: Mapping[str, str]) -> str:
     clauses = []
     for word, phrase in phrases.items():
         if names := [name for name, verdict in verdicts.items() if verdict == word]:
-            clauses.append(f"{phrase} {names[0] if len(names) == 1 else ', '.join(names[:-1]) + ' and ' + names[-1]}")
+            clauses.append(f"{phrase} {listed(names)}")
     return "; ".join(clauses) if clauses else "no arm could be scored"
