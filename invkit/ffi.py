@@ -374,7 +374,6 @@ def train_inverter(
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "no",
-    logits_precision: str = "no",
     **training,
 ) -> LogitInverter:
     """Train an inverter of a classifier's logits on images that the classifier was not trained on.
@@ -392,13 +391,11 @@ def train_inverter(
         identify: weight of `identification` in the coarse reader's training and in the regression.
         folder: for cached logits and checkpoints; a stopped run goes on from there.
         precision: "bf16" trains under bfloat16 autocast.
-        logits_precision: "bf16" computes the logits so too: faster, but it rounds off part of what their directions of
-            low variance say.
         training: further arguments of `train_generator`.
 
     Raises TypeError or ValueError for what are no images or a setting that makes no sense.
     """
-    made = pairs(classifier, images, views=views, size=size, seed=seed, folder=folder, precision=logits_precision)
+    made = pairs(classifier, images, views=views, size=size, seed=seed, folder=folder)
     made = Pairs(made.images, condition(made.logits.flatten(0, 1), kind).reshape(made.logits.shape))
     size = made.images.shape[-1]
     with torch.random.fork_rng():
@@ -438,7 +435,7 @@ def train_inverter(
         "generator": (generator or {}) | folded,
         "training": {"generator": generator or {}, "discriminator": discriminator or {}}
         | {key: value for key, value in training.items() if isinstance(value, int | float | str)}
-        | {"coarse_steps": coarse_steps, "identify": identify, "shrink": shrink, "logits_precision": logits_precision},
+        | {"coarse_steps": coarse_steps, "identify": identify, "shrink": shrink},
         "images": made.images.shape[1],
         "views": views,
         "batch": batch,

@@ -75,6 +75,7 @@ def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInv
 
 
 PHOTOS_GENERATOR = GLYPHS_GENERATOR | {"coarse_hidden": 192, "logit_noise": 0.3}
+PHOTOS_VIEWS = 2  # of every photo, since there are few: as it is, and cropped, every other one flipped
 FEW_LOGITS = {"generator": PHOTOS_GENERATOR, "shrink": 0.03}
 # A thousand logits of 22,500 photos: whitening would enlarge noise, and a map of them has to be narrow to stay within
 # 5 MB.
@@ -89,7 +90,7 @@ def ffi_tiny(
     return train_inverter(
         load_classifier(classifier), images[:: max(1, round(1 / scale))].clone(), size=32, objective=objective,
         kind=kind, steps=max(2, round(600 * scale)), batch=48, lr=5e-4, coarse_steps=round(1500 * scale),
-        identify=IDENTIFY, folder=folder, seed=seed, precision="bf16",
+        identify=IDENTIFY, views=PHOTOS_VIEWS, folder=folder, seed=seed, precision="bf16",
         **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invkit import data, ffi, logit_study, metrics, zero_shot
+from invkit import data, ffi, leakage, logit_study, metrics, zero_shot
 from invkit.logit_study import Reading, Scores
 from invkit.metrics import Interval
 from invkit.pairs import pairs
@@ -256,7 +256,7 @@ def answer(n: int, beyond: Mapping[str, str], logits: str, depths: Sequence[str]
     grouped: dict[str, list[str]] = {}
     for name, verdict in beyond.items():
         grouped.setdefault(verdict, []).append(name)
-    first = ", ".join(f"{BEYOND_WORDS[verdict]} for {_listed(names)}" for verdict, names in grouped.items())
+    first = ", ".join(f"{BEYOND_WORDS[verdict]} for {leakage.listed(names)}" for verdict, names in grouped.items())
     inside = "read from inside, the two were not compared"
     if depths:
         better, worse = (sum(w == kind for w in depths) for kind in ("better", "worse"))
@@ -266,7 +266,3 @@ def answer(n: int, beyond: Mapping[str, str], logits: str, depths: Sequence[str]
         f"than a standard one? On {n:,} photos, by rules set before the numbers: {first or UNTESTED}; read from its "
         f"logits, the robust network is {EASIER_WORDS[logits]}; {inside}."
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

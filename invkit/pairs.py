@@ -78,7 +78,6 @@ def pairs(
     seed: int = 0,
     folder: str | Path | None = None,
     batch: int = 64,
-    precision: str = "no",
 ) -> Pairs:
     """The images and their logits, computed once and kept in `folder` under the hash of all that they depend on.
 
@@ -87,7 +86,6 @@ def pairs(
         views: 1 for the images as they are; more add flipped crops, at least seven eighths of a side wide, with logits
             of their own.
         size: pixels of the inverter's images, by default the images' own, which the classifier sees in any case.
-        precision: "bf16" computes the logits under bfloat16 autocast.
 
     Raises TypeError or ValueError for what are no images.
     """
@@ -99,15 +97,14 @@ def pairs(
         others = [_view(images, seed * 1_000_003 + v) for v in range(1, views)]
         seen = torch.stack([images, *others])
     tensors = [seen, *classifier.model.state_dict().values()]
-    key = content_hash(tensors, f"{classifier.name} {classifier.size} {classifier.mean} {classifier.std} {precision}")
+    key = content_hash(tensors, f"{classifier.name} {classifier.size} {classifier.mean} {classifier.std}")
     file = Path(folder) / f"logits-{key[:16]}.safetensors" if folder is not None else None
 
     def make() -> dict[str, Tensor]:
-        autocast = torch.autocast(classifier.device.type, torch.bfloat16, enabled=precision == "bf16")
         logits = []
-        with torch.inference_mode(), autocast:
+        with torch.inference_mode():
             for part in tqdm(seen.flatten(0, 1).split(batch), desc="logits", unit="batch", disable=len(images) < 2000):
-                logits.append(show(classifier, part.to(classifier.device).float() / 255).float().cpu())
+                logits.append(show(classifier, part.to(classifier.device).float() / 255).cpu())
         logits = torch.cat(logits).unflatten(0, (views, -1))
         if not logits.isfinite().all():
             raise ValueError(f"{classifier.name} gives logits that are not finite for some images: check both.")

@@ -156,13 +156,17 @@ LITE0_SIZES = [
 ]  # fmt: skip
 LITE0_OFTEN = (0.5, 2, 1, 1.5, 1, 1.5, 1, 1, 1.5, 1, 1, 1.5, 0.8, 0.8, 1.2, 0.6, 0.6, 0.6)
 LITE0_CUT = 9  # below it maps have 14 x 14 places or fewer
+LITE0_SHALLOW_OFTEN = (0.2, 0.6, 0.3, 0.8, 0.5, 2.5, 0.4, 0.4, 2.5)
+LITE0_AGAIN_OFTEN = (0.2, 0.4, 0.2, 0.8, 0.3, 2, 0.3, 0.3, 2, 0.2, 0.3, 0.4, 1.5, 0.2, 0.3, 0.2, 1.2, 0.2)
 
 
 def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInverter:
     """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
 
     Divided and re-synchronised; then those of the last nine blocks go on by themselves (`invkit.refine`). After the
-    first phase every fourth batch is cut from batch-norm-matched images, all others from leaves and 1/f noise.
+    first phase every fourth batch is cut from batch-norm-matched images, all others from leaves and 1/f noise. All of
+    this is done twice, the second time on leaves of its own: the first nine inverses together, the last nine by
+    themselves, and all eighteen re-synchronised.
     """
     classifier = load_classifier("lite0")
     blocks = dci.classifier_blocks(classifier)
@@ -178,7 +182,7 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
     def batches(step: int, depth: int) -> Tensor:
         synchronising = step >= schedule.divide  # its steps are counted on from there
         pool = matched if synchronising and step % 4 == 0 else leaves
-        return pool.batch(step, *((24, 128) if depth <= 6 else (8, 224)))
+        return pool.batch(step, *_lite0_crops(depth))
 
     inverter = invert_classifier(
         classifier, batches, depth=18, sizes=LITE0_SIZES, schedule=schedule, folder=folder, **settings,
@@ -197,7 +201,53 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
         preview_steps=round(400 * scale), weights=Weights(block=0.3, input=1, cycle=0), folder=folder, **settings,
     )  # fmt: skip
     _add_time(inverter.card, done)
+    leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 1)
+    _add_time(inverter.card, _lite0_again(inverter.chain, blocks, leaves, matched, folder, scale, settings))
     return add_feedback(inverter, synthetic.dead_leaves(8, 224, (seed + 2) * 100_003))
+
+
+def _lite0_again(
+    chain: Chain, blocks: Sequence[Callable], leaves: synthetic.Pool, matched: synthetic.Pool, folder: Path,
+    scale: float, settings: dict,
+) -> list[Trained]:  # fmt: skip
+    """The second round of `dci_lite0`. Its first two phases share no inverse, so they can run side by side."""
+    shallow = _lite0_shallow(chain, blocks, leaves, folder, scale, settings)
+    deep = _lite0_deep(chain, blocks, leaves, matched, folder, scale, settings)
+    return [shallow, *deep, _lite0_all(chain, blocks, leaves, matched, folder, scale, settings)]
+
+
+def _lite0_shallow(chain, blocks, leaves, folder, scale, settings) -> Trained:
+    return dci.synchronise(
+        chain.part(0, LITE0_CUT), blocks[:LITE0_CUT], lambda step, depth: leaves.batch(step, *_lite0_crops(depth)),
+        schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_SHALLOW_OFTEN),
+        weights=Weights(block=0.1, input=1, cycle=0), folder=folder / "again-shallow", **settings,
+    )  # fmt: skip
+
+
+def _lite0_deep(chain, blocks, leaves, matched, folder, scale, settings) -> list[Trained]:
+    known = remember(
+        blocks, lambda step: (leaves if step % 4 else matched).batch(2 * 10**6 + step, 16, 224), LITE0_CUT,
+        max(4, round(1000 * min(1.0, scale))), thumbnail=56, file=folder / "remembered-again.safetensors",
+    )  # fmt: skip
+    return refine(
+        chain, blocks, known, LITE0_CUT, 18, batch=32, steps=round(1200 * scale), lr=1e-3,
+        preview_steps=round(600 * scale), weights=Weights(block=0.2, input=1, cycle=0), folder=folder / "again-deep",
+        **settings,
+    )  # fmt: skip
+
+
+def _lite0_all(chain, blocks, leaves, matched, folder, scale, settings) -> Trained:
+    def batches(step: int, depth: int) -> Tensor:
+        return (leaves if step % 4 else matched).batch(10**6 + step, *_lite0_crops(depth))
+
+    return dci.synchronise(
+        chain, blocks, batches, weights=Weights(block=0.1, input=1, cycle=0), folder=folder / "again-all", **settings,
+        schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=8e-4, often=LITE0_AGAIN_OFTEN),
+    )  # fmt: skip
+
+
+def _lite0_crops(depth: int) -> tuple[int, int]:
+    return (24, 128) if depth <= 6 else (8, 224)  # images a batch, their pixels
 
 
 def _matched_pool(classifier: Classifier, n: int, seed: int, file: Path) -> synthetic.Pool:
