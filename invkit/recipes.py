@@ -242,7 +242,7 @@ def _lite0_all(chain, blocks, leaves, matched, folder, scale, settings) -> Train
 
     return dci.synchronise(
         chain, blocks, batches, weights=Weights(block=0.1, input=1, cycle=0), folder=folder / "again-all", **settings,
-        schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=8e-4, often=LITE0_AGAIN_OFTEN),
+        schedule=Schedule(synchronise=round(2000 * scale), synchronise_lr=8e-4, often=LITE0_AGAIN_OFTEN),
     )  # fmt: skip
 
 
