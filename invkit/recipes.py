@@ -157,16 +157,15 @@ LITE0_SIZES = [
 LITE0_OFTEN = (0.5, 2, 1, 1.5, 1, 1.5, 1, 1, 1.5, 1, 1, 1.5, 0.8, 0.8, 1.2, 0.6, 0.6, 0.6)
 LITE0_CUT = 9  # below it maps have 14 x 14 places or fewer
 LITE0_SHALLOW_OFTEN = (0.2, 0.6, 0.3, 0.8, 0.5, 2.5, 0.4, 0.4, 2.5)
-LITE0_AGAIN_OFTEN = (0.2, 0.4, 0.2, 0.8, 0.3, 2, 0.3, 0.3, 2, 0.2, 0.3, 0.4, 1.5, 0.2, 0.3, 0.2, 1.2, 0.2)
+LITE0_AGAIN_OFTEN = (0.2, 0.5, 0.2, 0.8, 0.3, 1.5, 0.3, 0.3, 2.5, 0.3, 0.3, 0.4, 1.5, 0.2, 0.3, 0.2, 1.2, 0.3)
 
 
 def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInverter:
     """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
 
     Divided and re-synchronised; then those of the last nine blocks go on by themselves (`invkit.refine`). After the
-    first phase every fourth batch is cut from batch-norm-matched images, all others from leaves and 1/f noise. All of
-    this is done twice, the second time on leaves of its own: the first nine inverses together, the last nine by
-    themselves, and all eighteen re-synchronised.
+    first phase every fourth batch is cut from batch-norm-matched images, all others from leaves and 1/f noise. A second
+    round of re-synchronising follows, on leaves of its own: the first nine inverses, from leaves alone, then all.
     """
     classifier = load_classifier("lite0")
     blocks = dci.classifier_blocks(classifier)
@@ -210,40 +209,22 @@ def _lite0_again(
     chain: Chain, blocks: Sequence[Callable], leaves: synthetic.Pool, matched: synthetic.Pool, folder: Path,
     scale: float, settings: dict,
 ) -> list[Trained]:  # fmt: skip
-    """The second round of `dci_lite0`. Its first two phases share no inverse, so they can run side by side."""
-    shallow = _lite0_shallow(chain, blocks, leaves, folder, scale, settings)
-    deep = _lite0_deep(chain, blocks, leaves, matched, folder, scale, settings)
-    return [shallow, *deep, _lite0_all(chain, blocks, leaves, matched, folder, scale, settings)]
+    """The second round of `dci_lite0`: the shallow inverses together, then all of them, longer and at higher rates."""
+    settings = settings | {"weights": Weights(block=0.1, input=1, cycle=0)}
 
-
-def _lite0_shallow(chain, blocks, leaves, folder, scale, settings) -> Trained:
-    return dci.synchronise(
-        chain.part(0, LITE0_CUT), blocks[:LITE0_CUT], lambda step, depth: leaves.batch(step, *_lite0_crops(depth)),
-        schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_SHALLOW_OFTEN),
-        weights=Weights(block=0.1, input=1, cycle=0), folder=folder / "again-shallow", **settings,
-    )  # fmt: skip
-
-
-def _lite0_deep(chain, blocks, leaves, matched, folder, scale, settings) -> list[Trained]:
-    known = remember(
-        blocks, lambda step: (leaves if step % 4 else matched).batch(2 * 10**6 + step, 16, 224), LITE0_CUT,
-        max(4, round(1000 * min(1.0, scale))), thumbnail=56, file=folder / "remembered-again.safetensors",
-    )  # fmt: skip
-    return refine(
-        chain, blocks, known, LITE0_CUT, 18, batch=32, steps=round(1200 * scale), lr=1e-3,
-        preview_steps=round(600 * scale), weights=Weights(block=0.2, input=1, cycle=0), folder=folder / "again-deep",
-        **settings,
-    )  # fmt: skip
-
-
-def _lite0_all(chain, blocks, leaves, matched, folder, scale, settings) -> Trained:
     def batches(step: int, depth: int) -> Tensor:
         return (leaves if step % 4 else matched).batch(10**6 + step, *_lite0_crops(depth))
 
-    return dci.synchronise(
-        chain, blocks, batches, weights=Weights(block=0.1, input=1, cycle=0), folder=folder / "again-all", **settings,
-        schedule=Schedule(synchronise=round(2000 * scale), synchronise_lr=8e-4, often=LITE0_AGAIN_OFTEN),
+    shallow = dci.synchronise(
+        chain.part(0, LITE0_CUT), blocks[:LITE0_CUT], lambda step, depth: leaves.batch(step, *_lite0_crops(depth)),
+        schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_SHALLOW_OFTEN),
+        folder=folder / "again-shallow", **settings,
     )  # fmt: skip
+    every = dci.synchronise(
+        chain, blocks, batches, folder=folder / "again-all", **settings,
+        schedule=Schedule(synchronise=round(1800 * scale), synchronise_lr=1.2e-3, often=LITE0_AGAIN_OFTEN),
+    )  # fmt: skip
+    return [shallow, every]
 
 
 def _lite0_crops(depth: int) -> tuple[int, int]:
