@@ -89,8 +89,8 @@ def ffi_tiny(
     images, _ = data.load_bytes("tiny-imagenet", split="inverter")
     return train_inverter(
         load_classifier(classifier), images[:: max(1, round(1 / scale))].clone(), size=32, objective=objective,
-        kind=kind, steps=max(2, round(600 * scale)), batch=48, lr=5e-4, coarse_steps=round(1500 * scale),
-        identify=IDENTIFY, views=PHOTOS_VIEWS, folder=folder, seed=seed, precision="bf16",
+        kind=kind, steps=max(2, round(600 * scale)), batch=48, lr=5e-4, coarse_steps=round(2200 * scale),
+        identify=0.06, views=PHOTOS_VIEWS, folder=folder, seed=seed, precision="bf16",
         **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),
     )  # fmt: skip
 
