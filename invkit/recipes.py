@@ -156,16 +156,15 @@ LITE0_SIZES = [
 ]  # fmt: skip
 LITE0_OFTEN = (0.5, 2, 1, 1.5, 1, 1.5, 1, 1, 1.5, 1, 1, 1.5, 0.8, 0.8, 1.2, 0.6, 0.6, 0.6)
 LITE0_CUT = 9  # below it maps have 14 x 14 places or fewer
-LITE0_SHALLOW_OFTEN = (0.2, 0.6, 0.3, 0.8, 0.5, 2.5, 0.4, 0.4, 2.5)
-LITE0_AGAIN_OFTEN = (0.2, 0.5, 0.2, 0.8, 0.3, 1.5, 0.3, 0.3, 2.5, 0.3, 0.3, 0.4, 1.5, 0.2, 0.3, 0.2, 1.2, 0.3)
+LITE0_AGAIN_OFTEN = (0.2, 0.6, 0.3, 0.8, 0.5, 2.5, 0.4, 0.4, 2.5)
 
 
 def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInverter:
     """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
 
     Divided and re-synchronised; then those of the last nine blocks go on by themselves (`invkit.refine`). After the
-    first phase every fourth batch is cut from batch-norm-matched images, all others from leaves and 1/f noise. A second
-    round of re-synchronising follows, on leaves of its own: the first nine inverses, from leaves alone, then all.
+    first phase every fourth batch is cut from batch-norm-matched images, all others from leaves and 1/f noise. Then the
+    first nine are re-synchronised again, longer and at a higher rate, on other leaves and noise.
     """
     classifier = load_classifier("lite0")
     blocks = dci.classifier_blocks(classifier)
@@ -201,30 +200,14 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
     )  # fmt: skip
     _add_time(inverter.card, done)
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 1)
-    _add_time(inverter.card, _lite0_again(inverter.chain, blocks, leaves, matched, folder, scale, settings))
+    again = dci.synchronise(
+        inverter.chain.part(0, LITE0_CUT), blocks[:LITE0_CUT],
+        lambda step, depth: leaves.batch(step, *_lite0_crops(depth)), weights=Weights(block=0.1, input=1, cycle=0),
+        schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_AGAIN_OFTEN),
+        folder=folder / "again", **settings,
+    )  # fmt: skip
+    _add_time(inverter.card, [again])
     return add_feedback(inverter, synthetic.dead_leaves(8, 224, (seed + 2) * 100_003))
-
-
-def _lite0_again(
-    chain: Chain, blocks: Sequence[Callable], leaves: synthetic.Pool, matched: synthetic.Pool, folder: Path,
-    scale: float, settings: dict,
-) -> list[Trained]:  # fmt: skip
-    """The second round of `dci_lite0`: the shallow inverses together, then all of them, longer and at higher rates."""
-    settings = settings | {"weights": Weights(block=0.1, input=1, cycle=0)}
-
-    def batches(step: int, depth: int) -> Tensor:
-        return (leaves if step % 4 else matched).batch(10**6 + step, *_lite0_crops(depth))
-
-    shallow = dci.synchronise(
-        chain.part(0, LITE0_CUT), blocks[:LITE0_CUT], lambda step, depth: leaves.batch(step, *_lite0_crops(depth)),
-        schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_SHALLOW_OFTEN),
-        folder=folder / "again-shallow", **settings,
-    )  # fmt: skip
-    every = dci.synchronise(
-        chain, blocks, batches, folder=folder / "again-all", **settings,
-        schedule=Schedule(synchronise=round(1800 * scale), synchronise_lr=1.2e-3, often=LITE0_AGAIN_OFTEN),
-    )  # fmt: skip
-    return [shallow, every]
 
 
 def _lite0_crops(depth: int) -> tuple[int, int]:
