@@ -27,7 +27,8 @@ def draw(name: str, n: int, chunk: int = 4000, size: int | None = None) -> Tenso
     return torch.cat(parts)
 
 
-IDENTIFY = 0.04  # what it costs and earns: chapter 13, "not asked to be told apart"
+# Of glyphs; of faces and photos. What it costs and earns: chapter 13, "not asked to be told apart".
+IDENTIFY, IDENTIFY_PHOTOS = 0.04, 0.06
 GLYPHS_GENERATOR = {  # 3.9 MB in half precision
     "channels": (112, 96, 64, 32), "hidden": 192, "shared_dim": 96, "coarse": 16, "coarse_hidden": 512,
 }  # fmt: skip
@@ -69,8 +70,8 @@ def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInv
         load_classifier("lite0"),
         draw("faces", max(64, round(50_000 * min(1.0, scale)))),
         objective="hybrid", steps=max(2, round(500 * scale)), batch=32, lr=5e-4, shrink=0.1,
-        coarse_steps=round(6000 * scale), identify=0.06, generator=FACES_GENERATOR, precision="bf16", folder=folder,
-        seed=seed,
+        coarse_steps=round(6000 * scale), identify=IDENTIFY_PHOTOS, generator=FACES_GENERATOR, precision="bf16",
+        folder=folder, seed=seed,
     )  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def ffi_tiny(
     return train_inverter(
         load_classifier(classifier), images[:: max(1, round(1 / scale))].clone(), size=32, objective=objective,
         kind=kind, steps=max(2, round(600 * scale)), batch=48, lr=5e-4, coarse_steps=round(2200 * scale),
-        identify=0.06, views=PHOTOS_VIEWS, folder=folder, seed=seed, precision="bf16",
+        identify=IDENTIFY_PHOTOS, views=PHOTOS_VIEWS, folder=folder, seed=seed, precision="bf16",
         **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),
     )  # fmt: skip
 

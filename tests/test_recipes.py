@@ -64,4 +64,5 @@ def test_shipped_inverters_that_are_compared_were_trained_alike(world):
     settings = {name: [card[key] for key in alike] for name, card in zip(names, cards, strict=True)}
     assert len(names) >= 3 and all(setting == settings[names[0]] for setting in settings.values())
     assert {card["kind"] for card in cards} == {"logits", "one-hot"}
-    assert cards[0]["training"]["identify"] == ffi_recipes.IDENTIFY
+    identify = {"glyphs": ffi_recipes.IDENTIFY, "tiny": ffi_recipes.IDENTIFY_PHOTOS}[world]
+    assert cards[0]["training"]["identify"] == identify
