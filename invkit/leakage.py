@@ -36,6 +36,7 @@ from invkit.dci import Chain, Schedule, Weights
 from invkit.defences import Defence, Statistics, describe, make
 from invkit.inverters import ClassifierInverter, LogitInverter
 from invkit.metrics import Interval
+from invkit.study import listed
 from invkit.synthetic import Pool
 from invkit.zero_shot import Reading
 
@@ -179,12 +180,6 @@ def in_words(words: Mapping[str, str]) -> str:
     """{"depth 1": "better", "depth 2": "better", "the logits": "worse"} -> each word once, with its places."""
     places = {word: [place for place, other in words.items() if other == word] for word in words.values()}
     return "; ".join(f"{word} at {listed(at)}" for word, at in places.items())
-
-
-def listed(names: Sequence[str]) -> str:
-    """["a", "b", "c"] -> "a, b and c"."""
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 # ---- split computing -------------------------------------------------------------------------------------------------

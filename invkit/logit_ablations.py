@@ -22,8 +22,8 @@ from invkit import ablations, ffi, logit_study, metrics
 from invkit.classifiers import Classifier
 from invkit.ffi_recipes import GLYPHS_GENERATOR, IDENTIFY
 from invkit.inverters import LogitInverter
-from invkit.leakage import listed
 from invkit.metrics import Interval
+from invkit.study import listed
 
 FULL = "full design"
 OBJECTIVE, CONDITION, FEATURES, DESIGN = "objective", "what is read", "before the logits", "design"

@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invkit import data, ffi, leakage, logit_study, metrics, zero_shot
+from invkit import data, ffi, logit_study, metrics, zero_shot
 from invkit.logit_study import Reading, Scores
 from invkit.metrics import Interval
 from invkit.pairs import pairs
+from invkit.study import listed
 
 YES, PARTLY, MIXED, SAME, NO, UNTESTED = "yes", "in part", "both ways", "not told apart", "no", "not tested"
 
@@ -256,7 +257,7 @@ def answer(n: int, beyond: Mapping[str, str], logits: str, depths: Sequence[str]
     grouped: dict[str, list[str]] = {}
     for name, verdict in beyond.items():
         grouped.setdefault(verdict, []).append(name)
-    first = ", ".join(f"{BEYOND_WORDS[verdict]} for {leakage.listed(names)}" for verdict, names in grouped.items())
+    first = ", ".join(f"{BEYOND_WORDS[verdict]} for {listed(names)}" for verdict, names in grouped.items())
     inside = "read from inside, the two were not compared"
     if depths:
         better, worse = (sum(w == kind for w in depths) for kind in ("better", "worse"))

@@ -164,7 +164,7 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
 
     Divided and re-synchronised; then those of the last nine blocks go on by themselves (`invkit.refine`). After the
     first phase every fourth batch is cut from batch-norm-matched images, all others from leaves and 1/f noise. Then the
-    first nine are re-synchronised again, longer and at a higher rate, on other leaves and noise.
+    first nine are re-synchronised again, at a higher rate, on other leaves and noise.
     """
     classifier = load_classifier("lite0")
     blocks = dci.classifier_blocks(classifier)

@@ -201,3 +201,9 @@ def write(path, text):
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
     os.replace(temporary, path)
+
+
+def listed(names):
+    """["a", "b", "c"] -> "a, b and c", for a sentence about some names, at least one."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
