@@ -52,7 +52,7 @@ SCALE = config.get("scale", 1)
 WEIGHTS = config.get("weights", "build/weights")
 
 
-SHIPPED = sorted(card.parent.name for card in Path("weights").glob("*/card.json"))
+RECORDED = sorted(card.parent.name for card in Path("weights").glob("*/card.json"))
 
 
 def cards_needed(wildcards):
@@ -63,7 +63,7 @@ def cards_needed(wildcards):
 
 rule weights:
     input:
-        expand(WEIGHTS + "/{weights}/card.json", weights=SHIPPED),
+        expand(WEIGHTS + "/{weights}/card.json", weights=RECORDED),
 
 
 rule train:

@@ -68,13 +68,13 @@ def measure(folder: str | Path) -> dict:
 
 
 def compare(folder: str | Path) -> list[tuple[str, str, str, str]]:
-    """(name, figure, shipped, trained again) of the figures on the cards of shipped weights and of those in `folder`.
+    """(name, figure, shipped, trained again) of the figures on the shipped cards and on those in `folder`.
 
     Figures read "value (low to high) unit", or "-" where a card has none: inverters trained at a scale below 1 are not
     measured. Raises FileNotFoundError for a folder with no weights of a shipped name.
     """
     rows = []
-    for name in store.shipped():
+    for name in store.recorded():
         file = Path(folder) / name / store.CARD
         if file.is_file():
             shipped, again = (_figures(path) for path in (store.weights_folder() / name / store.CARD, file))

@@ -142,7 +142,7 @@ def load_classifier(name: str | Path = "lite0", pretrained: bool = True, size: i
     if name in OWN:
         return OWN[name](pretrained, size)
     name = str(name)
-    if name and (name in store.shipped() or Path(name).is_dir()):
+    if name and (name in store.recorded() or Path(name).is_dir()):
         return _trained(name, pretrained, size)
     source, _, rest = name.partition(":")
     if not source or not rest:

@@ -68,7 +68,8 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict]:
     """
     folder = find(name)
     if not (folder / MODEL).is_file():
-        raise FileNotFoundError(f"{folder} holds no {MODEL}: train it again, or fetch the folder again.")
+        command = f"python -m invkit train {folder.name} --folder {folder}"
+        raise FileNotFoundError(f"{folder} holds no {MODEL}: train it ({command}) or fetch the folder again.")
     if not (folder / CARD).is_file() and not (folder / (CARD + PARTIAL)).is_file():
         raise FileNotFoundError(f"{folder} holds no {CARD}, which says what the weights are: fetch the folder again.")
     found = file_hash(folder / MODEL)
@@ -124,9 +125,14 @@ def weights_folder() -> Path:
     return Path(os.environ.get("INVKIT_WEIGHTS") or REPOSITORY / "weights")
 
 
+def recorded() -> list[str]:
+    """Names of all that the study trained and keeps a card of, in order; a few come without weights, to save space."""
+    return sorted(card.parent.name for card in weights_folder().glob(f"*/{CARD}"))
+
+
 def shipped() -> list[str]:
     """Names of the weights that come with the repository, in order."""
-    return sorted(card.parent.name for card in weights_folder().glob(f"*/{CARD}"))
+    return [name for name in recorded() if (weights_folder() / name / MODEL).is_file()]
 
 
 def wheel_file(distribution: str, path: str, sha256: str) -> Path:

@@ -7,7 +7,7 @@ import pytest
 
 from invkit import cards, recipes, store
 
-CARDS = {name: json.loads((store.weights_folder() / name / store.CARD).read_text()) for name in store.shipped()}
+CARDS = {name: json.loads((store.weights_folder() / name / store.CARD).read_text()) for name in store.recorded()}
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -25,7 +25,7 @@ def test_data_are_told_by_the_name():
 
 
 @pytest.mark.parametrize("name", CARDS)
-def test_a_shipped_card_says_data_licence_and_figures(name):
+def test_a_card_says_data_licence_and_figures(name):
     card = CARDS[name]
     assert card["data"] == cards.data_of(name) and card["licence"] == cards.LICENCES[card["data"]]
     if "network" in card:

@@ -212,8 +212,8 @@ def test_a_damaged_or_other_folder_gets_one_sentence(folder, tmp_path):
         load_classifier(tmp_path / "empty")
 
 
-CARDS = {file.parent.name: json.loads(file.read_text()) for file in store.weights_folder().glob("glyphs-*/card.json")}
-SHIPPED = sorted(name for name, card in CARDS.items() if card["method"] == "classifier")
+CARDS = {name: json.loads((store.weights_folder() / name / store.CARD).read_text()) for name in store.shipped()}
+SHIPPED = [name for name, card in CARDS.items() if card["method"] == "classifier" and name.startswith("glyphs-")]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -187,6 +187,14 @@ def test_kept_tensors_are_made_once_and_written_whole(tmp_path):
     assert torch.equal(store.kept(None, make)["a"], first["a"])
 
 
+def test_a_card_may_come_without_its_weights(shelf, tmp_path):
+    store.save(shelf / "second", TENSORS, {})
+    (shelf / "second" / store.MODEL).unlink()
+    assert store.shipped() == ["first"] and store.recorded() == ["first", "second"] and not store.exists("second")
+    with pytest.raises(FileNotFoundError, match=r"holds no model.safetensors: train it \(python -m invkit train second"):
+        store.load("second")
+
+
 def test_weights_exist_by_name_and_by_folder(tmp_path):
     assert store.exists(store.shipped()[0]) and store.exists(tmp_path)
     assert not store.exists("no-such-weights") and not store.exists(tmp_path / "none")
