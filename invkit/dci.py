@@ -286,7 +286,7 @@ def synchronise(
 ) -> Trained:
     """Train all inverses of a chain together, every step from one random depth; arguments as for `train_chain`."""
     chain.requires_grad_(True)
-    depth_of = _depths(schedule, len(chain.inverses), seed)
+    depth_of = draw_depths(schedule.often, len(chain.inverses), seed)
     cheap = dataclasses.replace(weights, cycle=0.0) if weights.block or weights.input else weights
 
     def loss(module: nn.Module, x: Tensor, step: int):
@@ -310,11 +310,11 @@ def synchronise(
     )
 
 
-def _depths(schedule: Schedule, count: int, seed: int) -> Callable[[int], int]:
-    """The depth that each step of synchronising trains: random, in proportion to `schedule.often`."""
-    often = torch.tensor(schedule.often or (1.0,) * count, dtype=torch.float32)
+def draw_depths(often: Sequence[float] | None, count: int, seed: int) -> Callable[[int], int]:
+    """The depth, 1 to count, that each step of training visits: random, in proportion to `often`; None: all alike."""
+    often = torch.tensor(often or (1.0,) * count, dtype=torch.float32)
     if len(often) != count:
-        raise ValueError(f"Schedule.often needs one number for each of the {count} inverses, not {len(often)}.")
+        raise ValueError(f"`often` needs one number for each of the {count} inverses, not {len(often)}.")
 
     def depth_of(step: int) -> int:
         g = torch.Generator().manual_seed(seed * 1_000_003 + step)

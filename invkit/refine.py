@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from invkit import store
-from invkit.dci import Chain, Weights, log_error, loss_terms, represent, spread
+from invkit.dci import Chain, Weights, draw_depths, log_error, loss_terms, represent, spread
 from invkit.networks import InverseBlock
 from invkit.training import Player, Trained, train
 
@@ -79,6 +79,7 @@ def refine(
     lr: float,
     weights: Weights,
     preview: tuple[int, int] = (96, 3),
+    often: Sequence[float] | None = None,
     folder: Path | None = None,
     seed: int = 0,
     precision: str = "no",
@@ -88,6 +89,7 @@ def refine(
 
     preview: (width, residual blocks) of the network that reads thumbnails, trained for preview_steps.
     weights: of the block term and of the preview's image term; the cycle term would need the image itself.
+    often: how often depth + 1, depth + 2, … deepest are read from, relative to each other; None: all alike.
 
     Raises:
         ValueError: weights with a cycle term.
@@ -114,10 +116,11 @@ def refine(
         **settings,
     )
     reader.requires_grad_(False)
+    down_of = draw_depths(often, deepest - depth, seed)
 
     def read_back(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
         hidden, thumbnails = pair
-        down = 1 + int(torch.randint(deepest - depth, (), generator=torch.Generator().manual_seed(step)))
+        down = down_of(step)
         with torch.no_grad():
             path = represent(blocks[depth:], hidden, down)
         readings = module(path[-1], down)
