@@ -22,7 +22,7 @@ from invkit.classifiers import Classifier, load_classifier
 from invkit.dci import SCHEDULE, Chain, Schedule, Weights
 from invkit.generators import Generator, load_generator
 from invkit.inverters import ClassifierInverter, GeneratorInverter, LogitInverter
-from invkit.refine import refine, remember
+from invkit.refine import refine
 from invkit.training import Trained
 
 
@@ -155,16 +155,18 @@ LITE0_SIZES = [
     (192, 2), (128, 2), (128, 2), (128, 2), (144, 2), (80, 2),
 ]  # fmt: skip
 LITE0_OFTEN = (0.5, 2, 1, 1.5, 1, 1.5, 1, 1, 1.5, 1, 1, 1.5, 0.8, 0.8, 1.2, 0.6, 0.6, 0.6)
-LITE0_CUT = 9  # below it maps have 14 x 14 places or fewer
-LITE0_AGAIN_OFTEN = (0.2, 0.6, 0.3, 0.8, 0.5, 2.5, 0.4, 0.4, 2.5)
+LITE0_SHALLOW = 9  # below it maps have 14 x 14 places or fewer
+LITE0_SHALLOW_OFTEN = (0.2, 0.6, 0.3, 0.8, 0.5, 2.5, 0.4, 0.4, 2.5)
+LITE0_CUT = 6  # of maps with 28 x 28 places
+LITE0_DEEP_OFTEN = (0.5, 0.5, 1, 0.8, 0.8, 2, 0.8, 0.8, 2.5, 0.8, 1, 1)
 
 
 def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInverter:
     """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
 
-    Divided and re-synchronised; then those of the last nine blocks go on by themselves (`invkit.refine`). After the
-    first phase every fourth batch is cut from batch-norm-matched images, all others from leaves and 1/f noise. Then the
-    first nine are re-synchronised again, at a higher rate, on other leaves and noise.
+    Divided and re-synchronised; then the first nine inverses are re-synchronised by themselves, at a higher rate; then
+    the last twelve go on through the first six, which are frozen (`invkit.refine`). Each phase has leaves and noise of
+    its own. Some batches of the first phase and of the last are cut from batch-norm-matched images.
     """
     classifier = load_classifier("lite0")
     blocks = dci.classifier_blocks(classifier)
@@ -186,27 +188,20 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
         classifier, batches, depth=18, sizes=LITE0_SIZES, schedule=schedule, folder=folder, **settings,
         weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=1, cycle=0.1),
     )  # fmt: skip
-    known = remember(
-        blocks,
-        lambda step: (leaves if step % 4 else matched).batch(10**6 + step, 16, 224),
-        LITE0_CUT,
-        max(4, round(1000 * share)),
-        thumbnail=56,
-        file=folder / "remembered.safetensors",
-    )
-    done = refine(
-        inverter.chain, blocks, known, LITE0_CUT, 18, batch=32, steps=round(900 * scale), lr=3e-4,
-        preview_steps=round(400 * scale), weights=Weights(block=0.3, input=1, cycle=0), folder=folder, **settings,
-    )  # fmt: skip
-    _add_time(inverter.card, done)
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 1)
-    again = dci.synchronise(
-        inverter.chain.part(0, LITE0_CUT), blocks[:LITE0_CUT],
+    shallow = dci.synchronise(
+        inverter.chain.part(0, LITE0_SHALLOW), blocks[:LITE0_SHALLOW],
         lambda step, depth: leaves.batch(step, *_lite0_crops(depth)), weights=Weights(block=0.1, input=1, cycle=0),
-        schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_AGAIN_OFTEN),
-        folder=folder / "again", **settings,
+        schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_SHALLOW_OFTEN),
+        folder=folder / "shallow", **settings,
     )  # fmt: skip
-    _add_time(inverter.card, [again])
+    leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 2)
+    deep = refine(
+        inverter.chain, blocks, lambda step: (leaves if step % 3 else matched).batch(step, 24, 224), LITE0_CUT,
+        window=14, margin=16, steps=round(1250 * scale), lr=1.2e-4, weights=Weights(block=0.1, input=1, cycle=0),
+        often=LITE0_DEEP_OFTEN, folder=folder / "deep", **settings,
+    )  # fmt: skip
+    _add_time(inverter.card, [shallow, deep])
     return add_feedback(inverter, synthetic.dead_leaves(8, 224, (seed + 2) * 100_003))
 
 

@@ -1,141 +1,91 @@
 """Train the deep inverses of a chain further, where time goes into them alone.
 
 Re-synchronising (`invkit.dci`) from a deep block spends its time mostly in the shallow inverses, whose maps are many
-times larger than those in question. Here the chain is cut below some depth: the representations of that depth are
-computed once for thousands of synthetic images (`remember`), and the inverses of the blocks below train on these. Their
-image term is read by a *preview*, a small network taught before, and then frozen, to read a thumbnail of the image from
-the representations at the cut. What a deep block still knows of an image is coarse, so a thumbnail judges it as well.
+times larger than those in question. Here these are frozen, and they read only a *window* of the representation at the
+cut: a quarter of the places costs a quarter of the time. What they read is compared with the image behind the window,
+but for a margin, since places at a window's edge lack neighbours that they would have in the whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from tqdm import tqdm
 
-from invkit import store
-from invkit.dci import Chain, Weights, draw_depths, log_error, loss_terms, represent, spread
-from invkit.networks import InverseBlock
+from invkit.dci import Chain, Weights, draw_depths, loss_terms, represent, spread
 from invkit.training import Player, Trained, train
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """Representations of one depth, (N, C, H, W) in bfloat16, and thumbnails (N, 3, s, s), uint8, of their images."""
-
-    hidden: Tensor
-    thumbnails: Tensor
-
-    def batch(self, step: int, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """n of them, (hidden, thumbnails in [0, 1]) in float32; the same for the same step and seed."""
-        g = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        chosen = torch.randint(len(self.hidden), (n,), generator=g)
-        hidden = self.hidden[chosen].float().contiguous(memory_format=torch.channels_last)
-        return hidden, self.thumbnails[chosen].float() / 255
-
-
-@torch.no_grad()
-def remember(
-    blocks: Sequence[Callable[[Tensor], Tensor]],
-    batches: Callable[[int], Tensor],
-    depth: int,
-    count: int,
-    thumbnail: int,
-    file: Path | None = None,
-) -> Remembered:
-    """What the network's blocks make of batches(0) … batches(count - 1), images in [0, 1], at that depth.
-
-    file: kept there, whole or not at all, for a run that is stopped and started again.
-    """
-
-    def make() -> dict[str, Tensor]:
-        hidden, thumbnails = [], []
-        for step in tqdm(range(count), desc=f"representations of depth {depth}", unit="batch"):
-            images = batches(step)
-            with torch.autocast(images.device.type, torch.bfloat16):
-                hidden.append(represent(blocks, images, depth)[-1].bfloat16().contiguous())
-            small = F.interpolate(images, (thumbnail, thumbnail), mode="area")
-            thumbnails.append((small * 255).round().to(torch.uint8))
-        return {"hidden": torch.cat(hidden), "thumbnails": torch.cat(thumbnails)}
-
-    return Remembered(**store.kept(file, make))
 
 
 def refine(
     chain: Chain,
     blocks: Sequence[Callable[[Tensor], Tensor]],
-    remembered: Remembered,
+    batches: Callable[[int], Tensor],
     depth: int,
-    deepest: int,
     *,
-    batch: int,
+    window: int,
+    margin: int,
     steps: int,
-    preview_steps: int,
     lr: float,
     weights: Weights,
-    preview: tuple[int, int] = (96, 3),
     often: Sequence[float] | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "no",
     progress: bool = True,
-) -> list[Trained]:
-    """Train g_{depth+1} … g_deepest, in place, from representations of `depth`; all other inverses stay as they are.
+) -> Trained:
+    """Train the inverses deeper than `depth`, in place, on images batches(step); those above stay as they are.
 
-    preview: (width, residual blocks) of the network that reads thumbnails, trained for preview_steps.
-    weights: of the block term and of the preview's image term; the cycle term would need the image itself.
-    often: how often depth + 1, depth + 2, … deepest are read from, relative to each other; None: all alike.
+    Args:
+        batches: step -> images (N, 3, S, S) in [0, 1].
+        depth: the cut.
+        window: places on a side of the window of h_depth that is read as an image.
+        margin: pixels on each side of what is read there that do not count.
+        weights: of the block term and of the window's image term; the cycle term would need the whole image.
+        often: how often depth + 1, depth + 2, … are read from, relative to each other; None: all alike.
+        folder: for checkpoints; a stopped run goes on from there.
 
     Raises:
-        ValueError: weights with a cycle term.
+        ValueError: weights with a cycle term; a window larger than the map, or one of which the margin leaves nothing.
     """
     if weights.cycle:
-        raise ValueError("A cycle term needs the image itself, which a preview does not give: set Weights(cycle=0).")
-    settings = {"seed": seed, "precision": precision, "progress": progress, "ema": 0.999}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        reader = InverseBlock(chain.inverses[depth].out_shape, remembered.thumbnails.shape[1:], *preview)
-    reader = reader.to(next(chain.parameters()).device, memory_format=torch.channels_last)
-    reader.calibrate(*remembered.batch(0, 256, seed))
+        raise ValueError("A cycle term needs the whole image, of which only a window is read: set Weights(cycle=0).")
+    down_of = draw_depths(often, len(chain.inverses) - depth, seed)
+    shallow, deep = chain.part(0, depth), chain.part(depth, len(chain.inverses))
+    chain.requires_grad_(False)
+    deep.requires_grad_(True)
 
-    def look(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
-        error = log_error(module(pair[0]), pair[1])
-        return error, {"input": error}
-
-    taught = train(
-        Player("preview", reader, look, lr=2e-3, clip=1.0),
-        lambda step: remembered.batch(step, batch, seed + 1),
-        steps=preview_steps,
-        folder=folder and folder / f"preview-{depth:02d}",
-        description=f"preview from depth {depth}",
-        **settings,
-    )
-    reader.requires_grad_(False)
-    down_of = draw_depths(often, deepest - depth, seed)
-
-    def read_back(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
-        hidden, thumbnails = pair
+    def read_back(module: nn.Module, images: Tensor, step: int):
         down = down_of(step)
         with torch.no_grad():
-            path = represent(blocks[depth:], hidden, down)
+            path = represent(blocks, images, depth + down)[depth:]
         readings = module(path[-1], down)
+        places, pixels = windows(readings[-1].shape[-1], images.shape[-1], window, margin, seed * 1_000_003 + step)
+        seen = shallow(readings[-1][:, :, *places].contiguous(memory_format=torch.channels_last), depth)[-1]
+        inner = slice(margin, seen.shape[-1] - margin)
         units = [spread(h) for h in path[-2::-1]]
-        return loss_terms([*readings, reader(readings[-1])], [thumbnails, *path], blocks, units, weights)
+        return loss_terms([*readings, seen[:, :, inner, inner]], [images[:, :, *pixels], *path], blocks, units, weights)
 
-    chain.requires_grad_(False)
-    deep = chain.part(depth, deepest).requires_grad_(True)
-    trained = train(
-        Player("deep", deep, read_back, lr=lr, clip=1.0),
-        lambda step: remembered.batch(step, batch, seed + 2),
-        steps=steps,
-        folder=folder and folder / f"refine-{depth:02d}",
-        description=f"inverses {depth + 1} to {deepest}",
-        **settings,
-    )
+    done = train(
+        Player("deep", deep, read_back, lr=lr, clip=1.0), batches, steps=steps, ema=0.995, folder=folder, seed=seed,
+        precision=precision, progress=progress, description=f"inverses below {depth}",
+    )  # fmt: skip
     chain.requires_grad_(True)
-    return [taught, trained]
+    return done
+
+
+def windows(
+    places: int, pixels: int, window: int, margin: int, seed: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """A random square window of a map of `places` on a side, as (rows, columns) of the map and of its image, of
+    `pixels` on a side, from which a margin is taken off. Raises ValueError where there is no such window."""
+    scale, rest = divmod(pixels, places)
+    if rest or not 0 < window <= places or not 0 <= 2 * margin < window * scale:
+        raise ValueError(
+            f"There is no window of {window} places with a margin of {margin} pixels in a map of {places} places on a "
+            f"side for images of {pixels} pixels: choose a smaller one, or another depth."
+        )
+    starts = torch.randint(places - window + 1, (2,), generator=torch.Generator().manual_seed(seed)).tolist()
+    on_map = tuple(slice(start, start + window) for start in starts)
+    return on_map, tuple(slice(scale * s.start + margin, scale * s.stop - margin) for s in on_map)
