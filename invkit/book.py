@@ -27,6 +27,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -49,8 +50,6 @@ from invkit.study import (
     write,
 )
 
-# Kernels talk through files, not through TCP ports that others on the machine could reach.
-_SOCKETS = Config({"KernelManager": {"transport": "ipc"}})
 MOST_PUBLISHED = 25e6  # bytes of book/published
 ALIKE = 45.0  # dB: a figure in 256 colours that is this near to the original takes its place
 
@@ -171,7 +170,10 @@ def run(name, profile):
     results.unlink(missing_ok=True)
     started = time.time()
     try:
-        papermill.execute_notebook(f"notebooks/{name}.ipynb", attempt, given, config=_SOCKETS)
+        with tempfile.TemporaryDirectory(prefix="invkit-") as sockets:
+            # The kernel talks through files of its own, not through TCP ports that others on the machine could reach.
+            config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
+            papermill.execute_notebook(f"notebooks/{name}.ipynb", attempt, given, config=config)
     except papermill.PapermillExecutionError as error:
         first_line = (str(error.evalue).splitlines() or [""])[0]
         raise StudyError(

@@ -152,6 +152,15 @@ def test_a_notebook_that_raises_names_itself_and_leaves_its_copy(small):
     assert not Path("build/quick/executed/01_one.ipynb").exists()
 
 
+def test_two_notebooks_of_one_folder_run_at_the_same_time(small):
+    for name in book.notebooks():  # they stay long enough for their kernels to meet
+        change(name, 3, "import time\ntime.sleep(3)")
+    command = [sys.executable, "-m", "invkit.book", "run"]
+    runs = [subprocess.Popen([*command, name, "--profile", "quick"]) for name in book.notebooks()]
+    assert [run.wait(timeout=90) for run in runs] == [0, 0]
+    assert len(list(Path("build/quick/executed").glob("*.ipynb"))) == 2
+
+
 def test_a_published_copy_is_taken_while_its_inputs_are_the_same(small, capsys):
     change("01_one", 3, "study.record('double', 2 * number)\nprint('ran')")
     book.run("01_one", "published")
