@@ -2,7 +2,7 @@
 
 Re-synchronising (`invkit.dci`) from a deep block spends its time mostly in the shallow inverses, whose maps are many
 times larger than those in question. Here these are frozen, and they read only a *window* of the representation at the
-cut: a quarter of the places costs a quarter of the time. What they read is compared with the image behind the window,
+cut: half as wide and high, it is a quarter of their work. What they read is compared with the image behind the window,
 but for a margin, since places at a window's edge lack neighbours that they would have in the whole.
 """
 

@@ -68,8 +68,8 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict]:
     """
     folder = find(name)
     if not (folder / MODEL).is_file():
-        command = f"python -m invkit train {folder.name} --folder {folder}"
-        raise FileNotFoundError(f"{folder} holds no {MODEL}: train it ({command}) or fetch the folder again.")
+        how = f" (python -m invkit train {folder.name} --folder {folder})" if folder.name in recorded() else ""
+        raise FileNotFoundError(f"{folder} holds no {MODEL}: train it again{how}, or fetch the folder again.")
     if not (folder / CARD).is_file() and not (folder / (CARD + PARTIAL)).is_file():
         raise FileNotFoundError(f"{folder} holds no {CARD}, which says what the weights are: fetch the folder again.")
     found = file_hash(folder / MODEL)

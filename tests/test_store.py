@@ -191,7 +191,7 @@ def test_a_card_may_come_without_its_weights(shelf, tmp_path):
     store.save(shelf / "second", TENSORS, {})
     (shelf / "second" / store.MODEL).unlink()
     assert store.shipped() == ["first"] and store.recorded() == ["first", "second"] and not store.exists("second")
-    with pytest.raises(FileNotFoundError, match=r"no model.safetensors: train it \(python -m invkit train second"):
+    with pytest.raises(FileNotFoundError, match=r"no model.*: train it again \(python -m invkit train second"):
         store.load("second")
 
 
