@@ -16,8 +16,9 @@ Three objectives, each named on the card of what it trained:
   distributed as the images behind those logits are (Gneiting & Raftery 2007, equation 22).
 
 Where `identify` is above 0, the coarse reader and the regression are also asked that a reading resembles its own image
-more than the others of the batch (`identification`). A squared error spends all it has on what varies most among images
-and forgoes what tells two of them apart. Retrieval is then among the things trained for: say so beside it.
+more than the others of the batch (`identification`); where `identify_late` is, what is drawn beside an adversary too. A
+squared error spends all it has on what varies most among images and forgoes what tells two of them apart. Retrieval is
+then among the things trained for: say so beside it.
 
 The discriminator sees augmented images, real and drawn (DiffAugment, Zhao et al. 2020, arXiv 2006.10738).
 """
@@ -110,13 +111,15 @@ def diff_augment(images: Tensor) -> Tensor:
 class Weights:
     """Weights of the terms where there is an adversary: of the pixel term, the adversary's and the feature term.
 
-    features also weighs where there is none, beside a pixel term of weight 1; so does identify, only there.
+    features also weighs where there is none, beside a pixel term of weight 1. Of `identification`, identify is the
+    weight where there is no adversary, identify_late where there is one.
     """
 
     pixel: float = 10.0
     adversary: float = 0.1
     features: float = 1.0
     identify: float = 0.0
+    identify_late: float = 0.0
 
 
 WEIGHTS = Weights()
@@ -289,6 +292,8 @@ def adversaries(
             terms["pixel"] = weights.pixel * energy_score(*drawn.chunk(2), images)
         if features:
             terms["features"] = weights.features * feature_error(features, first, images)
+        if weights.identify_late:
+            terms["identify"] = weights.identify_late * identification(first, images)
         return sum(terms.values()), terms
 
     def judge(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
@@ -371,6 +376,7 @@ def train_inverter(
     shrink: float = 1e-3,
     coarse_steps: int = 0,
     identify: float = 0.0,
+    identify_late: float = 0.0,
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "no",
@@ -389,6 +395,7 @@ def train_inverter(
         shrink: of the whitening of the logits.
         coarse_steps: of training the network that reads coarse images, where `generator` has a coarse_hidden.
         identify: weight of `identification` in the coarse reader's training and in the regression.
+        identify_late: its weight beside an adversary.
         folder: for cached logits and checkpoints; a stopped run goes on from there.
         precision: "bf16" trains under bfloat16 autocast.
         training: further arguments of `train_generator`.
@@ -417,7 +424,7 @@ def train_inverter(
 
     outcome = train_generator(
         g, batches, steps=steps, objective=objective, discriminator=d, folder=folder, seed=seed, precision=precision,
-        weights=replace(WEIGHTS, identify=identify), **training,
+        weights=replace(WEIGHTS, identify=identify, identify_late=identify_late), **training,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -435,7 +442,8 @@ def train_inverter(
         "generator": (generator or {}) | folded,
         "training": {"generator": generator or {}, "discriminator": discriminator or {}}
         | {key: value for key, value in training.items() if isinstance(value, int | float | str)}
-        | {"coarse_steps": coarse_steps, "identify": identify, "shrink": shrink},
+        | {"coarse_steps": coarse_steps, "identify": identify, "shrink": shrink}
+        | ({"identify_late": identify_late} if identify_late else {}),
         "images": made.images.shape[1],
         "views": views,
         "batch": batch,

@@ -224,39 +224,53 @@ class CoarseReader(nn.Module):
     The linear part is a ridge regression (`fit`), in closed form. The network, if it has a width `hidden`, also sees
     the probabilities: an image's place among those of its class tells more than its place among all. It is trained by
     itself before the generator (`ffi.read_coarsely`): an image costs it far less than it costs a generator.
+
+    linear=False leaves the network alone, with smooth units and the whitened logits. It takes many more images to
+    train than there are logits, and is then the better reader: the linear part's many weights only add noise.
     """
 
-    def __init__(self, condition_dim: int, side: int, hidden: int | None = None):
+    def __init__(self, condition_dim: int, side: int, hidden: int | None = None, linear: bool = True):
         super().__init__()
+        if not (linear or hidden):
+            raise ValueError("A reader of coarse images is linear or has a network: give `hidden` a width.")
         self.side = side
-        self.linear = nn.Linear(condition_dim, 3 * side**2)
+        self.linear = nn.Linear(condition_dim, 3 * side**2) if linear else None
         self.network = None
         if hidden:
-            widths = pairwise((2 * condition_dim, hidden, hidden, hidden, 3 * side**2))
-            layers = [layer for a, b in widths for layer in (nn.Linear(a, b), nn.ReLU())]
+            widths = pairwise(((1 + linear) * condition_dim, hidden, hidden, hidden, 3 * side**2))
+            unit = nn.ReLU if linear else nn.GELU
+            layers = [layer for a, b in widths for layer in (nn.Linear(a, b), unit())]
             self.network = nn.Sequential(*layers[:-1])
             nn.init.zeros_(self.network[-1].weight)
             nn.init.zeros_(self.network[-1].bias)
 
     def forward(self, white: Tensor, probabilities: Tensor) -> Tensor:
-        read = self.linear(white)
-        if self.network is not None:
-            read = read + self.network(torch.cat([white, 2 * probabilities], dim=1))
+        if self.linear is None:
+            read = self.network(white)
+        else:
+            read = self.linear(white)
+            if self.network is not None:
+                read = read + self.network(torch.cat([white, 2 * probabilities], dim=1))
         return read.float().view(-1, 3, self.side, self.side)
 
     @torch.no_grad()
     def fit(self, white: Tensor, images: Tensor, ridge: float = 0.1) -> None:
         """Sets the linear part from logits (N, condition_dim) and images (N, 3, side, side).
 
-        ridge: in units of the mean variance of the whitened logits.
+        ridge: in units of the mean variance of the whitened logits. A reader without a linear part starts from the
+        mean image.
         """
+        if self.linear is None:
+            self.network[-1].bias.copy_(images.flatten(1).mean(0))
+            return
         weight, bias = regress(white, images.flatten(1), [ridge])[0]
         self.linear.weight.copy_(weight.T)
         self.linear.bias.copy_(bias)
 
     def first_layers(self) -> list[nn.Linear]:
         """Those that read the logits."""
-        return [self.linear] if self.network is None else [self.linear, self.network[0]]
+        network = [self.network[0]] if self.network is not None else []
+        return network if self.linear is None else [self.linear, *network]
 
 
 class LogitGenerator(nn.Module):
@@ -276,6 +290,7 @@ class LogitGenerator(nn.Module):
         coarse: side of a coarse image that is read from the logits by a `CoarseReader` of its own, told to the shared
             map and, enlarged, added before the last tanh; None for none, as published.
         coarse_hidden: width of that reader's network; None reads linearly.
+        coarse_linear: False leaves that network alone.
         whiten: pass the logits through `Whitening` first (`generator.whitening.fit`).
         seeded: seed the 4x4 map from the shared map of the logits too, not from noise alone.
         logit_noise: standard deviation of noise added to the (whitened) logits in training.
@@ -298,6 +313,7 @@ class LogitGenerator(nn.Module):
         hidden: int | None = 256,
         coarse: int | None = 8,
         coarse_hidden: int | None = None,
+        coarse_linear: bool = True,
         whiten: bool = True,
         seeded: bool = True,
         logit_noise: float = 0.0,
@@ -330,7 +346,9 @@ class LogitGenerator(nn.Module):
             )
         if coarse and hidden is None:
             raise ValueError("A coarse image goes with a hidden layer: give hidden a width, or coarse=None.")
-        self.coarse = CoarseReader(condition_dim, coarse, coarse_hidden).requires_grad_(False) if coarse else None
+        self.coarse = None
+        if coarse:
+            self.coarse = CoarseReader(condition_dim, coarse, coarse_hidden, coarse_linear).requires_grad_(False)
         self.seed = normed(nn.Linear(chunk + shared_dim * seeded, 16 * channels[0]))
         self.blocks = nn.ModuleList(
             UpBlock(inputs, outputs, shared_dim + chunk, normed) for inputs, outputs in pairwise(channels)

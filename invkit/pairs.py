@@ -77,7 +77,7 @@ def pairs(
     size: int | None = None,
     seed: int = 0,
     folder: str | Path | None = None,
-    batch: int = 64,
+    batch: int = 32,
 ) -> Pairs:
     """The images and their logits, computed once and kept in `folder` under the hash of all that they depend on.
 

@@ -87,6 +87,24 @@ def test_identification_lets_more_be_found(classifier, images):
     assert found(0.3) < found(0.0)
 
 
+def test_identification_beside_an_adversary_lets_more_be_found(classifier, images):
+    z = classifier.logits(images).detach()
+
+    def found(weight):
+        torch.manual_seed(0)
+        g, d = (network(16, z.shape[1], channels=(8, 8, 8)) for network in (LogitGenerator, ProjectionDiscriminator))
+        g.whitening.fit(z)
+        ffi.train_generator(
+            g, lambda step: (images, z), steps=40, discriminator=d, adversarial_share=0.9, adversarial_lr=2e-3,
+            augment=False, progress=False,
+            weights=ffi.Weights(pixel=1, adversary=0.01, features=0, identify_late=weight),
+        )  # fmt: skip
+        with torch.no_grad():
+            return ffi.identification(g(torch.zeros(len(z), g.noise_dim), z), images).item()
+
+    assert found(1.0) < found(0.0)
+
+
 def test_augmented_images_are_moved_cut_and_differentiable():
     torch.manual_seed(0)
     images = torch.rand(8, 3, 16, 16, requires_grad=True)

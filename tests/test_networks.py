@@ -234,6 +234,16 @@ def test_the_network_of_a_coarse_reader_sees_the_class():
     assert not torch.allclose(reader(white, one), reader(white, other))
 
 
+def test_a_coarse_reader_without_a_linear_part_is_its_network_and_starts_from_the_mean():
+    torch.manual_seed(0)
+    reader, white, images = CoarseReader(10, 4, hidden=16, linear=False), torch.randn(6, 10), torch.rand(6, 3, 4, 4)
+    reader.fit(white, images)
+    torch.testing.assert_close(reader(white, white.softmax(1)), images.mean(0).expand(6, 3, 4, 4))
+    assert reader.first_layers() == [reader.network[0]]
+    with pytest.raises(ValueError, match="give `hidden` a width"):
+        CoarseReader(10, 4, linear=False)
+
+
 def test_standing_statistics_are_those_of_the_batches():
     generator, _ = pair_of_networks()
     pairs = [(torch.randn(16, 12), torch.randn(16, 10)) for _ in range(4)]
@@ -247,9 +257,9 @@ def test_standing_statistics_are_those_of_the_batches():
     assert generator.norm.momentum == 0.1  # as before
 
 
-@pytest.mark.parametrize("coarse_hidden", [None, 16])
-def test_folded_it_is_the_same_map_without_parametrisations(coarse_hidden):
-    generator, _ = pair_of_networks(coarse_hidden=coarse_hidden)
+@pytest.mark.parametrize("coarse", [{}, {"coarse_hidden": 16}, {"coarse_hidden": 16, "coarse_linear": False}])
+def test_folded_it_is_the_same_map_without_parametrisations(coarse):
+    generator, _ = pair_of_networks(**coarse)
     generator.whitening.fit(3 + 5 * torch.randn(100, 10))
     nn.init.normal_(generator.leave.weight, std=0.1)
     generator.set_standing_statistics([(torch.randn(16, 12), torch.randn(16, 10))])
@@ -257,7 +267,7 @@ def test_folded_it_is_the_same_map_without_parametrisations(coarse_hidden):
     before = generator(noise, z)
     options = generator.fold()
     torch.testing.assert_close(generator(noise, z), before, atol=1e-4, rtol=1e-4)
-    again, _ = pair_of_networks(coarse_hidden=coarse_hidden, **options)
+    again, _ = pair_of_networks(**coarse, **options)
     again.load_state_dict(generator.state_dict())
     torch.testing.assert_close(again.eval()(noise, z), before, atol=1e-4, rtol=1e-4)
 
