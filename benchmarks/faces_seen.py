@@ -44,7 +44,8 @@ def main() -> None:
                 read = F.interpolate(g.coarse(g.whitening(logits), logits.softmax(1)), size=64, mode="bilinear")
             read = read.clamp(0, 1)
             found = metrics.proportion(metrics.retrieval_ranks(read, faces) == 1)
-            print(f"{n:7d} faces, linear part {linear}: {metrics.bootstrap(metrics.psnr(read, faces))}, {found}")
+            error = metrics.bootstrap(metrics.psnr(read, faces))
+            print(f"{n:7d} faces, {'linear and network' if linear else 'network alone'}: {error:.2f} dB, {found:.0%}")
 
 
 if __name__ == "__main__":

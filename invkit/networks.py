@@ -225,8 +225,8 @@ class CoarseReader(nn.Module):
     the probabilities: an image's place among those of its class tells more than its place among all. It is trained by
     itself before the generator (`ffi.read_coarsely`): an image costs it far less than it costs a generator.
 
-    linear=False leaves the network alone, with smooth units and the whitened logits. It takes many more images to
-    train than there are logits, and is then the better reader: the linear part's many weights only add noise.
+    linear=False leaves the network alone, which then has smooth units and sees the whitened logits only. From many
+    images it learns to read better than both together do (`benchmarks/faces_seen.py`).
     """
 
     def __init__(self, condition_dim: int, side: int, hidden: int | None = None, linear: bool = True):
