@@ -70,6 +70,7 @@ $(INSTALLED): requirements.txt constraints.txt requirements-nodeps.txt pyproject
 ifeq ($(TORCH),cpu)
 	$(BIN)/pip install --index-url https://download.pytorch.org/whl/cpu $$(grep -E '^torch(vision)?==' requirements.txt)
 endif
-	$(BIN)/pip install -r requirements.txt
+	@# Twice if need be: a package that the index does not answer for at once is reported as a conflict of versions.
+	$(BIN)/pip install -r requirements.txt || $(BIN)/pip install -r requirements.txt
 	$(BIN)/pip install --no-deps -r requirements-nodeps.txt -e .
 	@touch $@
