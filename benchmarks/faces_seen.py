@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import invkit
 from invkit import data, ffi, ffi_recipes, metrics
 from invkit.networks import LogitGenerator
-from invkit.pairs import pairs, show
+from invkit.pairs import pairs
 
 HELD_OUT = 10**6  # the seed of the faces to be read: the reader learns from others
 
@@ -30,8 +30,7 @@ def main() -> None:
     made = pairs(classifier, ffi_recipes.draw("faces", max(args.faces)), folder=args.folder)
     images, z = made.images[0], made.logits[0]
     faces = data.load("faces", split="inverter", n=1000, seed=HELD_OUT).images
-    with torch.inference_mode():
-        logits = torch.cat([show(classifier, part) for part in faces.split(32)])
+    logits = pairs(classifier, faces).logits[0]
     for n in args.faces:
         for linear in (True, False):
             torch.manual_seed(0)

@@ -27,7 +27,7 @@ def draw(name: str, n: int, chunk: int = 4000, size: int | None = None) -> Tenso
     return torch.cat(parts)
 
 
-# Of glyphs, of photos and of faces. What it costs and earns: chapter 13, "not asked to be told apart".
+# Of glyphs, of photos and of faces. What it costs and earns on glyphs: chapter 13, "not asked to be told apart".
 IDENTIFY, IDENTIFY_PHOTOS, IDENTIFY_FACES = 0.04, 0.06, 0.6
 GLYPHS_GENERATOR = {  # 3.9 MB in half precision
     "channels": (112, 96, 64, 32), "hidden": 192, "shared_dim": 96, "coarse": 16, "coarse_hidden": 512,
@@ -65,8 +65,8 @@ def ffi_glyphs(
 def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInverter:
     """Faces of 64 pixels from the 1000 ImageNet logits of lite0, which sees them enlarged to 224.
 
-    The logits of two faces differ little, so they are computed in full precision. They still tell nearly everything:
-    what limits a reader is how many faces it has seen (`benchmarks/faces_seen.py`). Those of this recipe take an hour.
+    The logits of two faces differ little, so they are computed in full precision. The more faces a reader has seen, the
+    more it finds (`benchmarks/faces_seen.py`): their logits take most of this recipe's time.
     """
     return train_inverter(
         load_classifier("lite0"),

@@ -232,7 +232,7 @@ class CoarseReader(nn.Module):
     def __init__(self, condition_dim: int, side: int, hidden: int | None = None, linear: bool = True):
         super().__init__()
         if not (linear or hidden):
-            raise ValueError("A reader of coarse images is linear or has a network: give `hidden` a width.")
+            raise ValueError("A reader of coarse images is linear or has a network: give the network a width.")
         self.side = side
         self.linear = nn.Linear(condition_dim, 3 * side**2) if linear else None
         self.network = None

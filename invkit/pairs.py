@@ -77,7 +77,7 @@ def pairs(
     size: int | None = None,
     seed: int = 0,
     folder: str | Path | None = None,
-    batch: int = 32,
+    batch: int | None = None,
 ) -> Pairs:
     """The images and their logits, computed once and kept in `folder` under the hash of all that they depend on.
 
@@ -86,12 +86,14 @@ def pairs(
         views: 1 for the images as they are; more add flipped crops, at least seven eighths of a side wide, with logits
             of their own.
         size: pixels of the inverter's images, by default the images' own, which the classifier sees in any case.
+        batch: images the classifier sees at a time; by default few on a CPU, where more would not fit into its cache.
 
     Raises TypeError or ValueError for what are no images.
     """
     images = _eight_bit(images.images if isinstance(images, Data) else images)
     if views < 1:
         raise ValueError(f"Ask for at least one view of every image, not views={views}.")
+    batch = batch or (8 if classifier.device.type == "cpu" else 256)
     seen = images[None]
     if views > 1:
         others = [_view(images, seed * 1_000_003 + v) for v in range(1, views)]

@@ -240,7 +240,7 @@ def test_a_coarse_reader_without_a_linear_part_is_its_network_and_starts_from_th
     reader.fit(white, images)
     torch.testing.assert_close(reader(white, white.softmax(1)), images.mean(0).expand(6, 3, 4, 4))
     assert reader.first_layers() == [reader.network[0]]
-    with pytest.raises(ValueError, match="give `hidden` a width"):
+    with pytest.raises(ValueError, match="give the network a width"):
         CoarseReader(10, 4, linear=False)
 
 
