@@ -55,7 +55,7 @@ class Chain(nn.Module):
 
     Args:
         shapes: shapes of h_0 (the input), h_1, …, h_K without the batch.
-        sizes: (width, residual blocks) of each inverse.
+        sizes: (width, residual blocks) of each inverse; a width of 0 is one convolution (`InverseBlock`).
     """
 
     def __init__(self, shapes: Sequence[tuple[int, ...]], sizes: Sequence[tuple[int, int]]):
@@ -293,8 +293,8 @@ def synchronise(
         depth = depth_of(step)
         with torch.no_grad():
             hidden = represent(blocks, x, depth)
-        units = [spread(h) for h in hidden[-2:0:-1]] or [spread(x)]
         terms = cheap if step % schedule.cycle_every else weights
+        units = ([spread(h) for h in hidden[-2:0:-1]] or [spread(x)]) if terms.block else []
         return loss_terms(module(hidden[depth], depth), hidden, blocks, units, terms)
 
     return train(
