@@ -1,4 +1,5 @@
 # make book     the study's book, profile quick (PROFILE=published: the long study)   -> build/<profile>/html/index.html
+#               quick runs two notebooks at once, each with half the cores (AT_ONCE=1: one after the other)
 # make notebook NAME=07_zero_shot_inversion [PROFILE=...]                             -> build/<profile>/executed/
 # make weights  train every shipped network from nothing, some hours (SCALE=0.1: a rehearsal); goes on where it stopped
 #               -> build/weights/; INVKIT_WEIGHTS=build/weights make book PROFILE=published   runs the study on them
@@ -14,12 +15,14 @@ PYTHON ?= python3
 PROFILE ?= quick
 TORCH ?= cuda
 SCALE ?= 1
+# Two notebooks with a core each are done sooner than one after the other with two; the published ones measure seconds.
+AT_ONCE ?= $(if $(filter published,$(PROFILE)),1,2)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 WEIGHTS = build/weights$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
 SNAKEMAKE = $(BIN)/python -m snakemake --cores all --rerun-incomplete --rerun-triggers params input mtime code \
-	--quiet all --config profile=$(PROFILE) scale=$(SCALE) weights=$(WEIGHTS) $(SNAKEMAKE_OPTIONS)
+	--quiet all --config profile=$(PROFILE) scale=$(SCALE) weights=$(WEIGHTS) at_once=$(AT_ONCE) $(SNAKEMAKE_OPTIONS)
 # The lock ends with the process that holds it, however that ends; Snakemake's own stays behind after a kill -9.
 ALONE = mkdir -p build && flock --nonblock --conflict-exit-code 9 build/$(PROFILE).lock $(1) || \
 	{ status=$$?; [ $$status = 9 ] && echo "Another make is building the profile $(PROFILE); wait for it to end." >&2; exit $$status; }
@@ -31,6 +34,7 @@ book: $(INSTALLED)
 	@$(call ALONE,$(SNAKEMAKE) --nolock book)
 	@echo "The book: build/$(PROFILE)/html/index.html"
 
+notebook: AT_ONCE = 1
 notebook: $(INSTALLED)
 	@[ -n "$(NAME)" ] || { echo "Say which: make notebook NAME=07_zero_shot_inversion" >&2; exit 2; }
 	@$(call ALONE,$(SNAKEMAKE) --nolock build/$(PROFILE)/executed/$(NAME).ipynb)

@@ -10,6 +10,7 @@ from pathlib import Path
 from invkit import book
 
 PROFILE = config.get("profile", "quick")
+AT_ONCE = int(config.get("at_once", 1))  # notebooks at the same time on one machine, which share its cores
 BUILD = f"build/{PROFILE}"
 NOTEBOOKS = book.notebooks()
 try:
@@ -42,7 +43,7 @@ rule notebook:
         BUILD + "/executed/{name}.results.json",
     params:
         fingerprint=lambda wildcards: FINGERPRINTS[wildcards.name],
-    threads: workflow.cores  # one notebook at a time on one machine: each uses all cores
+    threads: -(-workflow.cores // AT_ONCE)  # of PyTorch too: Snakemake hands them down
     shell:
         "{sys.executable} -m invkit.book run {wildcards.name} --profile {PROFILE}"
 

@@ -173,7 +173,8 @@ def run(name, profile):
         with tempfile.TemporaryDirectory(prefix="invkit-") as sockets:
             # The kernel talks through files of its own, not through TCP ports that others on the machine could reach.
             config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
-            papermill.execute_notebook(f"notebooks/{name}.ipynb", attempt, given, config=config)
+            bar = {"desc": name}  # another notebook may run at the same time
+            papermill.execute_notebook(f"notebooks/{name}.ipynb", attempt, given, progress_bar=bar, config=config)
     except papermill.PapermillExecutionError as error:
         first_line = (str(error.evalue).splitlines() or [""])[0]
         raise StudyError(

@@ -133,7 +133,7 @@ class WholeInverse(nn.Module):
         channels, *sides = image_shape
         small = [times * side for side in in_shape[1:]]
         self.enlarge, rest = divmod(sides[0], small[0])
-        if rest or [self.enlarge * side for side in small] != sides:
+        if rest or not self.enlarge or [self.enlarge * side for side in small] != sides:
             raise ValueError(
                 f"A map of {tuple(in_shape)} is read as an image of {tuple(small)} pixels, and {tuple(sides)} is no "
                 "multiple of that: read it back block by block."
