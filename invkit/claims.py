@@ -367,7 +367,7 @@ CLAIMS = (
         "layers_40", "Recovered after more than 40 layers",
         "The original input is recovered from features more than 40 layers deep.",
         DCI2, "abstract", "07_zero_shot_inversion",
-        "The same after 42 convolutions, where the shipped inverter reads the image at once, not block by block.",
+        "The same after 42 convolutions.",
         "psnr_42", "psnr_mean_colour",
         (
             check("PSNR, over the mean colour", above, "gain_over_mean_colour_42",

@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from invkit.networks import InverseBlock, WholeInverse
+from invkit.networks import InverseBlock
 from invkit.training import Player, Trained, train
 
 FLOOR = 1e-5  # added to every squared error before its logarithm: what is below counts as exact
@@ -56,21 +56,16 @@ class Chain(nn.Module):
     Args:
         shapes: shapes of h_0 (the input), h_1, …, h_K without the batch.
         sizes: (width, residual blocks) of each inverse; a width of 0 is one convolution (`InverseBlock`).
-        whole: from the depths below this one the image is read at once (`WholeInverse`); None: from none.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, ...]], sizes: Sequence[tuple[int, int]], whole: int | None = None):
+    def __init__(self, shapes: Sequence[tuple[int, ...]], sizes: Sequence[tuple[int, int]]):
         super().__init__()
         if len(shapes) != len(sizes) + 1:
             raise ValueError(
                 f"{len(sizes)} inverses need {len(sizes) + 1} shapes (the input's first), not {len(shapes)}."
             )
-        divided = len(sizes) if whole is None else whole
         self.inverses = nn.ModuleList(
-            InverseBlock(shapes[k + 1], shapes[k], *size)
-            if k < divided
-            else WholeInverse(shapes[k + 1], shapes[0], *size)
-            for k, size in enumerate(sizes)
+            InverseBlock(shapes[k + 1], shapes[k], width, blocks) for k, (width, blocks) in enumerate(sizes)
         )
 
     def part(self, above: int, deepest: int) -> Chain:
@@ -80,13 +75,11 @@ class Chain(nn.Module):
         return part
 
     def forward(self, h: Tensor, depth: int) -> list[Tensor]:
-        """Readings [ĥ_{depth-1}, …, ĥ_1, ĥ_0 = x̂] of a representation h of that depth; [x̂] where it is read at once."""
+        """Readings [ĥ_{depth-1}, …, ĥ_1, ĥ_0 = x̂] of a representation h of that depth."""
         readings = []
         for inverse in reversed(self.inverses[:depth]):
             h = inverse(h)
             readings.append(h)
-            if isinstance(inverse, WholeInverse):
-                break
         return readings
 
 

@@ -40,7 +40,7 @@ def load_inverter(name: str | Path) -> ClassifierInverter | GeneratorInverter | 
         generator.load_state_dict(tensors)
         return LogitInverter(generator, classifier, card)
     kind, network = INVERTERS[card["method"]]
-    chain = Chain(card["shapes"], card["sizes"], card.get("whole"))
+    chain = Chain(card["shapes"], card["sizes"])
     chain.load_state_dict(tensors)
     return kind(chain, network(card["network"]), card)
 

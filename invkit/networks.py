@@ -4,7 +4,7 @@
 block is inverted by sub-pixel up-sampling (Shi et al. 2016), an up-sampling one by a strided convolution, a linear
 layer by a linear layer. It works in units of the channels' own mean and standard deviation, and starts as a linear map:
 the last convolution of every residual branch is zero. Without hidden maps it is one convolution behind a leaky ReLU,
-so that a chain of such inverses is a plain encoder, the lightest there is. `WholeInverse` undoes many blocks at once.
+so that a chain of such inverses is a plain encoder, the lightest there is.
 
 `LogitGenerator` and `ProjectionDiscriminator` are those of BigGAN (Brock, Donahue & Simonyan, ICLR 2019, arXiv
 1809.11096) that read a logit vector where BigGAN reads a class (Teterwak et al., ICML 2021, arXiv 2103.07470). Switches
@@ -110,46 +110,6 @@ class InverseBlock(nn.Module):
         if len(self.out_shape) == 1:
             return h.flatten(1)
         return h[..., : self.out_shape[1], : self.out_shape[2]] if native else h
-
-
-class WholeInverse(nn.Module):
-    """Inverse of everything down to a deep block at once: reads a small image off its map, and enlarges that.
-
-    What a deep map still tells of an image's places is no finer than this.
-
-    Args:
-        in_shape, image_shape: (C, H, W) of what is read and of the image.
-        width, blocks: as for `InverseBlock`.
-        times: how many pixels of the small image each place of the map gives, along a side.
-
-    Raises:
-        ValueError: an image whose sides are no multiples of the small one's.
-    """
-
-    def __init__(
-        self, in_shape: Sequence[int], image_shape: Sequence[int], width: int, blocks: int = 2, times: int = 4
-    ):
-        super().__init__()
-        channels, *sides = image_shape
-        small = [times * side for side in in_shape[1:]]
-        self.enlarge, rest = divmod(sides[0], small[0])
-        if rest or not self.enlarge or [self.enlarge * side for side in small] != sides:
-            raise ValueError(
-                f"A map of {tuple(in_shape)} is read as an image of {tuple(small)} pixels, and {tuple(sides)} is no "
-                "multiple of that: read it back block by block."
-            )
-        self.small = InverseBlock(in_shape, (channels, *small), width, blocks)
-
-    def calibrate(self, source: Tensor, images: Tensor) -> None:
-        """Takes the units of both sides from examples: maps (N, *in_shape) and their images (N, *image_shape)."""
-        self.small.calibrate(source, self.shrink(images))
-
-    def shrink(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) at the size of the small ones, each pixel a mean."""
-        return F.avg_pool2d(images, self.enlarge)
-
-    def forward(self, y: Tensor) -> Tensor:
-        return F.interpolate(self.small(y), scale_factor=self.enlarge, mode="bicubic", align_corners=False)
 
 
 def _as_map(shape: Sequence[int]) -> tuple[int, int, int]:

@@ -13,15 +13,16 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from invkit import cards, dci, factors, ffi_recipes, recipes_classifiers, recipes_imagenet, store, synthetic, whole
+from invkit import cards, dci, factors, ffi_recipes, recipes_classifiers, recipes_imagenet, store, synthetic
 from invkit.adversarial import save_classifier
 from invkit.classifiers import Classifier, load_classifier
 from invkit.dci import SCHEDULE, Chain, Schedule, Weights
 from invkit.generators import Generator, load_generator
 from invkit.inverters import ClassifierInverter, GeneratorInverter, LogitInverter
+from invkit.refine import refine
 from invkit.training import Trained
 
 
@@ -100,29 +101,6 @@ def invert_generator(
     return GeneratorInverter(chain, generator, card)
 
 
-def read_deeper(
-    inverter: ClassifierInverter, sizes: Sequence[tuple[int, int]], batches: Callable[[int], Tensor], **training
-) -> ClassifierInverter:
-    """Lets a trained inverter read the next `len(sizes)` blocks too, each as a whole (`invkit.whole.train_whole`).
-
-    sizes: (width, residual blocks) of each inverse. batches: step -> images (N, 3, S, S) in [0, 1]. training: steps,
-    lr, folder, seed, … as for `train_whole`. Returns a new inverter that shares the chain of the one given; its card
-    counts the training.
-    """
-    classifier, divided = inverter.classifier, len(inverter.depths)
-    shapes = [list(block.shape) for block in classifier.blocks[divided : divided + len(sizes)]]
-    card = inverter.card | {"whole": divided}
-    card |= {"shapes": card["shapes"] + shapes, "sizes": card["sizes"] + [list(size) for size in sizes]}
-    with torch.random.fork_rng():
-        torch.manual_seed(training.get("seed", 0))
-        chain = Chain(card["shapes"], card["sizes"], divided)
-    chain.inverses = nn.ModuleList([*inverter.chain.inverses, *chain.inverses[divided:]])
-    chain.to(classifier.device, memory_format=torch.channels_last)
-    done = whole.train_whole(chain, dci.classifier_blocks(classifier), batches, **training)
-    _add_time(card, [done])
-    return ClassifierInverter(chain, classifier, card)
-
-
 def add_feedback(
     inverter: ClassifierInverter | GeneratorInverter,
     held_out: Tensor,
@@ -176,27 +154,29 @@ def _add_time(card: dict, done: Sequence[Trained]) -> None:
 
 # lite0 at 224 pixels. Down to the 28 x 28 maps, crops of 128 pixels have a third of the work; below, they would
 # be mostly padding.
-LITE0_DIVIDED = 9  # below it maps have 14 x 14 places or fewer, and the image is read at once
 LITE0_SIZES = [
-    (32, 2), (32, 2), (64, 3), (48, 2), (96, 3), (64, 2), (144, 3), (96, 2), (96, 2),
-    *[(160, 2)] * 8, (112, 2),
+    (32, 2), (32, 2), (64, 3), (48, 2), (96, 3), (64, 2), (144, 3), (96, 2), (96, 2), (144, 2), (112, 2), (112, 2),
+    (192, 2), (128, 2), (128, 2), (128, 2), (144, 2), (80, 2),
 ]  # fmt: skip
-LITE0_OFTEN = (0.5, 2, 1, 1.5, 1, 1.5, 1, 1, 1.5)
-LITE0_LATER_OFTEN = (0.2, 0.6, 0.3, 0.8, 0.5, 2.5, 0.4, 0.4, 2.5)
+LITE0_OFTEN = (0.5, 2, 1, 1.5, 1, 1.5, 1, 1, 1.5, 1, 1, 1.5, 0.8, 0.8, 1.2, 0.6, 0.6, 0.6)
+LITE0_SHALLOW = 9  # below it maps have 14 x 14 places or fewer
+LITE0_SHALLOW_OFTEN = (0.2, 0.6, 0.3, 0.8, 0.5, 2.5, 0.4, 0.4, 2.5)
+LITE0_CUT = 6  # of maps with 28 x 28 places
+LITE0_DEEP_OFTEN = (0.5, 0.5, 1, 0.8, 0.8, 2, 0.8, 0.8, 2.5, 0.8, 1, 1)
 
 
 def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInverter:
     """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
 
-    The first nine blocks are divided and re-synchronised, twice, the second time at a higher rate. From every deeper
-    block the image is read at once (`invkit.whole`). Each phase has leaves and noise of its own; some batches of the
-    first phase, and every third of the last, are cut from batch-norm-matched images.
+    Divided and re-synchronised; then the first nine inverses are re-synchronised by themselves, at a higher rate; then
+    the last twelve go on through the first six, which are frozen (`invkit.refine`). Each phase has leaves and noise of
+    its own. Some batches of the first phase and of the last are cut from batch-norm-matched images.
     """
     classifier = load_classifier("lite0")
     blocks = dci.classifier_blocks(classifier)
     share = min(1.0, scale)
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed)
-    matched = _matched_pool(classifier, max(16, round(384 * share)), seed, folder / "matched.safetensors")
+    matched = _matched_pool(classifier, max(16, round(256 * share)), seed, folder / "matched.safetensors")
     schedule = Schedule(
         divide=round(250 * scale), synchronise=round(3000 * scale), divide_lr=2e-3, synchronise_lr=8e-4,
         often=LITE0_OFTEN, cycle_every=4,
@@ -209,22 +189,23 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
         return pool.batch(step, *_lite0_crops(depth))
 
     inverter = invert_classifier(
-        classifier, batches, depth=LITE0_DIVIDED, sizes=LITE0_SIZES[:LITE0_DIVIDED], schedule=schedule, folder=folder,
+        classifier, batches, depth=18, sizes=LITE0_SIZES, schedule=schedule, folder=folder, **settings,
         weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=1, cycle=0.1),
-        **settings,
     )  # fmt: skip
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 1)
-    later = dci.synchronise(
-        inverter.chain, blocks, lambda step, depth: leaves.batch(step, *_lite0_crops(depth)),
-        schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_LATER_OFTEN),
-        weights=Weights(block=0.1, input=1, cycle=0), folder=folder / "later", **settings,
+    shallow = dci.synchronise(
+        inverter.chain.part(0, LITE0_SHALLOW), blocks[:LITE0_SHALLOW],
+        lambda step, depth: leaves.batch(step, *_lite0_crops(depth)), weights=Weights(block=0.1, input=1, cycle=0),
+        schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_SHALLOW_OFTEN),
+        folder=folder / "shallow", **settings,
     )  # fmt: skip
-    _add_time(inverter.card, [later])
-    leaves = synthetic.draw_pool(max(64, round(8192 * share)), 320, seed + 2)
-    inverter = read_deeper(
-        inverter, LITE0_SIZES[LITE0_DIVIDED:], lambda step: (leaves if step % 3 else matched).batch(step, 64, 224),
-        steps=round(900 * scale), folder=folder / "whole", **settings,
+    leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 2)
+    deep = refine(
+        inverter.chain, blocks, lambda step: (leaves if step % 3 else matched).batch(step, 24, 224), LITE0_CUT,
+        window=14, margin=16, steps=round(1250 * scale), lr=1.2e-4, weights=Weights(block=0.1, input=1, cycle=0),
+        often=LITE0_DEEP_OFTEN, folder=folder / "deep", **settings,
     )  # fmt: skip
+    _add_time(inverter.card, [shallow, deep])
     return add_feedback(inverter, synthetic.dead_leaves(8, 224, (seed + 2) * 100_003))
 
 

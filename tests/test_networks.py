@@ -14,7 +14,6 @@ from invkit.networks import (
     ProjectionDiscriminator,
     ResidualBlock,
     Whitening,
-    WholeInverse,
     double_and_convolve,
     published,
 )
@@ -98,24 +97,6 @@ def test_without_hidden_maps_it_is_one_convolution(source, target):
 def test_one_convolution_does_not_enlarge():
     with pytest.raises(ValueError, match="give a width above 0"):
         InverseBlock((8, 4, 4), (3, 8, 8), width=0)
-
-
-def test_what_is_read_at_once_is_a_small_image_enlarged():
-    torch.manual_seed(0)
-    whole, images = WholeInverse((6, 2, 2), (3, 32, 32), width=4), torch.rand(5, 3, 32, 32)
-    assert whole.small(torch.randn(5, 6, 2, 2)).shape == whole.shrink(images).shape == (5, 3, 8, 8)
-    torch.testing.assert_close(whole.shrink(images)[0, 0, 0, 0], images[0, 0, :4, :4].mean())
-    whole.calibrate(torch.randn(5, 6, 2, 2), images)
-    torch.testing.assert_close(whole.small.out_mean.flatten(), images.mean((0, 2, 3)))
-    flat = torch.full((1, 3, 8, 8), 0.3)
-    whole.small = nn.Identity()
-    torch.testing.assert_close(whole(flat), torch.full((1, 3, 32, 32), 0.3))
-
-
-def test_an_image_that_is_no_multiple_is_not_read_at_once():
-    for image in ((3, 30, 30), (3, 32, 16), (3, 4, 4)):
-        with pytest.raises(ValueError, match="block by block"):
-            WholeInverse((6, 2, 2), image, width=4)
 
 
 def test_residual_block_starts_as_the_identity():
