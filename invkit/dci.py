@@ -24,8 +24,10 @@ The input is an image for a classifier and a latent for a generator: the code is
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -104,11 +106,16 @@ def read(
     Every step costs one more pass through the network and the chain. `bounds`, (0, 1) for images, clip every reading.
     """
     steps, rate = feedback
+    return next(islice(_corrected(chain, blocks, y, depth, rate, bounds), steps, None))
+
+
+def _corrected(chain, blocks, y, depth, rate, bounds) -> Iterator[Tensor]:
+    """The first reading of y, then the reading after one more step of error feedback, and so on."""
     first = x = _clip(chain(y, depth)[-1], bounds)
-    for _ in range(steps):
+    while True:
+        yield x
         again = _clip(chain(represent(blocks, x, depth)[-1], depth)[-1], bounds)
         x = _clip(x + rate * (first - again), bounds)
-    return x
 
 
 def _clip(x: Tensor, bounds: tuple[float, float] | None) -> Tensor:
@@ -133,10 +140,10 @@ def choose_feedback(
     error = error or (lambda reading: log_error(reading, x))
     y = represent(blocks, x, depth)[-1]
     earn = 0.01  # log10 of squared error, 0.1 dB
-    best, lowest = (0, 1.0), error(read(chain, blocks, y, depth, bounds=bounds))
+    best, lowest = (0, 1.0), math.inf
     for rate in rates:
-        for steps in range(1, most + 1):
-            value = error(read(chain, blocks, y, depth, (steps, rate), bounds)) + earn * steps
+        for steps, reading in enumerate(islice(_corrected(chain, blocks, y, depth, rate, bounds), most + 1)):
+            value = error(reading) + earn * steps
             if value < lowest:
                 best, lowest = (steps, rate), value
     return best

@@ -66,8 +66,9 @@ class InverseBlock(nn.Module):
         if self.plain:
             if self.up > 1:
                 raise ValueError(f"One convolution does not enlarge {source} to {target}: give a width above 0.")
-            kernel, padding = (source[1:], 0) if dense else (2 * self.down + self.down % 2, (self.down + 1) // 2)
-            self.skip = nn.Conv2d(source[0], outputs, kernel, self.down if not dense else 1, padding)
+            overlapping = 2 * self.down + self.down % 2, (self.down + 1) // 2
+            kernel, padding = (source[1:], 0) if target[1:] == (1, 1) else overlapping
+            self.skip = nn.Conv2d(source[0], outputs, kernel, self.down, padding)
         else:
             self._add_hidden(source, outputs, dense, width, blocks)
         if self.up > 1:  # start from nearest-neighbour up-sampling: no chequerboard (Aitken et al. 2017)

@@ -94,6 +94,11 @@ def test_without_hidden_maps_it_is_one_convolution(source, target):
     torch.testing.assert_close(block(h), (again * units[1] + units[2]).reshape(2, *target))
 
 
+def test_between_vectors_the_one_convolution_is_a_matrix():
+    block = InverseBlock((5,), (4,), width=0)
+    assert block.skip.weight.shape == (4, 5, 1, 1) and block(torch.randn(2, 5)).shape == (2, 4)
+
+
 def test_one_convolution_does_not_enlarge():
     with pytest.raises(ValueError, match="give a width above 0"):
         InverseBlock((8, 4, 4), (3, 8, 8), width=0)
