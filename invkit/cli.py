@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="any image file that Pillow reads")
     command.add_argument("--inverter", metavar="NAME", required=True, help="a shipped inverter (see list) or a folder")
     command.add_argument("--depth", metavar="K", type=int, help="the block to read from (default: the deepest)")
+    command.add_argument("--search", metavar="STEPS", type=int, default=0, help="then search behind the reading: slow")
     command.add_argument("--out", metavar="DIR", required=True, type=Path, help="made if missing; replaces old results")
     command.set_defaults(command=_invert)
 
@@ -118,7 +119,13 @@ def _invert(options: argparse.Namespace) -> None:
     if not to_latent and options.depth is not None and options.depth not in inverter.depths:
         depths = f"{inverter.depths[0]} to {inverter.depths[-1]}"
         raise ValueError(f"{options.inverter} reads depths {depths}, not {options.depth}.")
+    if options.search and inverter.card.get("method") != "dci":
+        raise ValueError(
+            f"A search takes a reading from inside a classifier: with {options.inverter} leave out --search."
+        )
     arguments = {} if to_latent else {"depth": options.depth or inverter.depths[-1]}
+    if options.search:
+        arguments["search"] = options.search
 
     originals, said = [], []
     for photo in options.photos:

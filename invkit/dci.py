@@ -152,7 +152,10 @@ def choose_feedback(
 def classifier_blocks(classifier) -> list[Callable[[Tensor], Tensor]]:
     """The blocks of a classifier, the first of which takes images in [0, 1]."""
     first, *rest = classifier.blocks
-    mean, std = (torch.tensor(v, device=classifier.device).view(1, 3, 1, 1) for v in (classifier.mean, classifier.std))
+    with torch.inference_mode(False):  # a gradient has to pass them
+        mean, std = (
+            torch.tensor(v, device=classifier.device).view(1, 3, 1, 1) for v in (classifier.mean, classifier.std)
+        )
     return [lambda images: first((images - mean) / std), *rest]
 
 

@@ -23,6 +23,7 @@ from invkit.dci import Chain
 from invkit.generators import Generator, load_generator
 from invkit.networks import LogitGenerator
 from invkit.pairs import condition, show
+from invkit.search import search as search_behind
 
 
 def load_inverter(name: str | Path) -> ClassifierInverter | GeneratorInverter | LogitInverter:
@@ -83,11 +84,18 @@ class ClassifierInverter(_ChainInverter):
         return self.classifier.features(_fit(images, self.size), self._depth(depth))
 
     def invert(
-        self, representation: Tensor, depth: int | None = None, noise: None = None, feedback: bool = True
+        self,
+        representation: Tensor,
+        depth: int | None = None,
+        noise: None = None,
+        feedback: bool = True,
+        search: int = 0,
     ) -> Tensor:
         """Images in [0, 1], (N, 3, size, size), from the output of block `depth` alone; deterministic.
 
         feedback: correct the reading by the error feedback of the card (`dci.read`); False reads once.
+        search: steps of `invkit.search` in its place, through the middle of the network; slow, for depths where
+            feedback is of no use.
         """
         self._check_noise(noise)
         depth = self._depth(depth)
@@ -98,11 +106,14 @@ class ClassifierInverter(_ChainInverter):
                 f"{representation.dtype} {tuple(representation.shape)}: represent(images, depth={depth}) makes them."
             )
         blocks = dci.classifier_blocks(self.classifier)
+        if search:
+            middle = max(1, len(self.depths) // 2)
+            return search_behind(self.chain, blocks, representation, depth, min(depth, middle), search)
         return dci.read(self.chain, blocks, representation, depth, self._feedback(depth, feedback), (0, 1))
 
-    def reconstruct(self, images: Tensor, depth: int | None = None, feedback: bool = True) -> Tensor:
+    def reconstruct(self, images: Tensor, depth: int | None = None, feedback: bool = True, search: int = 0) -> Tensor:
         """invert ∘ represent: images in [0, 1], (N, 3, size, size)."""
-        return self.invert(self.represent(images, depth), depth, feedback=feedback)
+        return self.invert(self.represent(images, depth), depth, feedback=feedback, search=search)
 
     def _depth(self, depth: int | None) -> int:
         if depth is None:

@@ -66,6 +66,15 @@ def read_every_depth(
     return {depth: Reading(torch.cat(images[depth]), seconds[depth] / len(photos)) for depth in depths}
 
 
+def search_every_photo(inverter, photos: Tensor, depth: int, steps: int, batch: int = 8) -> Reading:
+    """Photos (N, 3, size, size) read back from a depth with so many steps of `invkit.search`, `batch` at a time."""
+    with torch.no_grad():
+        given = torch.cat([inverter.represent(part, depth) for part in photos.split(batch)])
+    began = time.perf_counter()
+    images = torch.cat([inverter.invert(y, depth, search=steps) for y in given.split(batch)])
+    return Reading(images, (time.perf_counter() - began) / len(photos))
+
+
 def score(readings: Tensor, photos: Tensor) -> Scores:
     """Readings (N, 3, H, W) against their photos, pair by pair; N of at least 2, because each is also looked for."""
     return Scores(

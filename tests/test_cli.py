@@ -53,8 +53,9 @@ def photos(tmp_path):
     return tmp_path
 
 
-def invert(*photos, out, inverter="thumbnails", depth=None):
+def invert(*photos, out, inverter="thumbnails", depth=None, search=None):
     options = ["--depth", str(depth)] if depth is not None else []
+    options += ["--search", str(search)] if search is not None else []
     return main(["invert", *map(str, photos), "--inverter", inverter, "--out", str(out), *options])
 
 
@@ -86,6 +87,8 @@ def test_an_inverter_to_latents_has_no_depth(photos, tmp_path, capsys):
     torch.testing.assert_close(result, original.flip(-1), atol=1 / 255, rtol=0)
     assert invert(photos / "wide.png", out=tmp_path / "out", inverter="mirror", depth=1) == 1
     assert "leave out --depth" in capsys.readouterr().err
+    assert invert(photos / "wide.png", out=tmp_path / "out", inverter="mirror", search=3) == 1
+    assert "leave out --search" in capsys.readouterr().err
 
 
 def test_one_bad_photo_and_nothing_is_written(photos, tmp_path, capsys):

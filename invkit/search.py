@@ -1,0 +1,81 @@
+"""Search behind a chain's reading for one that the attacked network represents as what was given.
+
+Error feedback (`invkit.dci.read`) corrects a reading without a gradient, and needs a chain that nearly undoes the
+network. Deep down none does: what is read is represented as something else. Here the disagreement is followed by
+gradients, in units of each channel's spread s. What moves is not the pixels but h, what the chain reads at a shallower
+depth j; the inverses above it make the image,
+
+    x̂(h) = g_1 ∘ … ∘ g_j (h),    minimise over h  log ((f_k ∘ … ∘ f_1 (x̂(h)) - y) / s)²,    h_0 = g_{j+1} ∘ … ∘ g_k (y),
+
+and so keep it an image: it is the cycle term of Dong et al. (2021, arXiv 2107.06304), asked of one reading instead of
+all of training. The answer is the mean of the first reading and the last. Both err, not in the same way, and where
+several images would do the first keeps nearer to what they have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from invkit.dci import Chain, log_error, represent
+
+
+def search(
+    chain: Chain,
+    blocks: Sequence[Callable[[Tensor], Tensor]],
+    y: Tensor,
+    depth: int,
+    through: int,
+    steps: int = 40,
+    rate: float = 0.06,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Tensor:
+    """Inputs (N, ...) within `bounds` behind the representations y of a depth; every row by itself, deterministic.
+
+    Args:
+        chain, blocks: as for `dci.read`, their parameters frozen.
+        through: depth of what is moved, 1 to `depth`.
+        steps: of Adam. Each costs a pass through `through` inverses and `depth` blocks, and back: some three readings.
+        rate: its learning rate, in units of each channel's spread.
+
+    Raises:
+        ValueError: steps below 1, or a depth to search through that does not lie above.
+    """
+    if steps < 1 or not 1 <= through <= depth:
+        raise ValueError(
+            f"A search takes at least one step, through a depth from 1 to {depth}, not {steps} through {through}."
+        )
+    # Readings are usually made in inference mode, which a gradient cannot leave behind: what it needs is copied.
+    with torch.inference_mode(False), torch.enable_grad():
+        y = y.detach().clone()
+        start = _above(chain, y, through, depth)
+        unit, spread = (chain.inverses[k - 1].in_std for k in (through, depth))
+        moved = torch.zeros_like(start).requires_grad_()
+        optimizer = torch.optim.Adam([moved], lr=rate)
+
+        def reading() -> Tensor:
+            return chain(start + unit * moved, through)[-1].clamp(*bounds)
+
+        with torch.no_grad():
+            first = reading()
+        for _ in range(steps):
+            with torch.autocast(y.device.type, torch.bfloat16):
+                again = represent(blocks, reading(), depth)[-1]
+            # The sum over rows, so that no row's step depends on how many there are.
+            loss = len(y) * log_error(again, y, spread)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            return (first + reading()) / 2
+
+
+@torch.no_grad()
+def _above(chain: Chain, y: Tensor, through: int, depth: int) -> Tensor:
+    """What the chain reads at depth `through` behind y."""
+    h = y
+    for inverse in reversed(chain.inverses[through:depth]):
+        h = inverse(h)
+    return h
