@@ -3,7 +3,11 @@
     python benchmarks/search_steps.py --depths 12 15 --steps 20 40 80
 
 Mean PSNR in dB of held-out dead leaves read by dci-lite0 from each depth, once and after a search; no photograph is
-looked at.
+looked at. What it showed with the defaults, 16 leaves, 40 steps (5 to 6 s an image on one core of two):
+
+    depth (convolutions)    read once    searched    the search's last reading alone
+    12 (33)                     16.05       16.32       15.92
+    15 (42)                     14.66       14.55       13.88
 """
 
 import argparse
