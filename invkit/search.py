@@ -37,7 +37,7 @@ def search(
     Args:
         chain, blocks: as for `dci.read`, their parameters frozen.
         through: depth of what is moved, 1 to `depth`.
-        steps: of Adam. Each costs a pass through `through` inverses and `depth` blocks, and back: some three readings.
+        steps: of Adam. Each costs a pass through `through` inverses and `depth` blocks, and back.
         rate: its learning rate, in units of each channel's spread.
 
     Raises:
@@ -50,7 +50,8 @@ def search(
     # Readings are usually made in inference mode, which a gradient cannot leave behind: what it needs is copied.
     with torch.inference_mode(False), torch.enable_grad():
         y = y.detach().clone()
-        start = _above(chain, y, through, depth)
+        with torch.no_grad():
+            start = [y, *chain.part(through, depth)(y, depth - through)][-1]
         unit, spread = (chain.inverses[k - 1].in_std for k in (through, depth))
         moved = torch.zeros_like(start).requires_grad_()
         optimizer = torch.optim.Adam([moved], lr=rate)
@@ -70,12 +71,3 @@ def search(
             optimizer.step()
         with torch.no_grad():
             return (first + reading()) / 2
-
-
-@torch.no_grad()
-def _above(chain: Chain, y: Tensor, through: int, depth: int) -> Tensor:
-    """What the chain reads at depth `through` behind y."""
-    h = y
-    for inverse in reversed(chain.inverses[through:depth]):
-        h = inverse(h)
-    return h
