@@ -13,7 +13,9 @@ Three objectives, each named on the card of what it trained:
 - "hybrid": regression for most of the schedule, then both losses beside a pixel term, as Dosovitskiy & Brox (2016,
   "DeePSiM") did. A pixel term of single drawings teaches the generator to ignore its noise; here it is the energy score
   of two drawings a, b of the same logits, (|a - x| + |b - x| - |a - b|) / 2, which is least where the drawings are
-  distributed as the images behind those logits are (Gneiting & Raftery 2007, equation 22).
+  distributed as the images behind those logits are (Gneiting & Raftery 2007, equation 22). Where `reading` is above 0,
+  a third image of the same logits, drawn with the noise at its centre, goes on being regressed: the generator then
+  answers with its best guess where it is given no noise, and with drawings where it is.
 
 Where `identify` is above 0, the coarse reader and the regression are also asked that a reading resembles its own image
 more than the others of the batch (`identification`); where `identify_late` is, what is drawn beside an adversary too. A
@@ -28,9 +30,9 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -64,13 +66,19 @@ def generator_loss(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def energy_score(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
-    """Mean over images of (|a - x| + |b - x| - |a - b|) / 2, where |·| is the root mean square over an image."""
+def energy_score(a: Tensor, b: Tensor, x: Tensor, squares: Sequence[int] = (1,)) -> Tensor:
+    """Mean over images of (|a - x| + |b - x| - |a - b|) / 2, where |·| is the root mean square over an image.
 
-    def distance(u: Tensor, v: Tensor) -> Tensor:
-        return ((u.float() - v.float()).square().flatten(1).mean(1) + 1e-8).sqrt()
+    squares: sides in pixels. The score is the mean of those of the images' averages over squares of each side: between
+    single pixels, noise hides how far apart two images are in their colours and masses.
+    """
 
-    return ((distance(a, x) + distance(b, x) - distance(a, b)) / 2).mean()
+    def distance(u: Tensor, v: Tensor, square: int) -> Tensor:
+        difference = F.avg_pool2d(u.float() - v.float(), square)
+        return (difference.square().flatten(1).mean(1) + 1e-8).sqrt()
+
+    scores = [distance(a, x, k) + distance(b, x, k) - distance(a, b, k) for k in squares]
+    return torch.stack(scores).mean() / 2
 
 
 def identification(reading: Tensor, x: Tensor, temperature: float = TEMPERATURE) -> Tensor:
@@ -112,7 +120,8 @@ class Weights:
     """Weights of the terms where there is an adversary: of the pixel term, the adversary's and the feature term.
 
     features also weighs where there is none, beside a pixel term of weight 1. Of `identification`, identify is the
-    weight where there is no adversary, identify_late where there is one.
+    weight where there is no adversary, identify_late where there is one. reading: of regression beside an adversary, of
+    what is drawn without noise. squares: of `energy_score`.
     """
 
     pixel: float = 10.0
@@ -120,6 +129,8 @@ class Weights:
     features: float = 1.0
     identify: float = 0.0
     identify_late: float = 0.0
+    reading: float = 0.0
+    squares: tuple[int, ...] = (1,)
 
 
 WEIGHTS = Weights()
@@ -281,15 +292,22 @@ def adversaries(
 
     def draw(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
         images, z = pair
-        z = z.repeat(2, 1) if weights.pixel else z  # the energy score takes two drawings
-        drawn = module(_noise(generator, z), z)
-        first = drawn[: len(images)]
+        n = len(images)
+        drawings = 2 if weights.pixel else 1  # the energy score takes two
+        noise = _noise(generator, z.repeat(drawings, 1))
+        if weights.reading:
+            noise = F.pad(noise, (0, 0, 0, n))  # the last n rows are the centre
+        drawn = module(noise, z.repeat(len(noise) // n, 1))
+        first = drawn[:n]
         if step >= grace:
             check_drawings(first.detach(), images, like=bool(weights.pixel))
         shown["drawn"] = first.detach()
-        terms = {"adversary": weights.adversary * generator_loss(discriminator(changed(first), z[: len(images)]))}
+        terms = {"adversary": weights.adversary * generator_loss(discriminator(changed(first), z))}
         if weights.pixel:
-            terms["pixel"] = weights.pixel * energy_score(*drawn.chunk(2), images)
+            terms["pixel"] = weights.pixel * energy_score(first, drawn[n : 2 * n], images, weights.squares)
+        if weights.reading:
+            error, parts = _reading_error(drawn[-n:], images, weights.identify)
+            terms["reading"] = weights.reading * error
         if features:
             terms["features"] = weights.features * feature_error(features, first, images)
         if weights.identify_late:
@@ -377,6 +395,7 @@ def train_inverter(
     coarse_steps: int = 0,
     identify: float = 0.0,
     identify_late: float = 0.0,
+    weights: Weights = WEIGHTS,
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "no",
@@ -396,6 +415,7 @@ def train_inverter(
         coarse_steps: of training the network that reads coarse images, where `generator` has a coarse_hidden.
         identify: weight of `identification` in the coarse reader's training and in the regression.
         identify_late: its weight beside an adversary.
+        weights: of all other terms.
         folder: for cached logits and checkpoints; a stopped run goes on from there.
         precision: "bf16" trains under bfloat16 autocast.
         training: further arguments of `train_generator`.
@@ -413,6 +433,7 @@ def train_inverter(
     for network in filter(None, (g, d)):
         if isinstance(network.whitening, Whitening):
             network.whitening.fit(made.logits.flatten(0, 1), shrink)
+    weights = replace(weights, identify=identify, identify_late=identify_late)
     before = []
     if g.coarse:
         common = {"identify": identify, "folder": folder, "seed": seed, "precision": precision}
@@ -424,11 +445,18 @@ def train_inverter(
 
     outcome = train_generator(
         g, batches, steps=steps, objective=objective, discriminator=d, folder=folder, seed=seed, precision=precision,
-        weights=replace(WEIGHTS, identify=identify, identify_late=identify_late), **training,
+        weights=weights, **training,
     )  # fmt: skip
+
+    def noise(z: Tensor) -> Tensor:
+        drawn = _noise(g, z)
+        if weights.reading:  # a third of what it was trained to draw had none
+            drawn[::3] = 0
+        return drawn
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        g.set_standing_statistics((_noise(g, z), z) for _, z in map(batches, range(32)))
+        g.set_standing_statistics((noise(z), z) for _, z in map(batches, range(32)))
     folded = g.fold()
     card = {
         "method": "ffi",
@@ -442,8 +470,8 @@ def train_inverter(
         "generator": (generator or {}) | folded,
         "training": {"generator": generator or {}, "discriminator": discriminator or {}}
         | {key: value for key, value in training.items() if isinstance(value, int | float | str)}
-        | {"coarse_steps": coarse_steps, "identify": identify, "shrink": shrink}
-        | ({"identify_late": identify_late} if identify_late else {}),
+        | {"coarse_steps": coarse_steps, "shrink": shrink}
+        | {key: value for key, value in asdict(weights).items() if value != getattr(WEIGHTS, key)},
         "images": made.images.shape[1],
         "views": views,
         "batch": batch,

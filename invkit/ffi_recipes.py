@@ -14,7 +14,7 @@ from torch import Tensor
 
 from invkit import data
 from invkit.classifiers import load_classifier
-from invkit.ffi import train_inverter
+from invkit.ffi import Weights, train_inverter
 from invkit.inverters import LogitInverter
 
 
@@ -78,6 +78,7 @@ def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInv
 
 
 PHOTOS_GENERATOR = GLYPHS_GENERATOR | {"coarse_hidden": 192, "logit_noise": 0.3}
+PHOTOS_WEIGHTS = Weights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
 PHOTOS_VIEWS = 2  # of every photo, since there are few: as it is, and cropped, every other one flipped
 FEW_LOGITS = {"generator": PHOTOS_GENERATOR, "shrink": 0.03}
 # A thousand logits of 22,500 photos: whitening would enlarge noise, and a map of them has to be narrow to stay within
@@ -88,12 +89,17 @@ MANY_LOGITS = {"generator": PHOTOS_GENERATOR | {"hidden": 96}, "shrink": 1.0}
 def ffi_tiny(
     folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, kind: str = "logits", objective: str = "hybrid"
 ) -> LogitInverter:
-    """Photos of Tiny ImageNet at 32 pixels from the logits of a classifier that is shown them at 64 pixels or more."""
+    """Photos of Tiny ImageNet at 32 pixels from the logits of a classifier that is shown them at 64 pixels or more.
+
+    Photos are not settled by logits as glyphs are, so most of the steps are the adversary's: the generator learns to
+    draw. Without noise it goes on reading.
+    """
     images, _ = data.load_bytes("tiny-imagenet", split="inverter")
     return train_inverter(
         load_classifier(classifier), images[:: max(1, round(1 / scale))].clone(), size=32, objective=objective,
-        kind=kind, steps=max(2, round(600 * scale)), batch=48, lr=5e-4, coarse_steps=round(2200 * scale),
-        identify=IDENTIFY_PHOTOS, views=PHOTOS_VIEWS, folder=folder, seed=seed, precision="bf16",
+        kind=kind, steps=max(2, round(3000 * scale)), batch=48, lr=5e-4, coarse_steps=round(2200 * scale),
+        adversarial_share=0.82, adversarial_lr=5e-4, weights=PHOTOS_WEIGHTS, identify=IDENTIFY_PHOTOS,
+        views=PHOTOS_VIEWS, folder=folder, seed=seed, precision="bf16",
         **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """What logits still tell of an image (Teterwak et al. 2021): readings, the baselines they must beat, scores, mistakes.
 
 A *reading* is an image made from the logits alone. A generator with noise gives many for the same logits: their mean is
-the best guess in the sense of PSNR, a single one is what the generator takes for an image. Baselines learn from
+the best guess in the sense of PSNR, unless the generator was asked for one where it gets no noise; a single one is what
+it takes for an image. Baselines learn from
 `Examples`: logits and images on which neither the classifier was trained nor a reading is scored.
 """
 
@@ -26,7 +27,10 @@ CEILING = 100.0  # dB: beyond it a PSNR says more of float32 than of the reading
 
 @dataclass(frozen=True)
 class Reading:
-    """N readings, (N, 3, S, S) in [0, 1]: the mean over noises, and one sample (the same where nothing is drawn)."""
+    """N readings, (N, 3, S, S) in [0, 1]: the best guess, usually the mean over noises, and one sample.
+
+    The two are the same where nothing is drawn.
+    """
 
     mean: Tensor
     sample: Tensor
@@ -40,17 +44,23 @@ def represent(inverter, images: Tensor, batch: int = 100) -> Tensor:
 
 @torch.no_grad()
 def read(inverter, logits: Tensor, samples: int = 16, seed: int = 0, batch: int = 100) -> Reading:
-    """Read N logit vectors under `samples` noises each, drawn from `seed`; the first is the sample."""
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, not {samples}.")
-    total, first = 0.0, None
-    for k in range(samples if inverter.noise_dim else 1):
+    """Read N logit vectors under `samples` noises each, drawn from `seed`; the first is the sample.
+
+    samples=0: the best guess is what is read without noise, in one pass, and the sample is drawn besides.
+    """
+    if samples < 0:
+        raise ValueError(f"samples must be at least 0, not {samples}.")
+
+    def images(k: int) -> Tensor:
         noise = inverter.sample_noise(len(logits), seed=seed * 1_000_003 + k).to(logits.device)
         parts = zip(logits.split(batch), noise.split(batch), strict=True)
-        images = torch.cat([inverter.invert(z, noise=e) for z, e in parts])
-        total = total + images
-        first = images if first is None else first
-    return Reading(total / (k + 1), first)
+        return torch.cat([inverter.invert(z, noise=e) for z, e in parts])
+
+    sample = images(0)
+    if not samples:
+        return Reading(torch.cat([inverter.invert(z) for z in logits.split(batch)]), sample)
+    count = samples if inverter.noise_dim else 1
+    return Reading(sum(map(images, range(1, count)), sample) / count, sample)
 
 
 # ---- baselines -------------------------------------------------------------------------------------------------------

@@ -56,6 +56,17 @@ def test_energy_score_by_hand_and_least_for_the_right_spread():
     assert min(scores) == scores[2]  # drawings as spread as the images are
 
 
+def test_energy_score_of_squares_sees_past_the_pixels_noise():
+    g = torch.Generator().manual_seed(0)
+    x, a, b = (torch.randn(1, 3, 8, 8, generator=g) for _ in range(3))  # alike in nothing but the mean
+    square = lambda image: torch.nn.functional.avg_pool2d(image, 4)  # noqa: E731
+    both = ffi.energy_score(a, b, x, squares=(1, 4))
+    parts = ffi.energy_score(a, b, x), ffi.energy_score(*map(square, (a, b, x)))
+    assert both.item() == pytest.approx(sum(p.item() for p in parts) / 2, abs=1e-4)
+    offset = ffi.energy_score(a + 1, b + 1, x) - ffi.energy_score(a, b, x)  # as much brighter as the pixels are noisy
+    assert ffi.energy_score(a + 1, b + 1, x, (8,)) - ffi.energy_score(a, b, x, (8,)) > 1.5 * offset
+
+
 def test_identification_by_hand_and_by_what_it_asks_for():
     x = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     mean = x.mean(0, keepdim=True)
@@ -103,6 +114,32 @@ def test_identification_beside_an_adversary_lets_more_be_found(classifier, image
             return ffi.identification(g(torch.zeros(len(z), g.noise_dim), z), images).item()
 
     assert found(1.0) < found(0.0)
+
+
+def test_beside_an_adversary_the_reading_without_noise_is_regressed_on(classifier, images):
+    """Two equally likely images of the same logits: drawings take sides, the reading without noise stays between."""
+    z = torch.ones(32, 10)
+    sides = torch.cat([torch.full((16, 3, 16, 16), 0.3), torch.full((16, 3, 16, 16), 0.7)])
+
+    def drawn_by(weight):
+        torch.manual_seed(0)
+        g, d = (network(16, 10, channels=(8, 8, 8)) for network in (LogitGenerator, ProjectionDiscriminator))
+        ffi.train_generator(
+            g, lambda step: (sides, z), steps=150, discriminator=d, adversarial_share=0.9, adversarial_lr=5e-3,
+            augment=False, progress=False, weights=ffi.Weights(pixel=10, adversary=0.01, features=0, reading=weight),
+        )  # fmt: skip
+        with torch.no_grad():
+            return g(torch.zeros(1, g.noise_dim), z[:1]), g(torch.randn(32, g.noise_dim), z)
+
+    guess, drawings = drawn_by(1.0)
+    assert (guess - 0.5).abs().mean() < 0.1 < drawings.std(0).mean()
+    z = torch.randn(6, 10)
+    generator, discriminator = networks()
+    player, _ = ffi.adversaries(generator, discriminator, ffi.Weights(reading=2.0), None, 1e-3)
+    _, terms = player.loss(generator.eval(), (images[:6], z), 0)
+    with torch.no_grad():
+        alone = ffi.log_error(generator(torch.zeros(6, generator.noise_dim), z), images[:6])
+    assert terms["reading"].item() == pytest.approx(2 * alone.item(), abs=1e-4)
 
 
 def test_augmented_images_are_moved_cut_and_differentiable():

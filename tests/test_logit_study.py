@@ -39,7 +39,8 @@ class FakeInverter:
 
     def invert(self, logits, noise=None):
         colours = (logits[:, :3] + 2) / 4
-        return flat((colours + 0.1 * noise if self.noise_dim else colours).clamp(0, 1))
+        moved = 0.1 * noise if self.noise_dim and noise is not None else 0
+        return flat((colours + moved).clamp(0, 1))
 
 
 def scores_of(readings, images, predicted, **options):
@@ -65,8 +66,15 @@ def test_without_noise_all_samples_are_one():
     inverter = FakeInverter(noise_dim=0)
     reading = study.read(inverter, torch.zeros(4, 6), samples=16)
     assert torch.equal(reading.mean, reading.sample)
-    with pytest.raises(ValueError, match="at least 1"):
-        study.read(inverter, torch.zeros(4, 6), samples=0)
+    with pytest.raises(ValueError, match="at least 0"):
+        study.read(inverter, torch.zeros(4, 6), samples=-1)
+
+
+def test_the_best_guess_can_be_what_is_read_without_noise():
+    inverter, logits = FakeInverter(), torch.rand(5, 6, generator=torch.Generator().manual_seed(0))
+    reading = study.read(inverter, logits, samples=0, batch=2)
+    assert torch.equal(reading.mean, inverter.invert(logits))
+    assert torch.equal(reading.sample, study.read(inverter, logits, samples=3).sample)
 
 
 # ---- baselines
