@@ -116,30 +116,43 @@ def test_identification_beside_an_adversary_lets_more_be_found(classifier, image
     assert found(1.0) < found(0.0)
 
 
-def test_beside_an_adversary_the_reading_without_noise_is_regressed_on(classifier, images):
-    """Two equally likely images of the same logits: drawings take sides, the reading without noise stays between."""
-    z = torch.ones(32, 10)
-    sides = torch.cat([torch.full((16, 3, 16, 16), 0.3), torch.full((16, 3, 16, 16), 0.7)])
+class Painter(nn.Module):
+    """Draws one of two colours on either side of what it knows of the logits; without noise, what it was taught to."""
 
-    def drawn_by(weight):
-        torch.manual_seed(0)
-        g, d = (network(16, 10, channels=(8, 8, 8)) for network in (LogitGenerator, ProjectionDiscriminator))
-        ffi.train_generator(
-            g, lambda step: (sides, z), steps=150, discriminator=d, adversarial_share=0.9, adversarial_lr=5e-3,
-            augment=False, progress=False, weights=ffi.Weights(pixel=10, adversary=0.01, features=0, reading=weight),
-        )  # fmt: skip
-        with torch.no_grad():
-            return g(torch.zeros(1, g.noise_dim), z[:1]), g(torch.randn(32, g.noise_dim), z)
+    noise_dim = 1
 
-    guess, drawings = drawn_by(1.0)
-    assert (guess - 0.5).abs().mean() < 0.1 < drawings.std(0).mean()
-    z = torch.randn(6, 10)
-    generator, discriminator = networks()
-    player, _ = ffi.adversaries(generator, discriminator, ffi.Weights(reading=2.0), None, 1e-3)
-    _, terms = player.loss(generator.eval(), (images[:6], z), 0)
-    with torch.no_grad():
-        alone = ffi.log_error(generator(torch.zeros(6, generator.noise_dim), z), images[:6])
-    assert terms["reading"].item() == pytest.approx(2 * alone.item(), abs=1e-4)
+    def __init__(self):
+        super().__init__()
+        self.guess, self.middle, self.side = nn.Linear(10, 3), nn.Linear(10, 3), nn.Parameter(torch.tensor(0.05))
+
+    def forward(self, noise, z):
+        colours = torch.where(noise == 0, self.guess(z), self.middle(z) + self.side * noise.sign())
+        return colours[:, :, None, None].expand(-1, -1, 16, 16)
+
+
+def test_beside_an_adversary_the_reading_without_noise_is_regressed_on(images):
+    """Its error, with what tells images apart, is one more term, of what is drawn without noise and of that alone."""
+    torch.manual_seed(0)
+    painter, discriminator, z = Painter(), ProjectionDiscriminator(16, 10, channels=(8, 8)), torch.randn(6, 10)
+
+    def turn(weight):
+        weights = ffi.Weights(reading=weight, identify=0.1)
+        player, _ = ffi.adversaries(painter, discriminator.eval(), weights, None, 1e-3, augment=False, grace=1)
+        painter.zero_grad()
+        torch.manual_seed(1)
+        loss, terms = player.loss(painter, (images[:6], z), 0)
+        loss.backward()
+        return terms, painter.guess.weight.grad.clone(), painter.middle.weight.grad.clone()
+
+    _, unasked, middle = turn(0.0)
+    terms, asked, same = turn(2.0)
+    assert unasked.abs().max() == 0 and torch.equal(middle, same)
+    painter.zero_grad()
+    guess = painter(torch.zeros(6, 1), z)
+    alone = 2 * (ffi.log_error(guess, images[:6]) + 0.1 * ffi.identification(guess, images[:6]))
+    alone.backward()
+    assert terms["reading"].item() == pytest.approx(alone.item(), abs=1e-5)
+    torch.testing.assert_close(asked, painter.guess.weight.grad)
 
 
 def test_augmented_images_are_moved_cut_and_differentiable():
