@@ -81,9 +81,9 @@ PHOTOS_GENERATOR = GLYPHS_GENERATOR | {"coarse_hidden": 192, "logit_noise": 0.3}
 PHOTOS_WEIGHTS = Weights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
 PHOTOS_VIEWS = 2  # of every photo, since there are few: as it is, and cropped, every other one flipped
 FEW_LOGITS = {"generator": PHOTOS_GENERATOR, "shrink": 0.03}
-# A thousand logits of 22,500 photos: whitening would enlarge noise, and a map of them has to be narrow to stay within
-# 5 MB.
-MANY_LOGITS = {"generator": PHOTOS_GENERATOR | {"hidden": 96}, "shrink": 1.0}
+# A thousand logits of 22,500 photos: whitening would enlarge noise, linear maps would learn the photos by heart, and
+# every map has to be narrow to stay within 5 MB.
+MANY_LOGITS = {"generator": PHOTOS_GENERATOR | {"hidden": 96, "coarse_linear": False}, "shrink": 1.0}
 
 
 def ffi_tiny(
@@ -97,7 +97,7 @@ def ffi_tiny(
     images, _ = data.load_bytes("tiny-imagenet", split="inverter")
     return train_inverter(
         load_classifier(classifier), images[:: max(1, round(1 / scale))].clone(), size=32, objective=objective,
-        kind=kind, steps=max(2, round(3000 * scale)), batch=48, lr=5e-4, coarse_steps=round(2200 * scale),
+        kind=kind, steps=max(3, round(3000 * scale)), batch=48, lr=5e-4, coarse_steps=round(2200 * scale),
         adversarial_share=0.82, adversarial_lr=5e-4, weights=PHOTOS_WEIGHTS, identify=IDENTIFY_PHOTOS,
         views=PHOTOS_VIEWS, folder=folder, seed=seed, precision="bf16",
         **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),

@@ -186,7 +186,8 @@ class LogitInverter:
     def invert(self, logits: Tensor, noise: Tensor | None = None, depth: int | None = None) -> Tensor:
         """Images in [0, 1], (N, 3, size, size), from logits (N, classes) and noise (N, noise_dim).
 
-        noise: None is zeros, the centre of its prior; `sample_noise` draws from the prior.
+        noise: None is zeros, the centre of its prior, where an inverter of photos gives its best guess; `sample_noise`
+            draws from the prior.
         """
         self._check_depth(depth)
         classes = self.classifier.classes
