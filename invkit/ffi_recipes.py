@@ -66,7 +66,7 @@ def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInv
     """Faces of 64 pixels from the 1000 ImageNet logits of lite0, which sees them enlarged to 224.
 
     The logits of two faces differ little, so they are computed in full precision. The more faces a reader has seen, the
-    more it finds (`benchmarks/faces_seen.py`): their logits take most of this recipe's time.
+    more it finds (`benchmarks/coarse_readers.py`): their logits take most of this recipe's time.
     """
     return train_inverter(
         load_classifier("lite0"),
@@ -81,8 +81,8 @@ PHOTOS_GENERATOR = GLYPHS_GENERATOR | {"coarse_hidden": 192, "logit_noise": 0.3}
 PHOTOS_WEIGHTS = Weights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
 PHOTOS_VIEWS = 2  # of every photo, since there are few: as it is, and cropped, every other one flipped
 FEW_LOGITS = {"generator": PHOTOS_GENERATOR, "shrink": 0.03}
-# A thousand logits of 22,500 photos: whitening would enlarge noise, linear maps would learn the photos by heart, and
-# every map has to be narrow to stay within 5 MB.
+# A thousand logits of 22,500 photos: whitening would enlarge noise, a coarse reader with a linear part reads worse
+# (`benchmarks/coarse_readers.py`), and every map has to be narrow to stay within 5 MB.
 MANY_LOGITS = {"generator": PHOTOS_GENERATOR | {"hidden": 96, "coarse_linear": False}, "shrink": 1.0}
 
 
