@@ -3,8 +3,9 @@
     python benchmarks/coarse_readers.py faces FOLDER [--faces 9375 37500 150000 300000]
     python benchmarks/coarse_readers.py lite0 FOLDER                # photos of Tiny ImageNet; also tiny-standard, …
 
-The coarse reader of `ffi-lite0-faces`, or of the `ffi` inverter of photos, alone: trained for the same steps, and judged on 1000 images that neither training nor a test sees. FOLDER keeps the logits, which take most of the
-time: that of a run of `python -m invkit train ffi-lite0-faces` (FOLDER/training), say, has them already.
+The coarse reader of `ffi-lite0-faces`, or of the inverter of photos by that classifier, alone: trained for the same
+steps with and without, and judged on 1000 images that neither training nor a test sees. FOLDER keeps the logits, which
+take most of the time: that of a run of `python -m invkit train ffi-lite0-faces` (FOLDER/training), say, has them.
 """
 
 import argparse

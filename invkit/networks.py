@@ -239,8 +239,8 @@ class CoarseReader(nn.Module):
     the probabilities: an image's place among those of its class tells more than its place among all. It is trained by
     itself before the generator (`ffi.read_coarsely`): an image costs it far less than it costs a generator.
 
-    linear=False leaves the network alone, which then has smooth units and sees the whitened logits only. Of many images,
-    or from many logits, it learns to read better than both together do (`benchmarks/coarse_readers.py`).
+    linear=False leaves the network alone, which then has smooth units and sees the whitened logits only. From many
+    images, or many logits, it learns to read better than both together do (`benchmarks/coarse_readers.py`).
     """
 
     def __init__(self, condition_dim: int, side: int, hidden: int | None = None, linear: bool = True):
