@@ -306,8 +306,7 @@ def adversaries(
         if weights.pixel:
             terms["pixel"] = weights.pixel * energy_score(first, drawn[n : 2 * n], images, weights.squares)
         if weights.reading:
-            error, parts = _reading_error(drawn[-n:], images, weights.identify)
-            terms["reading"] = weights.reading * error
+            terms["reading"] = weights.reading * _reading_error(drawn[-n:], images, weights.identify)[0]
         if features:
             terms["features"] = weights.features * feature_error(features, first, images)
         if weights.identify_late:
