@@ -94,7 +94,7 @@ class ClassifierInverter(_ChainInverter):
         """Images in [0, 1], (N, 3, size, size), from the output of block `depth` alone; deterministic.
 
         feedback: correct the reading by the error feedback of the card (`dci.read`); False reads once.
-        search: steps of `invkit.search` in its place, through the middle of the network; slow, for depths where
+        search: steps of `invkit.search` in its place, a third of the way down the network; slow, for depths where
             feedback is of no use.
         """
         self._check_noise(noise)
@@ -107,8 +107,8 @@ class ClassifierInverter(_ChainInverter):
             )
         blocks = dci.classifier_blocks(self.classifier)
         if search:
-            middle = max(1, len(self.depths) // 2)
-            return search_behind(self.chain, blocks, representation, depth, min(depth, middle), search)
+            through = min(depth, len(self.depths) // 3 + 1)
+            return search_behind(self.chain, blocks, representation, depth, through, steps=search)
         return dci.read(self.chain, blocks, representation, depth, self._feedback(depth, feedback), (0, 1))
 
     def reconstruct(self, images: Tensor, depth: int | None = None, feedback: bool = True, search: int = 0) -> Tensor:

@@ -284,6 +284,29 @@ def draw_pool(n: int, size: int = 320, seed: int = 0, leaves: Leaves = LEAVES, p
     return Pool(images, seed)
 
 
+class _Moments(torch.autograd.Function):
+    """Mean and variance of each channel of maps (N, C, H, W), in float32 or better: one pass and one product forth, one
+    pass back. What autograd makes of `var_mean` costs a CPU three times as much, more than the classifier itself."""
+
+    @staticmethod
+    def forward(ctx, h: Tensor) -> tuple[Tensor, Tensor]:
+        rows = h.permute(0, 2, 3, 1).reshape(-1, h.shape[1])
+        mean = rows.mean(0, dtype=torch.promote_types(h.dtype, torch.float32))
+        centred = rows.to(mean.dtype) - mean
+        variance = (centred.new_ones(1, len(rows)) @ centred.mul_(centred))[0] / len(rows)
+        ctx.save_for_backward(h, mean)
+        return mean, variance
+
+    @staticmethod
+    def backward(ctx, to_mean: Tensor, to_variance: Tensor) -> Tensor:
+        h, mean = ctx.saved_tensors
+        n = h.numel() // h.shape[1]
+        slope = 2 * to_variance / n
+        level = to_mean / n - slope * mean
+        level, slope = (v.to(h.dtype).view(1, -1, 1, 1) for v in (level, slope))
+        return torch.addcmul(level, h, slope)
+
+
 def statistics_distance(classifier, images: Tensor, skip: int = 0) -> Tensor:
     """How unnatural a classifier's batch norms find images: a scalar, 0 when they see the statistics of their training.
 
@@ -294,11 +317,14 @@ def statistics_distance(classifier, images: Tensor, skip: int = 0) -> Tensor:
     Raises:
         ValueError: the classifier has no batch norm that keeps running statistics.
     """
+    return _distance_and_logits(classifier, images, skip)[0]
+
+
+def _distance_and_logits(classifier, images: Tensor, skip: int) -> tuple[Tensor, Tensor]:
     terms = []
 
     def compare(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        h = inputs[0].float()
-        variance, mean = torch.var_mean(h, (0, 2, 3), correction=0)
+        mean, variance = _Moments.apply(inputs[0])
         ratio = (variance + layer.eps) / (layer.running_var + layer.eps)
         shift = (mean - layer.running_mean) ** 2 / (layer.running_var + layer.eps)
         terms.append(0.5 * (ratio + shift - 1 - ratio.log()).mean())
@@ -308,11 +334,11 @@ def statistics_distance(classifier, images: Tensor, skip: int = 0) -> Tensor:
         raise ValueError(f"{classifier.name} has no batch norm with running statistics: use dead leaves instead.")
     hooks = [norm.register_forward_pre_hook(compare) for norm in norms[min(skip, len(norms) - 1) :]]
     try:
-        classifier.model(classifier.preprocess(images))
+        logits = classifier.model(classifier.preprocess(images))
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.stack(terms).mean()
+    return torch.stack(terms).mean(), logits
 
 
 def batch_norm_matched(
@@ -325,20 +351,28 @@ def batch_norm_matched(
     smooth: float = 1e-3,
     skip: int = 0,
     start: Tensor | None = None,
+    classes: Tensor | None = None,
+    confidence: float = 0.1,
 ) -> Tensor:
     """Images optimised until the classifier's batch norms see their training statistics; (n, 3, size, size) in [0, 1].
 
-    DeepInversion (Yin et al. 2020, eqs. 3 and 4) without its class term: Adam on the pixels, behind a sigmoid that
-    keeps them in range, minimises `statistics_distance` (with `skip`) plus `smooth` times the total variation. The
-    statistics are of all n images together, so ask for at least 16. The start is 1/f noise, or `start`, of that shape.
+    DeepInversion (Yin et al. 2020, eqs. 3 and 4): Adam on the pixels, behind a sigmoid that keeps them in range,
+    minimises `statistics_distance` (with `skip`) plus `smooth` times the total variation. The statistics are of all n
+    images together, so ask for at least 16. The start is 1/f noise, or `start`, of that shape.
+
+    classes: (n,) indices, one an image, that each is to show besides: `confidence` times the cross entropy is added,
+        and every step sees the images shifted and perhaps mirrored, as in the paper, so that they show it anywhere.
 
     Raises:
-        ValueError: a classifier without batch norms, or a start of another shape.
+        ValueError: a classifier without batch norms, a start or classes of another shape.
     """
     _check(n, size)
     start = pink_noise(n, size, seed, classifier.device) if start is None else start
     if start.shape != (n, 3, size, size):
         raise ValueError(f"start must have shape {(n, 3, size, size)}, not {tuple(start.shape)}.")
+    if classes is not None and classes.shape != (n,):
+        raise ValueError(f"classes must hold one index for each of {n} images, not have shape {tuple(classes.shape)}.")
+    g = _generator(seed, "cpu")
     pixels = torch.logit(start.detach().clamp(0.02, 0.98)).requires_grad_()
     optimizer = torch.optim.Adam([pixels], lr=lr, betas=(0.5, 0.9))
     for step in range(steps):
@@ -346,8 +380,18 @@ def batch_norm_matched(
             group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
         images = pixels.sigmoid()
         variation = (images.diff(dim=2).abs().mean() + images.diff(dim=3).abs().mean()) * size
-        loss = statistics_distance(classifier, images, skip) + smooth * variation
+        seen = images if classes is None else _shifted(images, size // 8, g)
+        distance, logits = _distance_and_logits(classifier, seen, skip)
+        loss = distance + smooth * variation
+        if classes is not None:
+            loss = loss + confidence * F.cross_entropy(logits.float(), classes.to(logits.device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
     return pixels.detach().sigmoid()
+
+
+def _shifted(images: Tensor, most: int, g: torch.Generator) -> Tensor:
+    """All images rolled by the same random shift of at most so many pixels, and mirrored half of the times."""
+    images = torch.roll(images, torch.randint(-most, most + 1, (2,), generator=g).tolist(), (2, 3))
+    return images.flip(3) if torch.rand((), generator=g) < 0.5 else images

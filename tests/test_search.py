@@ -39,11 +39,11 @@ def disagreement(inverter, reading, y):
     return (inverter.represent(reading, 2) - y).square().mean()
 
 
-@pytest.mark.parametrize("through", [1, 2])
-def test_a_search_comes_nearer_to_what_was_given(inverter, images, through):
+@pytest.mark.parametrize(("through", "cut"), [(1, 0), (2, 0), (2, 1)])
+def test_a_search_comes_nearer_to_what_was_given(inverter, images, through, cut):
     blocks, y = dci.classifier_blocks(inverter.classifier), inverter.represent(images, 2)
     first = inverter.invert(y, 2, feedback=False)
-    found = search(inverter.chain, blocks, y, 2, through, steps=40)
+    found = search(inverter.chain, blocks, y, 2, through, cut, steps=40)
     last = (2 * found - first).clamp(0, 1)  # the answer is the mean of the first reading and the last
     assert disagreement(inverter, last, y) < 0.5 * disagreement(inverter, first, y)
     assert dci.log_error(found, images) < dci.log_error(first, images)
@@ -62,6 +62,6 @@ def test_every_row_is_searched_by_itself_and_in_inference_mode_too(inverter, ima
 
 def test_what_cannot_be_searched_gets_a_sentence(inverter, images):
     blocks, y = dci.classifier_blocks(inverter.classifier), inverter.represent(images, 2)
-    for through, steps in ((3, 5), (0, 5), (1, 0)):
+    for through, cut, steps in ((3, 0, 5), (0, 0, 5), (1, 1, 5), (2, -1, 5), (1, 0, 0)):
         with pytest.raises(ValueError, match="at least one step, through a depth from 1 to 2"):
-            search(inverter.chain, blocks, y, 2, through, steps)
+            search(inverter.chain, blocks, y, 2, through, cut, steps)

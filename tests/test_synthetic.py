@@ -110,6 +110,32 @@ def test_batch_norm_matching_brings_the_statistics_closer(classifier):
         synthetic.batch_norm_matched(classifier, 8, 32, start=start)
 
 
+def test_moments_are_those_of_the_library_and_so_are_their_gradients():
+    h = torch.randn(3, 5, 4, 6, dtype=torch.double, generator=torch.Generator().manual_seed(0)) + 10
+    mean, variance = synthetic._Moments.apply(h)
+    torch.testing.assert_close(mean, h.mean((0, 2, 3)))
+    torch.testing.assert_close(variance, h.var((0, 2, 3), correction=0))
+    assert torch.autograd.gradcheck(synthetic._Moments.apply, h.requires_grad_())
+
+
+def test_images_that_are_to_show_a_class_show_it(classifier):
+    classes = torch.arange(16) % 5
+    made = {
+        confidence: synthetic.batch_norm_matched(
+            classifier, 16, 32, seed=3, steps=40, lr=0.2, classes=classes, confidence=confidence
+        )
+        for confidence in (0.0, 1.0)
+    }
+    likely = {
+        c: classifier.logits(images).log_softmax(1).gather(1, classes[:, None]).mean() for c, images in made.items()
+    }
+    assert likely[1.0] > likely[0.0] + 0.1
+    again = synthetic.batch_norm_matched(classifier, 16, 32, seed=3, steps=40, lr=0.2, classes=classes, confidence=1.0)
+    assert torch.equal(again, made[1.0])
+    with pytest.raises(ValueError, match="one index for each of 16 images"):
+        synthetic.batch_norm_matched(classifier, 16, 32, classes=classes[:3])
+
+
 def test_a_network_without_batch_norm_is_refused():
     plain = Classifier(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "plain", size=16)
     with pytest.raises(ValueError, match="no batch norm"):
