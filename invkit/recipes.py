@@ -170,8 +170,8 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
     """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
 
     Divided and re-synchronised; then the first nine inverses are re-synchronised by themselves, at a higher rate; then
-    the last twelve go on through the first six, which are frozen (`invkit.refine`). Each phase has leaves and noise of
-    its own. Some batches of the first phase and of the last are cut from batch-norm-matched images.
+    the last twelve go on through the first six, which are frozen (`invkit.refine`), twice. Some batches of the first
+    phase and of the third are cut from batch-norm-matched images, most of the fourth from images that show classes.
     """
     classifier = load_classifier("lite0")
     blocks = dci.classifier_blocks(classifier)

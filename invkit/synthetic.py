@@ -7,7 +7,7 @@ Four sources, from the least to the most like a photograph:
 - `dead_leaves`: textured, lit shapes that occlude one another (Matheron 1968; Lee, Mumford & Huang 2001). Radii follow
   the density r^-3, the only one that looks the same at every scale: each octave of radii covers the same area.
 - `batch_norm_matched`: images optimised until the batch-norm layers of a classifier see the statistics they saw in
-  training (DeepInversion, Yin et al. 2020); they need the classifier, and still no photo.
+  training, and perhaps show it a class each (DeepInversion, Yin et al. 2020); they need the classifier, and no photo.
 
 All return float images in [0, 1], (n, 3, size, size), made on `device`, the same for the same seed.
 """
@@ -293,7 +293,8 @@ class _Moments(torch.autograd.Function):
         rows = h.permute(0, 2, 3, 1).reshape(-1, h.shape[1])
         mean = rows.mean(0, dtype=torch.promote_types(h.dtype, torch.float32))
         centred = rows.to(mean.dtype) - mean
-        variance = (centred.new_ones(1, len(rows)) @ centred.mul_(centred))[0] / len(rows)
+        with torch.autocast(h.device.type, enabled=False):  # which would round the squares to 8 bits
+            variance = (centred.new_ones(1, len(rows)) @ centred.mul_(centred))[0] / len(rows)
         ctx.save_for_backward(h, mean)
         return mean, variance
 
