@@ -115,6 +115,8 @@ def test_moments_are_those_of_the_library_and_so_are_their_gradients():
     mean, variance = synthetic._Moments.apply(h)
     torch.testing.assert_close(mean, h.mean((0, 2, 3)))
     torch.testing.assert_close(variance, h.var((0, 2, 3), correction=0))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(synthetic._Moments.apply(h.float())[1], variance.float())
     assert torch.autograd.gradcheck(synthetic._Moments.apply, h.requires_grad_())
 
 
