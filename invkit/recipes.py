@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from invkit import cards, dci, factors, ffi_recipes, recipes_classifiers, recipes_imagenet, store, synthetic
@@ -170,17 +169,14 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
     """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
 
     Divided and re-synchronised; then the first nine inverses are re-synchronised by themselves, at a higher rate; then
-    the last twelve go on through the first six, which are frozen (`invkit.refine`), twice. Some batches of the first
-    phase and of the third are cut from batch-norm-matched images, most of the fourth from images that show classes.
+    the last twelve go on through the first six, which are frozen (`invkit.refine`). Each phase has leaves and noise of
+    its own. Some batches of the first phase and of the last are cut from batch-norm-matched images.
     """
     classifier = load_classifier("lite0")
     blocks = dci.classifier_blocks(classifier)
     share = min(1.0, scale)
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed)
-    matched = _kept_pool(
-        lambda n, at: _matched(classifier, n, (seed + 1) * 100_003 + at),
-        max(16, round(256 * share)), seed, folder / "matched.safetensors",
-    )  # fmt: skip
+    matched = _matched_pool(classifier, max(16, round(256 * share)), seed, folder / "matched.safetensors")
     schedule = Schedule(
         divide=round(250 * scale), synchronise=round(3000 * scale), divide_lr=2e-3, synchronise_lr=8e-4,
         often=LITE0_OFTEN, cycle_every=4,
@@ -209,16 +205,7 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
         window=14, margin=16, steps=round(1250 * scale), lr=1.2e-4, weights=Weights(block=0.1, input=1, cycle=0),
         often=LITE0_DEEP_OFTEN, folder=folder / "deep", **settings,
     )  # fmt: skip
-    shown = _kept_pool(
-        lambda n, at: showing_classes(classifier, n, (seed + 3) * 100_003 + at),
-        max(16, round(384 * share)), seed + 1, folder / "shown.safetensors",
-    )  # fmt: skip
-    deeper = refine(
-        inverter.chain, blocks, lambda step: (shown if step % 3 else leaves).batch(step, 24, 224), LITE0_CUT,
-        window=14, margin=16, steps=round(900 * scale), lr=2e-4, weights=Weights(block=0.1, input=1, cycle=0),
-        often=LITE0_DEEP_OFTEN, folder=folder / "deeper", **settings | {"seed": seed + 1},
-    )  # fmt: skip
-    _add_time(inverter.card, [shallow, deep, deeper])
+    _add_time(inverter.card, [shallow, deep])
     return add_feedback(inverter, synthetic.dead_leaves(8, 224, (seed + 2) * 100_003))
 
 
@@ -226,35 +213,22 @@ def _lite0_crops(depth: int) -> tuple[int, int]:
     return (24, 128) if depth <= 6 else (8, 224)  # images a batch, their pixels
 
 
-def _kept_pool(draw: Callable[[int, int], Tensor], n: int, seed: int, file: Path) -> synthetic.Pool:
-    """n images by draw(images, the first one's number), 16 at a time. They take long: `file` keeps them for a resumed
-    run."""
+def _matched_pool(classifier: Classifier, n: int, seed: int, file: Path) -> synthetic.Pool:
+    """Dead leaves of 240 pixels made more natural by 40 steps of batch-norm matching below the 56 x 56 maps.
+
+    They take minutes: `file` keeps them for a resumed run.
+    """
 
     def make() -> dict[str, Tensor]:
-        starts = tqdm(range(0, n, 16), desc=f"drawing images: {file.stem}", unit="batch")
-        return {"images": synthetic.Pool(torch.cat([draw(16, start).cpu() for start in starts])).images}
+        images = []
+        for start in tqdm(range(0, n, 16), desc="batch-norm matching", unit="batch"):
+            first = synthetic.dead_leaves(16, 240, (seed + 1) * 100_003 + start).to(classifier.device)
+            with torch.autocast(classifier.device.type, torch.bfloat16):
+                matched = synthetic.batch_norm_matched(classifier, 16, 240, steps=40, lr=0.1, skip=10, start=first)
+            images.append(matched.cpu())
+        return {"images": synthetic.Pool(torch.cat(images), seed).images}
 
     return synthetic.Pool(store.kept(file, make)["images"], seed)
-
-
-def _matched(classifier: Classifier, n: int, seed: int) -> Tensor:
-    """n dead leaves, (n, 3, 240, 240), made more natural by 40 steps of batch-norm matching below the 56 x 56 maps."""
-    leaves = synthetic.dead_leaves(n, 240, seed).to(classifier.device)
-    with torch.autocast(classifier.device.type, torch.bfloat16):
-        return synthetic.batch_norm_matched(classifier, n, 240, steps=40, lr=0.1, skip=10, start=leaves)
-
-
-def showing_classes(classifier: Classifier, n: int, seed: int) -> Tensor:
-    """n images of 240 pixels, (n, 3, 240, 240), each of which shows a class drawn at random, and all together natural
-    statistics: dead leaves changed at 128 pixels, where a step costs a quarter, then sharpened."""
-    classes = torch.randperm(classifier.classes, generator=torch.Generator().manual_seed(seed))[:n]
-    images = synthetic.dead_leaves(n, 128, seed).to(classifier.device)
-    for size, steps, lr in ((128, 200, 0.15), (240, 20, 0.05)):
-        images = F.interpolate(images, (size, size), mode="bicubic", align_corners=False).clamp(0, 1)
-        images = synthetic.batch_norm_matched(
-            classifier, n, size, seed + size, steps, lr, smooth=2e-3, start=images, classes=classes
-        )
-    return images
 
 
 def dci_small(folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str) -> ClassifierInverter:
