@@ -46,7 +46,7 @@ def search(
         rate: its learning rate, in units of each channel's spread.
 
     Raises:
-        ValueError: steps below 1, a depth to search through that does not lie above, or a cut that does not above that.
+        ValueError: steps below 1, a depth to search through that is below `depth`, or a cut that is not above that one.
     """
     cut = through - 1 if cut is None else cut
     if steps < 1 or not 0 <= cut < through <= depth:
