@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="any image file that Pillow reads")
     command.add_argument("--inverter", metavar="NAME", required=True, help="a shipped inverter (see list) or a folder")
     command.add_argument("--depth", metavar="K", type=int, help="the block to read from (default: the deepest)")
-    command.add_argument("--search", metavar="STEPS", type=int, default=0, help="then search behind the reading: slow")
+    command.add_argument("--search", metavar="STEPS", type=int, default=0, help="steps of a search: nearer, slow")
     command.add_argument("--out", metavar="DIR", required=True, type=Path, help="made if missing; replaces old results")
     command.set_defaults(command=_invert)
 

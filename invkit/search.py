@@ -1,18 +1,21 @@
-"""Search behind a chain's reading for one that the attacked network represents as what was given.
+"""Search behind a representation for what the attacked network represents as it, several times over, and average.
 
 Error feedback (`invkit.dci.read`) corrects a reading without a gradient, and needs a chain that nearly undoes the
 network. Deep down none does: what is read is represented as something else. Here the disagreement is followed by
-gradients, in units of each channel's spread s. What moves is not the pixels but h, what the chain reads at a shallower
-depth j; the inverses above it read on to a depth c, and from there the network represents again,
+gradients, in units of each channel's spread s. What moves is not the pixels but h, what the chain reads at a depth j;
+the inverses above it read on to a depth c, and from there the network represents again,
 
     ĥ_c(h) = g_{c+1} ∘ … ∘ g_j (h),   minimise over h  log ((f_k ∘ … ∘ f_{c+1} (ĥ_c(h)) - y) / s)²,
-                                      from h = g_{j+1} ∘ … ∘ g_k (y),
 
 and so keep ĥ_c what these inverses can make. It is the cycle term of Dong et al. (2021, arXiv 2107.06304), asked of one
-reading instead of all of training, and of the network's middle: nearer to the photo the maps are large, where a step
-would spend most of its time, and the chain undoes the network there in any case. The image g_1 ∘ … ∘ g_c (ĥ_c) is made
-once, at the end. The answer is the mean of the first reading and the last. Both err, not in the same way, and where
-several images would do the first keeps nearer to what they have in common.
+representation instead of all of training, and of the network's middle: nearer to the photo the maps are large, where a
+step would spend most of its time, and the chain undoes the network there in any case. The image g_1 ∘ … ∘ g_c (ĥ_c) is
+made once at the end of a descent.
+
+Many h are represented as y, and a descent ends at one near which it began. The first begins at the chain's own reading.
+Where steps are left, what it found is moved at random, part of the way to somewhere as far from the mean of h as h
+itself spreads, and goes down again, and so on. What these ends have in common the representation tells, and their mean
+keeps; what each made up averages out. The chain's own reading, which errs in yet another way, has a share.
 """
 
 from __future__ import annotations
@@ -24,6 +27,11 @@ from torch import Tensor
 
 from invkit.dci import Chain, log_error, represent
 
+FIRST_DESCENT, DESCENT = 200, 40  # steps: of the first the most, since the others begin near what it found
+RATES = 0.12, 0.03  # of Adam, at the beginning of a descent and at its end, in units of each channel's spread
+KEPT = 0.6  # how much of a place is kept where it is moved at random: its correlation with what it was
+OWN_SHARE = 0.25  # of the chain's own reading in the answer
+
 
 def search(
     chain: Chain,
@@ -32,8 +40,7 @@ def search(
     depth: int,
     through: int,
     cut: int | None = None,
-    steps: int = 160,
-    rate: float = 0.06,
+    steps: int = 600,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Tensor:
     """Inputs (N, ...) within `bounds` behind the representations y of a depth; every row by itself, deterministic.
@@ -42,8 +49,8 @@ def search(
         chain, blocks: as for `dci.read`, their parameters frozen.
         through: depth j of what is moved, 1 to `depth`.
         cut: depth c from which the network represents again, 0 (the image) to less than `through`; None: one less.
-        steps: of Adam. Each costs a pass through `through` - `cut` inverses and `depth` - `cut` blocks, and back.
-        rate: its learning rate, in units of each channel's spread.
+        steps: of all descents together: the first takes 200 (or all, if there are fewer), each other 40. A step costs
+            a pass through `through` - `cut` inverses and `depth` - `cut` blocks, and back.
 
     Raises:
         ValueError: steps below 1, a depth to search through that is below `depth`, or a cut that is not above that one.
@@ -58,28 +65,50 @@ def search(
     with torch.inference_mode(False), torch.enable_grad():
         y = y.detach().clone()
         with torch.no_grad():
-            start = [y, *chain.part(through, depth)(y, depth - through)][-1]
-        unit, spread = (chain.inverses[k - 1].in_std for k in (through, depth))
-        middle = chain.part(cut, through)
-        moved = torch.zeros_like(start).requires_grad_()
-        optimizer = torch.optim.Adam([moved], lr=rate)
+            own = [y, *chain(y, depth)]
+        moved, given = (chain.inverses[k - 1] for k in (through, depth))
+        middle, shape = chain.part(cut, through), own[depth - through].shape[1:]
+        generator = torch.Generator().manual_seed(0)
 
-        def read() -> Tensor:
-            """What the moved h is read as at the cut: an image where that is at 0."""
-            h = middle(start + unit * moved, through - cut)[-1]
+        def somewhere() -> Tensor:
+            """A random place, in units of the spread: the same for all rows, so that none depends on the others."""
+            return torch.randn(1, *shape, generator=generator).to(y.device).expand(len(y), *shape)
+
+        def read(place: Tensor) -> Tensor:
+            """What a place is read as at the cut: an image where that is at 0."""
+            h = middle(moved.in_mean + moved.in_std * place, through - cut)[-1]
             return h if cut else h.clamp(*bounds)
 
-        def image() -> Tensor:
-            with torch.no_grad():
-                return chain(read(), cut)[-1].clamp(*bounds) if cut else read()
-
-        first = image()
-        for _ in range(steps):
+        def error(place: Tensor) -> Tensor:
             with torch.autocast(y.device.type, torch.bfloat16):
-                again = represent(blocks[cut:], read(), depth - cut)[-1]
+                again = represent(blocks[cut:], read(place), depth - cut)[-1]
             # The sum over rows, so that no row's step depends on how many there are.
-            loss = len(y) * log_error(again, y, spread)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        return (first + image()) / 2
+            return len(y) * log_error(again, y, given.in_std)
+
+        place, total = (own[depth - through] - moved.in_mean) / moved.in_std, 0
+        for number, some in enumerate(descents(steps)):
+            if number:
+                place = KEPT * place + (1 - KEPT**2) ** 0.5 * somewhere()
+            place = _descend(place, error, some)
+            with torch.no_grad():
+                h = read(place)
+                total = total + (chain(h, cut)[-1].clamp(*bounds) if cut else h)
+        return OWN_SHARE * own[-1].clamp(*bounds) + (1 - OWN_SHARE) * total / (number + 1)
+
+
+def descents(steps: int) -> list[int]:
+    """The steps of each descent; those of the last are fewer where they do not come out even."""
+    return [len(some) for some in torch.arange(steps).tensor_split([*range(FIRST_DESCENT, steps, DESCENT)])]
+
+
+def _descend(place: Tensor, error: Callable[[Tensor], Tensor], steps: int) -> Tensor:
+    """A place of lower error, by so many steps of Adam from this one, of a rate that falls from RATES' first."""
+    place = place.clone().requires_grad_()
+    optimizer = torch.optim.Adam([place], lr=RATES[0])
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, RATES[1] / RATES[0], steps)
+    for _ in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        error(place).backward()
+        optimizer.step()
+        falling.step()
+    return place.detach()

@@ -8,7 +8,7 @@ from invkit import dci, synthetic
 from invkit.classifiers import Classifier
 from invkit.dci import Chain
 from invkit.inverters import ClassifierInverter
-from invkit.search import search
+from invkit.search import DESCENT, FIRST_DESCENT, OWN_SHARE, descents, search
 
 SHAPES = [(3, 16, 16), (6, 16, 16), (8, 8, 8)]
 
@@ -39,26 +39,51 @@ def disagreement(inverter, reading, y):
     return (inverter.represent(reading, 2) - y).square().mean()
 
 
+def end(found, own):
+    """What a search of one descent arrived at: the rest of its answer is the chain's own reading."""
+    return (found - OWN_SHARE * own) / (1 - OWN_SHARE)
+
+
 @pytest.mark.parametrize("through", [1, 2])
 def test_a_search_comes_nearer_to_what_was_given(inverter, images, through):
     blocks, y = dci.classifier_blocks(inverter.classifier), inverter.represent(images, 2)
-    first = inverter.invert(y, 2, feedback=False)
+    own = inverter.invert(y, 2, feedback=False)
     found = search(inverter.chain, blocks, y, 2, through, 0, steps=40)
-    last = (2 * found - first).clamp(0, 1)  # the answer is the mean of the first reading and the last
-    assert disagreement(inverter, last, y) < 0.5 * disagreement(inverter, first, y)
-    assert dci.log_error(found, images) < dci.log_error(first, images)
+    assert disagreement(inverter, end(found, own).clamp(0, 1), y) < 0.5 * disagreement(inverter, own, y)
+    assert dci.log_error(found, images) < dci.log_error(own, images)
     assert found.min() >= 0 and found.max() <= 1 and not found.requires_grad
+
+
+def test_several_descents_end_in_different_images_and_their_mean_is_nearer_than_one(inverter, images, monkeypatch):
+    monkeypatch.setattr("invkit.search.FIRST_DESCENT", 40)
+    monkeypatch.setattr("invkit.search.DESCENT", 40)
+    blocks, y = dci.classifier_blocks(inverter.classifier), inverter.represent(images, 2)
+    own = inverter.invert(y, 2, feedback=False)
+    once, twice, often = (
+        end(search(inverter.chain, blocks, y, 2, 1, 0, steps=40 + more * 40), own) for more in (0, 1, 9)
+    )
+    second = 2 * twice - once
+    assert disagreement(inverter, second.clamp(0, 1), y) < disagreement(inverter, own, y)
+    assert (second - once).square().mean() > 1e-4
+    assert dci.log_error(often, images) < dci.log_error(second, images)
+
+
+def test_the_first_descent_is_long_and_every_step_is_taken():
+    for steps in (1, FIRST_DESCENT, FIRST_DESCENT + 1, FIRST_DESCENT + 3 * DESCENT + 7):
+        first, *others = descents(steps)
+        assert sum((first, *others)) == steps and first == min(steps, FIRST_DESCENT)
+        assert all(0 < some <= DESCENT for some in others) and set(others[:-1]) <= {DESCENT}
 
 
 def test_what_is_searched_from_a_cut_is_searched_in_the_network_below_it(inverter, images):
     blocks, y, unbounded = dci.classifier_blocks(inverter.classifier), inverter.represent(images, 2), (-1e9, 1e9)
     below = inverter.chain.part(1, 2)
-    first = below(y, 1)[-1]
-    last = 2 * search(below, blocks[1:], y, 1, 1, 0, 40, bounds=unbounded) - first
-    assert (blocks[1](last) - y).square().mean() < 0.5 * (blocks[1](first) - y).square().mean()
-    images = [inverter.chain(h, 1)[-1].clamp(0, 1) for h in (first, last)]
+    own = below(y, 1)[-1]
+    last = end(search(below, blocks[1:], y, 1, 1, 0, 40, unbounded), own)
+    assert (blocks[1](last) - y).square().mean() < 0.5 * (blocks[1](own) - y).square().mean()
+    own, last = (inverter.chain(h, 1)[-1].clamp(0, 1) for h in (own, last))
     found = search(inverter.chain, blocks, y, 2, 2, 1, 40)
-    torch.testing.assert_close(found, (images[0] + images[1]) / 2, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, OWN_SHARE * own + (1 - OWN_SHARE) * last, atol=1e-4, rtol=0)
     assert torch.equal(search(inverter.chain, blocks, y, 2, 2, steps=40), found)  # one less is the default
 
 
