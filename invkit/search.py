@@ -12,10 +12,11 @@ representation instead of all of training, and of the network's middle: nearer t
 step would spend most of its time, and the chain undoes the network there in any case. The image g_1 ∘ … ∘ g_c (ĥ_c) is
 made once at the end of a descent.
 
-Many h are represented as y, and a descent ends at one near which it began. The first begins at the chain's own reading.
-Where steps are left, what it found is moved at random, part of the way to somewhere as far from the mean of h as h
-itself spreads, and goes down again, and so on. What these ends have in common the representation tells, and their mean
-keeps; what each made up averages out. The chain's own reading, which errs in yet another way, has a share.
+Many h are represented as nearly the same y, and a descent ends at one near which it began. The first begins at the
+chain's own reading. Where steps are left, what it found is moved at random, part of the way to somewhere as far from
+the mean of h as h itself spreads, and goes down again, and so on. What these ends have in common the representation
+tells, and their mean keeps; what each made up averages out. The chain's own reading, which errs in yet another way, has
+a share.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def search(
     depth: int,
     through: int,
     cut: int | None = None,
-    steps: int = 600,
+    steps: int = 320,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Tensor:
     """Inputs (N, ...) within `bounds` behind the representations y of a depth; every row by itself, deterministic.
@@ -49,8 +50,8 @@ def search(
         chain, blocks: as for `dci.read`, their parameters frozen.
         through: depth j of what is moved, 1 to `depth`.
         cut: depth c from which the network represents again, 0 (the image) to less than `through`; None: one less.
-        steps: of all descents together: the first takes 200 (or all, if there are fewer), each other 40. A step costs
-            a pass through `through` - `cut` inverses and `depth` - `cut` blocks, and back.
+        steps: of all descents together: each takes 40 but for the first, which takes 200 to 239, or all if there are
+            fewer. A step costs a pass through `through` - `cut` inverses and `depth` - `cut` blocks, and back.
 
     Raises:
         ValueError: steps below 1, a depth to search through that is below `depth`, or a cut that is not above that one.
@@ -97,8 +98,9 @@ def search(
 
 
 def descents(steps: int) -> list[int]:
-    """The steps of each descent; those of the last are fewer where they do not come out even."""
-    return [len(some) for some in torch.arange(steps).tensor_split([*range(FIRST_DESCENT, steps, DESCENT)])]
+    """The steps of each descent; the first takes what does not come out even: a short one would end too high up."""
+    others = max(0, steps - FIRST_DESCENT) // DESCENT
+    return [steps - others * DESCENT] + others * [DESCENT]
 
 
 def _descend(place: Tensor, error: Callable[[Tensor], Tensor], steps: int) -> Tensor:
