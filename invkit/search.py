@@ -13,24 +13,31 @@ step would spend most of its time, and the chain undoes the network there in any
 made once at the end of a descent.
 
 Many h are represented as nearly the same y, and a descent ends at one near which it began. The first begins at the
-chain's own reading. Where steps are left, what it found is moved at random, part of the way to somewhere as far from
-the mean of h as h itself spreads, and goes down again, and so on. What these ends have in common the representation
-tells, and their mean keeps; what each made up averages out. The chain's own reading, which errs in yet another way, has
-a share.
+chain's own reading. Where steps are left, what it found is moved at random, part of the way to somewhere else, and goes
+down again, and so on. What these ends have in common the representation tells, and their mean keeps; what each made up
+averages out. The chain's own reading, which errs in yet another way, has a share.
+
+The mean of each channel over its map tells of the whole image: its colour, its light, how busy it is. At first these
+means move like all else, towards those of the chain's training, and a reading that has them all wrong gets out of that.
+Moved so time after time, every end would owe something to images that the photo is not among; so from then on a descent
+begins with the means that the ends before it have had on average.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from invkit.dci import Chain, log_error, represent
+from invkit.strides import Dense
 
 FIRST_DESCENT, DESCENT = 200, 40  # steps: of the first the most, since the others begin near what it found
 RATES = 0.12, 0.03  # of Adam, at the beginning of a descent and at its end, in units of each channel's spread
-KEPT = 0.6  # how much of a place is kept where it is moved at random: its correlation with what it was
+KEPT, ADDED = 0.6, 0.64  # of a place where it is moved at random, and of noise, in units of each channel's spread
+SETTLED = 4  # descents after which the means of the channels are held
 OWN_SHARE = 0.25  # of the chain's own reading in the answer
 
 
@@ -70,10 +77,12 @@ def search(
         moved, given = (chain.inverses[k - 1] for k in (through, depth))
         middle, shape = chain.part(cut, through), own[depth - through].shape[1:]
         generator = torch.Generator().manual_seed(0)
+        sooner = Dense if y.device.type == "cpu" else nullcontext
 
-        def somewhere() -> Tensor:
-            """A random place, in units of the spread: the same for all rows, so that none depends on the others."""
-            return torch.randn(1, *shape, generator=generator).to(y.device).expand(len(y), *shape)
+        def noise() -> Tensor:
+            """In units of the spread, of mean zero: the same for all rows, so that none depends on the others."""
+            drawn = torch.randn(1, *shape, generator=generator).to(y.device)
+            return (drawn - _means(drawn)).expand(len(y), *shape)
 
         def read(place: Tensor) -> Tensor:
             """What a place is read as at the cut: an image where that is at 0."""
@@ -81,16 +90,20 @@ def search(
             return h if cut else h.clamp(*bounds)
 
         def error(place: Tensor) -> Tensor:
-            with torch.autocast(y.device.type, torch.bfloat16):
+            with torch.autocast(y.device.type, torch.bfloat16), sooner():
                 again = represent(blocks[cut:], read(place), depth - cut)[-1]
             # The sum over rows, so that no row's step depends on how many there are.
             return len(y) * log_error(again, y, given.in_std)
 
-        place, total = (own[depth - through] - moved.in_mean) / moved.in_std, 0
+        place, total, held = (own[depth - through] - moved.in_mean) / moved.in_std, 0, []
         for number, some in enumerate(descents(steps)):
             if number:
-                place = KEPT * place + (1 - KEPT**2) ** 0.5 * somewhere()
+                means = _means(place)
+                kept = sum(held) / len(held) if number > SETTLED else KEPT * means
+                place = kept + KEPT * (place - means) + ADDED * noise()
             place = _descend(place, error, some)
+            if number >= SETTLED:
+                held.append(_means(place))
             with torch.no_grad():
                 h = read(place)
                 total = total + (chain(h, cut)[-1].clamp(*bounds) if cut else h)
@@ -101,6 +114,11 @@ def descents(steps: int) -> list[int]:
     """The steps of each descent; the first takes what does not come out even: a short one would end too high up."""
     others = max(0, steps - FIRST_DESCENT) // DESCENT
     return [steps - others * DESCENT] + others * [DESCENT]
+
+
+def _means(place: Tensor) -> Tensor:
+    """Of each channel over its map (N, C, 1, ...); of what has no map, zero."""
+    return place.mean(tuple(range(2, place.ndim)), keepdim=True) if place.ndim > 2 else torch.zeros_like(place)
 
 
 def _descend(place: Tensor, error: Callable[[Tensor], Tensor], steps: int) -> Tensor:

@@ -8,7 +8,7 @@ from invkit import dci, synthetic
 from invkit.classifiers import Classifier
 from invkit.dci import Chain
 from invkit.inverters import ClassifierInverter
-from invkit.search import DESCENT, FIRST_DESCENT, OWN_SHARE, descents, search
+from invkit.search import DESCENT, FIRST_DESCENT, KEPT, OWN_SHARE, SETTLED, descents, search
 
 SHAPES = [(3, 16, 16), (6, 16, 16), (8, 8, 8)]
 
@@ -73,6 +73,29 @@ def test_the_first_descent_is_long_and_every_step_is_taken():
         first, *others = descents(steps)
         assert sum((first, *others)) == steps and min(steps, FIRST_DESCENT) <= first < FIRST_DESCENT + DESCENT
         assert set(others) <= {DESCENT}
+
+
+def test_once_settled_a_descent_begins_with_the_channel_means_that_ends_have_had_and_moves_all_else(
+    inverter, images, monkeypatch
+):
+    begun, ended = [], []
+
+    def descend(place, error, steps):
+        begun.append(place)
+        ended.append(place + 1 + len(begun) % 3)
+        return ended[-1]
+
+    monkeypatch.setattr("invkit.search._descend", descend)
+    blocks, y = dci.classifier_blocks(inverter.classifier), inverter.represent(images, 2)
+    search(inverter.chain, blocks, y, 2, 2, 0, steps=FIRST_DESCENT + (SETTLED + 3) * DESCENT)
+    means = [(b.mean((2, 3)), e.mean((2, 3))) for b, e in zip(begun, ended, strict=True)]
+    assert len(means) == SETTLED + 4
+    for number in range(1, len(means)):
+        held = [end for _, end in means[SETTLED:number]]
+        expected = sum(held) / len(held) if held else KEPT * means[number - 1][1]
+        torch.testing.assert_close(means[number][0], expected)
+        moved = begun[number] - ended[number - 1]
+        assert (moved - moved.mean((2, 3), keepdim=True)).std() > 0.5
 
 
 def test_what_is_searched_from_a_cut_is_searched_in_the_network_below_it(inverter, images):
