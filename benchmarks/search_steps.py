@@ -24,9 +24,9 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import center_crop
 
 import invkit
+import invkit.search as searching
 from invkit import dci
 from invkit.metrics import psnr
-from invkit.search import search
 from invkit.synthetic import batch_norm_matched, dead_leaves, draw_pool
 
 
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[200, 320, 800])
     parser.add_argument("--through", type=int, nargs="+", help="depths searched through; by default a third of the way")
     parser.add_argument("--cuts", type=int, nargs="+", help="depths represented from; by default one less")
+    parser.add_argument("--settled", type=int, nargs="+", help="descents after which channel means are held")
     parser.add_argument("--images", type=int, default=16, help="of each kind, at most 16")
     options = parser.parse_args()
     inverter = invkit.load_inverter(options.inverter)
@@ -67,13 +68,14 @@ def main() -> None:
         first = torch.cat([inverter.invert(part, depth, feedback=False) for part in y.split(8)])
         print(f"depth {depth}: read once, {said(first)}")
         usual = [min(depth, len(inverter.depths) // 3 + 1)]
-        for through, steps in product(options.through or usual, options.steps):
+        settings = product(options.through or usual, options.steps, options.settled or [searching.SETTLED])
+        for through, steps, searching.SETTLED in settings:
             for cut in options.cuts or [through - 1]:
-                began = time.perf_counter()
-                parts = [search(inverter.chain, blocks, part, depth, through, cut, steps) for part in y.split(8)]
+                began, where = time.perf_counter(), (depth, through, cut)
+                parts = [searching.search(inverter.chain, blocks, part, *where, steps) for part in y.split(8)]
                 seconds = (time.perf_counter() - began) / len(images)
-                how = f"through {through} from {cut}, {steps} steps, {seconds:.1f} s an image"
-                print(f"  {how}: {said(torch.cat(parts))}", flush=True)
+                how = f"through {through} from {cut}, {steps} steps, settled after {searching.SETTLED} descents"
+                print(f"  {how}, {seconds:.1f} s an image: {said(torch.cat(parts))}", flush=True)
 
 
 if __name__ == "__main__":
