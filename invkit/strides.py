@@ -1,7 +1,7 @@
 """Depthwise convolutions with a stride, done at every place and then sampled: the same numbers, sooner on a CPU.
 
-PyTorch's CPU kernels take the gradient of a depthwise convolution with a stride about ten times as long as that of the
-same one without, and a network of inverted residuals (MobileNet, EfficientNet) has a few of them.
+On a CPU, PyTorch takes longer for the gradient of a depthwise convolution with a stride than for that of the same one
+without, and a network of inverted residuals (MobileNet, EfficientNet) has a few of them.
 """
 
 from __future__ import annotations
