@@ -9,25 +9,26 @@ Four sources, from the least to the most like a photograph:
 - `batch_norm_matched`: images optimised until the batch-norm layers of a classifier see the statistics they saw in
   training, and perhaps show it a class each (DeepInversion, Yin et al. 2020); they need the classifier, and no photo.
 
-All return float images in [0, 1], (n, 3, size, size), made on `device`, the same for the same seed.
+All return float images in [0, 1], (n, 3, size, size), made on `device`. Of the first three, image `first` + i depends on
+its number, the seed and the size alone, not on how many are drawn with it, and is the same on every device but for
+rounding.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invkit.draws import Draws
+
 # Colours of natural images vary along brightness first, then blue-yellow, then red-green (Ruderman et al. 1998).
 OPPONENT = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, -2.0], [1.0, -1.0, 0.0]])
 OPPONENT = OPPONENT / OPPONENT.norm(dim=1, keepdim=True)
-
-
-def _generator(seed: int, device: torch.device | str) -> torch.Generator:
-    return torch.Generator(device=device).manual_seed(seed)
 
 
 def _check(n: int, size: int) -> None:
@@ -35,32 +36,35 @@ def _check(n: int, size: int) -> None:
         raise ValueError(f"Ask for at least one image of at least 8 pixels, not n={n}, size={size}.")
 
 
-def white_noise(n: int, size: int, seed: int = 0, device: torch.device | str = "cpu") -> Tensor:
+def white_noise(n: int, size: int, seed: int = 0, device: torch.device | str = "cpu", first: int = 0) -> Tensor:
     """Uniform noise, every pixel and channel by itself; (n, 3, size, size) in [0, 1]."""
     _check(n, size)
-    return torch.rand(n, 3, size, size, generator=_generator(seed, device), device=device)
+    return Draws(n, seed, device, first).uniform("pixels", 3, size, size)
 
 
-def pink_fields(n: int, channels: int, size: int, slope: float, generator: torch.Generator) -> Tensor:
+def pink_fields(draws: Draws, name: str, channels: int, size: int, slope: float) -> Tensor:
     """Gaussian fields of mean 0 and variance 1, of amplitude frequency^-slope; (n, channels, size, size)."""
-    device = generator.device
+    device = draws.device
     fy = torch.fft.fftfreq(size, device=device)[:, None]
     fx = torch.fft.rfftfreq(size, device=device)[None]
     amplitude = (fy**2 + fx**2).clamp_min(1 / size**2) ** (-slope / 2)
     amplitude[0, 0] = 0
-    noise = torch.randn(n, channels, size, size, generator=generator, device=device)
+    noise = draws.normal(name, channels, size, size)
     field = torch.fft.irfft2(torch.fft.rfft2(noise) * amplitude, s=(size, size))
     return field / field.std(dim=(2, 3), keepdim=True)
 
 
-def pink_noise(n: int, size: int, seed: int = 0, device: torch.device | str = "cpu", slope: float = 1.0) -> Tensor:
+def pink_noise(
+    n: int, size: int, seed: int = 0, device: torch.device | str = "cpu", first: int = 0, slope: float = 1.0
+) -> Tensor:
     """1/f noise in opponent colours, of random brightness and contrast; (n, 3, size, size) in [0, 1]."""
     _check(n, size)
-    g = _generator(seed, device)
+    draws = Draws(n, seed, device, first)
     spread = torch.tensor([1.0, 0.35, 0.2], device=device)
-    mean = 0.5 + 0.15 * torch.randn(n, 3, 1, 1, generator=g, device=device)
-    contrast = 0.1 + 0.25 * torch.rand(n, 1, 1, 1, generator=g, device=device)
-    field = torch.einsum("nchw,c,cd->ndhw", pink_fields(n, 3, size, slope, g), spread, OPPONENT.to(device))
+    mean = 0.5 + 0.15 * draws.normal("mean", 3, 1, 1)
+    contrast = 0.1 + 0.25 * draws.uniform("contrast", 1, 1, 1)
+    fields = pink_fields(draws, "field", 3, size, slope)
+    field = torch.einsum("nchw,c,cd->ndhw", fields, spread, OPPONENT.to(device))
     return (mean + contrast * math.sqrt(3) / 1.1 * field).clamp_(0, 1)
 
 
@@ -102,29 +106,30 @@ class Leaves:
 
 LEAVES = Leaves()  # the default
 
-TEXTURES = 24  # texture fields the leaves of a batch share: every leaf takes a window of one
+TEXTURES = 24  # texture fields that all leaves of one seed share: every leaf shows a part of one
+BOXES = 0.4  # share of the leaves that are boxes; the others are ellipses
 
 
 def dead_leaves(
-    n: int, size: int, seed: int = 0, device: torch.device | str = "cpu", leaves: Leaves = LEAVES
+    n: int, size: int, seed: int = 0, device: torch.device | str = "cpu", first: int = 0, leaves: Leaves = LEAVES
 ) -> Tensor:
     """Occluding ellipses, boxes and slivers with 1/f texture and shading; (n, 3, size, size) in [0, 1].
 
-    Every leaf gets a random rank; a pixel shows the leaf of highest rank that covers it. Leaves are drawn half an
+    Two leaves in five are boxes. Every leaf gets a random rank; a pixel shows the leaf of highest rank that covers it. Leaves are drawn half an
     octave of radii at a time as patches scattered into one depth buffer, so the cost follows the covered area, not the
     leaves times the pixels.
     """
     _check(n, size)
-    g = _generator(seed, device)
+    draws = Draws(n, seed, device, first)
     # Every image has a smallest radius of its own, so some are busy and some are calm.
     range_of_radii = max(1.0, leaves.largest * size / leaves.smallest / 4)
-    smallest = leaves.smallest * range_of_radii ** torch.rand(n, 1, generator=g, device=device) ** 2.5
+    smallest = leaves.smallest * range_of_radii ** draws.uniform("smallest", 1) ** 2.5
     bands = _bands(leaves.smallest, max(leaves.largest * size, 2 * leaves.smallest))
-    geometry = [_draw_band(n, size, low, high, leaves.coverage, g) for low, high in bands]
+    geometry = [_draw_band(draws, f"band {i}", size, *band, leaves.coverage) for i, band in enumerate(bands)]
     for leaf in geometry:
         leaf["r"] = torch.where(leaf["r"] < smallest, 0.05, leaf["r"])  # too small to cover a pixel
     total = sum(leaf["x"].shape[1] for leaf in geometry)
-    ranks = 1 + torch.rand(n, total, generator=g, device=device).argsort(1)
+    ranks = 1 + draws.uniform("rank", total).argsort(1)
     depth_buffer = torch.zeros(n * size * size, dtype=torch.int32, device=device)  # 0: the ground behind all leaves
     start = 0
     for leaf, (_, high) in zip(geometry, bands, strict=True):
@@ -133,7 +138,7 @@ def dead_leaves(
         start = stop
     order = ranks.argsort(1)
     by_rank = {k: torch.cat([leaf[k] for leaf in geometry], 1).gather(1, order) for k in ("x", "y", "r")}
-    return _paint(depth_buffer.view(n, -1).long(), size, by_rank, leaves, g)
+    return _paint(depth_buffer.view(n, -1).long(), size, by_rank, leaves, draws)
 
 
 def _bands(low: float, high: float) -> list[tuple[float, float]]:
@@ -141,22 +146,23 @@ def _bands(low: float, high: float) -> list[tuple[float, float]]:
     return [(low * (high / low) ** (i / count), low * (high / low) ** ((i + 1) / count)) for i in range(count)]
 
 
-def _draw_band(n: int, size: int, low: float, high: float, coverage: float, g: torch.Generator) -> dict[str, Tensor]:
+def _draw_band(draws: Draws, name: str, size: int, low: float, high: float, coverage: float) -> dict[str, Tensor]:
     """Leaves with radii between low and high, half of `coverage` of them together; each value (n, leaves)."""
     area = 2 * low * low * math.log(high / low) / (1 - (low / high) ** 2) * math.pi * 0.7  # mean over r^-3 and aspects
     count = max(1, round(coverage / 2 * (size + 2 * high) ** 2 / area))  # leaves just outside the image reach into it
-    u = torch.rand(5, n, count, generator=g, device=g.device)
+    u = draws.uniform(name, 6, count).unbind(1)
     return {
         "x": u[0] * (size + 2 * high) - high,
         "y": u[1] * (size + 2 * high) - high,
         "r": (low**-2 - u[2] * (low**-2 - high**-2)) ** -0.5,
         "angle": u[3] * math.pi,
         "aspect": 0.12 + 0.88 * u[4].sqrt(),
+        "box": u[5] < BOXES,
     }
 
 
 def _scatter(depth_buffer: Tensor, ranks: Tensor, leaf: dict[str, Tensor], size: int, reach: int) -> None:
-    """Writes the rank of each leaf into every pixel it covers, keeping the highest. Two leaves in five are boxes."""
+    """Writes the rank of each leaf into every pixel it covers, keeping the highest."""
     n, count = ranks.shape
     side = min(2 * reach + 1, size)
     offset = torch.arange(side, device=ranks.device)
@@ -169,49 +175,48 @@ def _scatter(depth_buffer: Tensor, ranks: Tensor, leaf: dict[str, Tensor], size:
     dx, dy = left - leaf["x"], top - leaf["y"]
     u0, ux, uy = cos * dx + sin * dy, cos, sin
     v0, vx, vy = ((cos * dy - sin * dx) / leaf["aspect"], -sin / leaf["aspect"], cos / leaf["aspect"])
-    u0, ux, uy, v0, vx, vy, rank = (t.flatten()[:, None] for t in (u0, ux, uy, v0, vx, vy, ranks))
+    table = torch.stack([t.flatten() for t in (u0, ux, uy, v0, vx, vy)])
+    rank, box = ranks.flatten(), leaf["box"].flatten()
     step = max(1, (1 << 18) // side**2)  # patches at a time: as many pixels as stay in the cache
-    for i in range(0, n * count, step):
-        part = slice(i, i + step)
-        u = (uy[part] * offset + u0[part])[:, :, None] + (ux[part] * offset)[:, None]
-        v = (vy[part] * offset + v0[part])[:, :, None] + (vx[part] * offset)[:, None]
-        if (i // step) % 5 < 3:
-            inside = torch.addcmul(u.mul_(u), v, v) < 1
-        else:
-            inside = torch.maximum(u.abs_(), v.abs_()) < 0.8
-        pixel = origin[part, None, None] + grid
-        depth_buffer.scatter_reduce_(0, pixel.flatten(), (inside * rank[part, None]).flatten(), "amax")
+    for kind in (False, True):
+        for part in (box == kind).nonzero().flatten().split(step):
+            u0, ux, uy, v0, vx, vy = table[:, part, None]
+            u = (uy * offset + u0)[:, :, None] + (ux * offset)[:, None]
+            v = (vy * offset + v0)[:, :, None] + (vx * offset)[:, None]
+            if kind:
+                inside = torch.maximum(u.abs_(), v.abs_()) < 0.8
+            else:
+                inside = torch.addcmul(u.mul_(u), v, v) < 1
+            pixel = origin[part, None, None] + grid
+            depth_buffer.scatter_reduce_(0, pixel.flatten(), (inside * rank[part, None, None]).flatten(), "amax")
 
 
-def _paint(visible: Tensor, size: int, geometry: dict[str, Tensor], leaves: Leaves, g: torch.Generator) -> Tensor:
+def _paint(visible: Tensor, size: int, geometry: dict[str, Tensor], leaves: Leaves, draws: Draws) -> Tensor:
     """Colour, texture, light and blur for the leaf seen at every pixel; visible (n, size * size) holds ranks."""
-    n, device = len(visible), g.device
+    n, device = len(visible), draws.device
     count = geometry["x"].shape[1] + 1  # the ground is leaf 0
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=g, device=device)
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=g, device=device)
-
     x, y, r = (torch.cat([torch.full((n, 1), size / 2, device=device), geometry[k]], 1) for k in ("x", "y", "r"))
 
     # Colour: what all leaves of an image share, what neighbours share (a smooth field), and what a leaf has of its own.
     spread = torch.tensor([1.0, leaves.saturation, leaves.saturation / 2], device=device) * leaves.contrast
-    vivid = torch.cat([torch.ones(n, 1, device=device), (2 * uniform(n, 1)).expand(n, 2)], 1)[:, None]
-    field = pink_fields(n, 3, 16, 1.2, g).flatten(2)
+    vivid = torch.cat([torch.ones(n, 1, device=device), (2 * draws.uniform("vivid", 1)).expand(n, 2)], 1)[:, None]
+    field = pink_fields(draws, "place", 3, 16, 1.2).flatten(2)
     cell = (y * 16 / size).long().clamp(0, 15) * 16 + (x * 16 / size).long().clamp(0, 15)
     near = field.gather(2, cell[:, None].expand(-1, 3, -1)).transpose(1, 2)
     shares = [math.sqrt(share) for share in (leaves.scene, leaves.place, max(0, 1 - leaves.scene - leaves.place))]
-    opponent = (shares[0] * normal(n, 1, 3) + shares[1] * near + shares[2] * normal(n, count, 3)) * spread * vivid
-    colour = leaves.brightness + (0.5 + uniform(n, 1, 1)) * math.sqrt(3) * opponent @ OPPONENT.to(device)
+    of_image, of_leaf = draws.normal("colour of image", 1, 3), draws.normal("colour of leaf", count, 3)
+    opponent = (shares[0] * of_image + shares[1] * near + shares[2] * of_leaf) * spread * vivid
+    colour = leaves.brightness + (0.5 + draws.uniform("contrast", 1, 1)) * math.sqrt(3) * opponent @ OPPONENT.to(device)
 
     # Texture: a 1/f field with a slope of the leaf's own, seldom strong (exponential); light: a linear shading.
     low, high = leaves.slope
-    bank = torch.cat([pink_fields(1, 1, size, low + (high - low) * i / (TEXTURES - 1), g) for i in range(TEXTURES)])
-    field = torch.randint(TEXTURES, (n, count), generator=g, device=device) * size * size
-    rough = leaves.texture * -uniform(n, count).clamp_min(1e-3).log() * torch.where(uniform(n, count) < 0.5, -1.0, 1.0)
-    sx, sy = (normal(n, count) * leaves.light / r.clamp_min(4) for _ in range(2))
+    shared = Draws(1, draws.seed, device)  # the textures are those of a seed, whichever of its images are asked for
+    slopes = [low + (high - low) * i / (TEXTURES - 1) for i in range(TEXTURES)]
+    bank = torch.cat([pink_fields(shared, f"texture {i}", 1, size, slope) for i, slope in enumerate(slopes)])
+    field = (draws.uniform("field", count) * TEXTURES).long() * size * size
+    sign = torch.where(draws.uniform("sign", count) < 0.5, -1.0, 1.0)
+    rough = leaves.texture * -draws.uniform("texture", count).clamp_min(1e-3).log() * sign
+    sx, sy = (draws.normal(f"light {k}", count) * leaves.light / r.clamp_min(4) for k in "xy")
     flat = colour - (sx * x + sy * y)[..., None]
     table = torch.cat([flat, sx[..., None], sy[..., None], rough[..., None]], 2)  # one row a leaf: read once a pixel
     row = torch.arange(n, device=device)[:, None] * count + visible
@@ -221,16 +226,16 @@ def _paint(visible: Tensor, size: int, geometry: dict[str, Tensor], leaves: Leav
     texture = bank.flatten()[field.flatten()[row] + pixel].view(n, size, size)
     brightness = seen[..., 3] * line + seen[..., 4] * line[:, None] + seen[..., 5] * texture
     image = (seen[..., :3] + brightness[..., None]).permute(0, 3, 1, 2)
-    return _blur(image.clamp(0, 1), leaves.blur, g)
+    return _blur(image.clamp(0, 1), leaves.blur, draws)
 
 
-def _blur(images: Tensor, largest: float, g: torch.Generator) -> Tensor:
+def _blur(images: Tensor, largest: float, draws: Draws) -> Tensor:
     """Each image blurred by a Gaussian of its own width, up to `largest` pixels: an optics that is never perfect."""
     if largest == 0:
         return images
     n, c, size, _ = images.shape
-    sigma = (0.3 + (largest - 0.3) * torch.rand(n, 1, generator=g, device=g.device)).clamp_min(0.2)
-    tap = torch.arange(-3, 4, device=g.device)
+    sigma = (0.3 + (largest - 0.3) * draws.uniform("blur", 1)).clamp_min(0.2)
+    tap = torch.arange(-3, 4, device=images.device)
     kernel = torch.exp(-0.5 * (tap / sigma) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(c, 0)
     flat = F.pad(images.reshape(1, n * c, size, size), (3, 3, 3, 3), mode="replicate")
@@ -267,20 +272,21 @@ class Pool:
         cut = (cut.transpose(2, 3) if turned else cut).float() / 255
         if crop > size:
             cut = F.interpolate(cut, (size, size), mode="bilinear", antialias=True, align_corners=False)
+            cut = cut.clamp_(0, 1)  # which resizing leaves by a rounding
         return cut.contiguous(memory_format=torch.channels_last)
 
 
 def draw_pool(n: int, size: int = 320, seed: int = 0, leaves: Leaves = LEAVES, pink: float = 0.1) -> Pool:
-    """A pool of dead leaves with a share `pink` of 1/f noise."""
+    """A pool of dead leaves, the first share `pink` of it 1/f noise. Image i does not depend on n but for that share."""
     noise = round(pink * n)
     images = torch.empty(n, 3, size, size, dtype=torch.uint8)
     for start in range(0, n, 16):
-        stop, draw = min(start + 16, n), seed * 100_003 + start
-        if start < noise:
-            chunk = pink_noise(stop - start, size, draw)
-        else:
-            chunk = dead_leaves(stop - start, size, draw, leaves=leaves)
-        images[start:stop] = (chunk * 255).round().to(torch.uint8)
+        for low, high, draw in (
+            (start, min(start + 16, noise), pink_noise),
+            (max(start, noise), min(start + 16, n), partial(dead_leaves, leaves=leaves)),
+        ):
+            if low < high:
+                images[low:high] = (draw(high - low, size, seed, first=low) * 255).round().to(torch.uint8)
     return Pool(images, seed)
 
 
@@ -373,7 +379,7 @@ def batch_norm_matched(
         raise ValueError(f"start must have shape {(n, 3, size, size)}, not {tuple(start.shape)}.")
     if classes is not None and classes.shape != (n,):
         raise ValueError(f"classes must hold one index for each of {n} images, not have shape {tuple(classes.shape)}.")
-    g = _generator(seed, "cpu")
+    g = torch.Generator().manual_seed(seed)
     pixels = torch.logit(start.detach().clamp(0.02, 0.98)).requires_grad_()
     optimizer = torch.optim.Adam([pixels], lr=lr, betas=(0.5, 0.9))
     for step in range(steps):

@@ -57,6 +57,42 @@ def test_leaves_occlude_one_another():
         synthetic.Leaves(contrast=-1)
 
 
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_image_depends_on_its_number_and_the_seed_alone(source):
+    images = source(7, 40, seed=4)
+    torch.testing.assert_close(source(2, 40, seed=4), images[:2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(source(3, 40, seed=4, first=4), images[4:], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [64, 128, 320])
+def test_two_leaves_in_five_are_boxes_in_every_image(size, monkeypatch):
+    """Of the leaves handed to the rasteriser, and of the pixels that each kind covers when it is drawn alone."""
+    shares = []
+
+    def count(depth_buffer, ranks, leaf, *rest, **named):
+        shares.append(leaf["box"].float().mean(1))
+
+    monkeypatch.setattr(synthetic, "_scatter", count)
+    synthetic.dead_leaves(8, size, seed=2)
+    smallest_band = shares[0]  # of thousands of leaves
+    assert (smallest_band - 0.4).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("box, area", [(True, 4 * 0.8**2), (False, torch.pi)])
+def test_a_leaf_covers_the_area_of_its_kind_wherever_it_stands(box, area):
+    size, r, count = 96, 12.0, 40
+    for place in range(0, count, 13):
+        leaf = {key: torch.full((1, count), value) for key, value in {"r": r, "angle": 0.4, "aspect": 0.7}.items()}
+        leaf |= {key: torch.full((1, count), 48.0) for key in "xy"}
+        leaf["box"] = torch.full((1, count), not box)
+        leaf["box"][0, place] = box
+        ranks = torch.zeros(1, count, dtype=torch.int32)
+        ranks[0, place] = 1
+        depth_buffer = torch.zeros(size * size, dtype=torch.int32)
+        synthetic._scatter(depth_buffer, ranks, leaf, size, reach=12)
+        assert depth_buffer.sum().item() == pytest.approx(area * r * r * 0.7, rel=0.03)
+
+
 def test_pool_batches_depend_on_the_step_alone():
     pool = synthetic.draw_pool(20, 64, seed=5)
     first = pool.batch(7, 4, 32)
@@ -64,6 +100,8 @@ def test_pool_batches_depend_on_the_step_alone():
     assert torch.equal(first, pool.batch(7, 4, 32))
     assert not torch.equal(first, pool.batch(8, 4, 32))
     assert torch.equal(first, synthetic.draw_pool(20, 64, seed=5).batch(7, 4, 32))
+    longer = synthetic.draw_pool(40, 64, seed=5, pink=0.05)  # two images of noise in both
+    assert (longer.images[:20].int() - pool.images.int()).abs().max() <= 1
     with pytest.raises(ValueError, match="larger pool"):
         pool.batch(0, 4, 65)
 
