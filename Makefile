@@ -43,7 +43,7 @@ notebook: $(INSTALLED)
 weights: PROFILE = published
 weights: $(INSTALLED)
 	@( $(call ALONE,$(SNAKEMAKE) --nolock --keep-going weights) ); status=$$?; \
-	INVKIT_WEIGHTS= $(BIN)/python -m invkit compare $(WEIGHTS); exit $$status
+	INVKIT_WEIGHTS= $(BIN)/python -m recipes compare $(WEIGHTS); exit $$status
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
@@ -60,10 +60,10 @@ lab: $(INSTALLED)
 	$(BIN)/python -m jupyterlab
 
 check: $(INSTALLED)
-	$(BIN)/python -m pytest tests/test_expected.py
+	$(BIN)/python -m pytest tests/repository/test_expected.py
 
 publish: $(INSTALLED)
-	$(BIN)/python -m invkit.book publish
+	$(BIN)/python -m study.book publish
 
 clean:
 	rm -rf build .snakemake .pytest_cache .ruff_cache

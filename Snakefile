@@ -1,13 +1,13 @@
 # The study as a graph: notebook + parameters -> executed notebook + results -> book; and the weights that it reads, each
 # trained from nothing once those that its recipe loads are there.
 #
-# Content decides, not time stamps: a notebook runs again when its fingerprint (invkit/book.py) changes or a notebook it
+# Content decides, not time stamps: a notebook runs again when its fingerprint (study/book.py) changes or a notebook it
 # reads ran again. To run on a cluster, add an executor, for instance `--executor slurm --jobs 10` (README).
 
 import sys
 from pathlib import Path
 
-from invkit import book
+from study import book
 
 PROFILE = config.get("profile", "quick")
 AT_ONCE = int(config.get("at_once", 1))  # notebooks at the same time on one machine, which share its cores
@@ -32,7 +32,7 @@ rule book:
     output:
         BUILD + "/html/index.html",
     shell:
-        "{sys.executable} -m invkit.book compile --profile {PROFILE}"
+        "{sys.executable} -m study.book compile --profile {PROFILE}"
 
 
 rule notebook:
@@ -45,7 +45,7 @@ rule notebook:
         fingerprint=lambda wildcards: FINGERPRINTS[wildcards.name],
     threads: -(-workflow.cores // AT_ONCE)  # of PyTorch too: Snakemake hands them down
     shell:
-        "{sys.executable} -m invkit.book run {wildcards.name} --profile {PROFILE}"
+        "{sys.executable} -m study.book run {wildcards.name} --profile {PROFILE}"
 
 
 # `make weights`. A rehearsal (SCALE below 1) has a folder of its own, so that it is never taken for the real weights.
@@ -57,9 +57,9 @@ RECORDED = sorted(card.parent.name for card in Path("weights").glob("*/card.json
 
 
 def cards_needed(wildcards):
-    from invkit import recipes  # here, because it takes many seconds and the book does not need it
+    from recipes import table  # here, because it takes many seconds and the book does not need it
 
-    return [f"{WEIGHTS}/{name}/card.json" for name in recipes.needs(wildcards.weights)]
+    return [f"{WEIGHTS}/{name}/card.json" for name in table.needs(wildcards.weights)]
 
 
 rule weights:
@@ -76,5 +76,5 @@ rule train:
         folder=lambda wildcards: f"{WEIGHTS}/{wildcards.weights}",
     threads: workflow.cores
     shell:  # with no other weights to load than these; the checkpoints, gigabytes, go when all is done
-        "INVKIT_WEIGHTS={WEIGHTS} {sys.executable} -m invkit train {wildcards.weights} --folder {params.folder}"
+        "INVKIT_WEIGHTS={WEIGHTS} {sys.executable} -m recipes train {wildcards.weights} --folder {params.folder}"
         " --scale {SCALE} && rm -r {params.folder}/training"

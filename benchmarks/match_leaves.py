@@ -14,7 +14,7 @@ import random
 import torch
 
 import invkit
-from invkit import synthetic
+from invkit.dci import matching, synthetic
 
 LIMITS = {
     "smallest": (1.0, 6.0), "largest": (0.2, 1.2), "coverage": (0.3, 1.2), "contrast": (0.08, 0.4),
@@ -42,7 +42,7 @@ def main() -> None:
 
     def distance(images: torch.Tensor) -> float:
         with torch.autocast("cpu", torch.bfloat16):
-            return float(synthetic.statistics_distance(classifier, images))
+            return float(matching.statistics_distance(classifier, images))
 
     def of(leaves: synthetic.Leaves, seed: int) -> float:
         return distance(synthetic.dead_leaves(args.images, 224, seed, leaves=leaves))

@@ -8,7 +8,8 @@ Retrieval is among all photos given: cosine similarity after subtracting their m
 import argparse
 
 import invkit
-from invkit import data, metrics, zero_shot
+from invkit import data, metrics, statistics
+from study.chapters import zero_shot_inversion
 
 
 def main() -> None:
@@ -20,13 +21,13 @@ def main() -> None:
     args = parser.parse_args()
     inverter = invkit.load_inverter(args.inverter)
     photos = data.load(args.images, n=args.photos, size=inverter.size).images
-    flat = metrics.bootstrap(metrics.psnr(zero_shot.mean_colour(photos), photos))
+    flat = statistics.bootstrap(metrics.psnr(zero_shot_inversion.mean_colour(photos), photos))
     print(f"{len(photos)} photos; their mean colours score {flat.value:.2f} dB")
     for convolutions in args.convolutions:
-        depth = zero_shot.depth_of(inverter.classifier, convolutions)
-        reading = zero_shot.read_every_depth(inverter, photos, [depth])[depth]
-        psnr = metrics.bootstrap(metrics.psnr(reading.images, photos))
-        found = metrics.proportion(metrics.retrieval_ranks(reading.images, photos) == 1)
+        depth = zero_shot_inversion.depth_of(inverter.classifier, convolutions)
+        reading = zero_shot_inversion.read_every_depth(inverter, photos, [depth])[depth]
+        psnr = statistics.bootstrap(metrics.psnr(reading.images, photos))
+        found = statistics.proportion(metrics.retrieval_ranks(reading.images, photos) == 1)
         print(
             f"{convolutions:3d} convolutions: {psnr.value:5.2f} dB [{psnr.low:.2f}, {psnr.high:.2f}], "
             f"found {found.value:.1%} [{found.low:.1%}, {found.high:.1%}], {reading.seconds:.3f} s a photo",

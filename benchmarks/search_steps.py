@@ -21,10 +21,11 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import center_crop
 
 import invkit
-import invkit.search as searching
 from invkit import dci
+from invkit.dci import search as searching
+from invkit.dci.matching import batch_norm_matched
+from invkit.dci.synthetic import dead_leaves, draw_pool
 from invkit.metrics import psnr
-from invkit.synthetic import batch_norm_matched, dead_leaves, draw_pool
 
 
 def showing_classes(classifier, n: int, seed: int) -> Tensor:

@@ -14,7 +14,10 @@ from collections.abc import Callable
 import torch
 
 import invkit
-from invkit import dci, glyphs, recipes, synthetic
+from invkit import dci
+from invkit.data import glyphs
+from invkit.dci import synthetic
+from recipes.dci import LITE0_SIZES
 
 
 def rate(run: Callable[[], object], images: int, seconds: float) -> float:
@@ -48,7 +51,7 @@ def main() -> None:
 
     classifier = invkit.load_classifier("lite0")
     shapes = [(3, 224, 224), *(tuple(block.shape) for block in classifier.blocks[:9])]
-    chain = dci.Chain(shapes, recipes.LITE0_SIZES[:9])
+    chain = dci.Chain(shapes, LITE0_SIZES[:9])
     blocks = dci.classifier_blocks(classifier)[:9]
     images = pool.batch(0, 16, 128)
 

@@ -16,10 +16,10 @@ What it showed, mean PSNR in dB of 4 images (the images' mean colours alone: 13.
 
 import argparse
 
-from invkit.classifiers import load_classifier
+from invkit.dci.synthetic import dead_leaves
 from invkit.metrics import psnr
+from invkit.network.classifiers import load_classifier
 from invkit.optimize import invert_features
-from invkit.synthetic import dead_leaves
 
 # tv is given in units of stride^2. All but the named setting: 100 steps, lr 0.02, beta 2, a whole pyramid, tv 0.1.
 ALTERNATIVES = [

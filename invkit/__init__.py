@@ -10,8 +10,8 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-_FUNCTIONS = {"load_classifier": "classifiers", "load_inverter": "inverters"}
-_MODULES = {path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_")}
+_FUNCTIONS = {"load_classifier": "network.classifiers", "load_inverter": "inverters"}
+_MODULES = {path.stem for path in Path(__file__).parent.glob("[!_]*") if path.suffix in ("", ".py")}
 
 __all__ = sorted(_FUNCTIONS) + sorted(_MODULES)
 

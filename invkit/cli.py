@@ -1,4 +1,4 @@
-"""The command line: `python -m invkit list | describe | invert | train | measure | compare | dry-run`; see --help.
+"""The command line: `python -m invkit list | describe | invert`; see --help.
 
 Every error is one sentence on stderr and exit code 1. `invert` reads all photos and computes all results before it
 writes the first file: if one photo is bad, nothing is written at all. Whatever takes long to import is imported by the
@@ -15,7 +15,11 @@ from pathlib import Path
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    return run(_parser().parse_args(arguments))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Call `options.command(options)`; one sentence on stderr where it fails. Returns the exit code."""
     try:
         options.command(options)
     except KeyboardInterrupt as stop:
@@ -52,25 +56,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--search", metavar="STEPS", type=int, default=0, help="steps of a search: nearer, slow")
     command.add_argument("--out", metavar="DIR", required=True, type=Path, help="made if missing; replaces old results")
     command.set_defaults(command=_invert)
-
-    command = commands.add_parser("train", help="train a shipped inverter from nothing; goes on where it was stopped")
-    command.add_argument("name", metavar="NAME", help="the inverter's name")
-    command.add_argument("--folder", metavar="DIR", required=True, type=Path, help="where checkpoints and weights go")
-    command.add_argument("--scale", type=float, default=1.0, help="share of the published training steps (default: 1)")
-    command.add_argument("--seed", type=int, default=0)
-    command.set_defaults(command=_train)
-
-    command = commands.add_parser("measure", help="measure an inverter on what its training kept aside, on its card")
-    command.add_argument("inverter", metavar="NAME", help="a shipped inverter (see list) or a folder")
-    command.set_defaults(command=_measure)
-
-    command = commands.add_parser("compare", help="figures of weights trained again beside those of the shipped ones")
-    command.add_argument("folder", metavar="DIR", type=Path, help="where make weights left them")
-    command.set_defaults(command=_compare)
-
-    command = commands.add_parser("dry-run", help="build all that a profile names, one step each, memory per GPU")
-    command.add_argument("profile", metavar="PROFILE", nargs="?", default="imagenet")
-    command.set_defaults(command=_dry_run)
     return parser
 
 
@@ -84,7 +69,7 @@ def _list(options: argparse.Namespace) -> None:
             depths = {"dci-gan": "to the latent", "ffi": "the logits"}.get(card["method"])
             depths = depths or f"1-{len(card['shapes']) - 1}"
             rows.append((name, depths, card["network"], card["method"], f"{card['size']}x{card['size']}"))
-    _print_table(rows)
+    print_table(rows)
     if len(rows) == 1:
         print(f"(none in {store.weights_folder()})")
     trained = [name for name, card in cards.items() if card["method"] == "classifier"]
@@ -92,7 +77,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _describe(options: argparse.Namespace) -> None:
-    from invkit.classifiers import load_classifier
+    from invkit.network.classifiers import load_classifier
 
     classifier = load_classifier(options.classifier, pretrained=False)  # the blocks do not depend on the weights
     pixels = 3 * classifier.size**2
@@ -101,16 +86,16 @@ def _describe(options: argparse.Namespace) -> None:
     for block in classifier.blocks:
         shape, ratio = "x".join(map(str, block.shape)), math.prod(block.shape) / pixels
         rows.append((str(block.depth), block.name, shape, str(block.convolutions), f"{block.stride:g}", f"{ratio:.3f}"))
-    _print_table(rows)
+    print_table(rows)
 
 
 def _invert(options: argparse.Namespace) -> None:
     results = _result_files(options.photos, options.out)
     import torch
 
+    from invkit.data.photos import fit, read_photo, write_png
     from invkit.inverters import load_inverter
     from invkit.metrics import psnr
-    from invkit.photos import fit, read_photo, write_png
 
     inverter = load_inverter(options.inverter)
     to_latent = not hasattr(inverter, "represent")  # reads an image's latent: there is no depth to choose
@@ -162,41 +147,7 @@ def _result_files(photos: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     return files
 
 
-def _train(options: argparse.Namespace) -> None:
-    from invkit import recipes
-
-    card = recipes.train(options.name, folder=options.folder, seed=options.seed, scale=options.scale)
-    hours = f" in {card['hours']} hours" if "hours" in card else ""
-    print(f"{options.name}: {card['steps']} steps{hours}, weights in {options.folder}")
-
-
-def _measure(options: argparse.Namespace) -> None:
-    from invkit import cards
-
-    figures = cards.measure(options.inverter)
-    rows = [("figure", "value", "95 % interval", "unit", "n")]
-    for name, figure in figures.items():
-        low, high = figure["ci95"]
-        rows.append((name, f"{figure['value']:.3f}", f"{low:.3f} to {high:.3f}", figure["unit"], str(figure["n"])))
-    _print_table(rows)
-
-
-def _compare(options: argparse.Namespace) -> None:
-    from invkit import cards
-
-    _print_table([("name", "figure", "shipped", "trained again"), *cards.compare(options.folder)])
-
-
-def _dry_run(options: argparse.Namespace) -> None:
-    from invkit import book, dry_run
-
-    try:
-        dry_run.main(options.profile)
-    except book.StudyError as error:
-        raise ValueError(error) from None
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
+def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as their longest entry, two spaces between them."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:

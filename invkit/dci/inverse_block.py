@@ -1,0 +1,119 @@
+"""Networks: the inverse of one shallow block (Dong et al. 2021, section 3), and BigGAN conditioned on logits.
+
+`InverseBlock` maps what a block puts out to what went in, whatever happens to the resolution on the way: a strided
+block is inverted by sub-pixel up-sampling (Shi et al. 2016), an up-sampling one by a strided convolution, a linear
+layer by a linear layer. It works in units of the channels' own mean and standard deviation, and starts as a linear map:
+the last convolution of every residual branch is zero. Without hidden maps it is one convolution behind a leaky ReLU,
+so that a chain of such inverses is a plain encoder, the lightest there is.
+
+`LogitGenerator` and `ProjectionDiscriminator` are those of BigGAN (Brock, Donahue & Simonyan, ICLR 2019, arXiv
+1809.11096) that read a logit vector where BigGAN reads a class (Teterwak et al., ICML 2021, arXiv 2103.07470). Switches
+depart from the published networks, `published` has those.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(relu(x)))), 3x3, without normalisation; starts as the identity."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+        for zero in (self.first.bias, self.second.weight, self.second.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class InverseBlock(nn.Module):
+    """Inverse g of a block f: from f(h), shaped `in_shape`, back to h, shaped `out_shape` (channels, height, width).
+
+    Args:
+        in_shape: shape of what is inverted, (C, H, W) or (C,) for a vector.
+        out_shape: shape of what is read back. Maps of other sizes than these work as long as nothing is a vector.
+        width: channels of the hidden maps; 0 leaves one convolution behind a leaky ReLU, from a map of the same size or
+            a larger one.
+        blocks: residual blocks, at the coarser of the two resolutions.
+
+    Raises:
+        ValueError: a shape that is neither (C,) nor (C, H, W); one convolution for what has to be enlarged.
+    """
+
+    def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int], width: int, blocks: int = 2):
+        super().__init__()
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        source, target = _as_map(in_shape), _as_map(out_shape)
+        self.up, self.down = _ratio(source[1:], target[1:]), _ratio(target[1:], source[1:])
+        outputs = target[0] * self.up**2
+        dense = self.down > 1 and target[1:] == (1, 1)  # a vector out of a map: every place has weights of its own
+        self.plain = width == 0
+        if self.plain:
+            if self.up > 1:
+                raise ValueError(f"One convolution does not enlarge {source} to {target}: give a width above 0.")
+            overlapping = 2 * self.down + self.down % 2, (self.down + 1) // 2
+            kernel, padding = (source[1:], 0) if target[1:] == (1, 1) else overlapping
+            self.skip = nn.Conv2d(source[0], outputs, kernel, self.down, padding)
+        else:
+            self._add_hidden(source, outputs, dense, width, blocks)
+        if self.up > 1:  # start from nearest-neighbour up-sampling: no chequerboard (Aitken et al. 2017)
+            for tensor in (self.skip.weight.data, self.skip.bias.data):
+                tensor.copy_(tensor[:: self.up**2].repeat_interleave(self.up**2, 0))
+        self.register_buffer("in_mean", torch.zeros(1, source[0], 1, 1))
+        self.register_buffer("in_std", torch.ones(1, source[0], 1, 1))
+        self.register_buffer("out_mean", torch.zeros(1, target[0], 1, 1))
+        self.register_buffer("out_std", torch.ones(1, target[0], 1, 1))
+
+    def _add_hidden(self, source: tuple[int, int, int], outputs: int, dense: bool, width: int, blocks: int) -> None:
+        """The residual path and the linear one beside it."""
+        self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        if self.down > 1 and not dense:
+            self.enter = nn.Conv2d(source[0], width, 2 * self.down, self.down, padding=self.down // 2)
+            self.skip = nn.Conv2d(source[0], outputs, self.down, self.down)
+        else:
+            self.enter = nn.Conv2d(source[0], width, 3 if source[1:] != (1, 1) else 1, padding="same")
+            self.skip = nn.Conv2d(source[0], outputs, source[1:] if dense else 1)
+        self.leave = nn.Conv2d(width, outputs, source[1:]) if dense else nn.Conv2d(width, outputs, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    @torch.no_grad()
+    def calibrate(self, source: Tensor, target: Tensor) -> None:
+        """Takes the units of both sides from examples: f(h), (N, *in_shape), and h, (N, *out_shape)."""
+        for name, values in (("in", source), ("out", target)):
+            values = values.float().reshape(len(values), values.shape[1], -1)
+            mean, std = values.mean((0, 2)), values.std((0, 2))
+            getattr(self, f"{name}_mean").copy_(mean.view(1, -1, 1, 1))
+            getattr(self, f"{name}_std").copy_(std.clamp_min(1e-3 * std.max().clamp_min(1e-6)).view(1, -1, 1, 1))
+
+    def forward(self, y: Tensor) -> Tensor:
+        native = y.shape[1:] == self.in_shape
+        y = (y.reshape(len(y), -1, *(y.shape[2:] or (1, 1))) - self.in_mean) / self.in_std
+        h = self.skip(F.leaky_relu(y, 0.2)) if self.plain else self.leave(self.body(self.enter(y))) + self.skip(y)
+        if self.up > 1:
+            h = F.pixel_shuffle(h, self.up)
+        h = h * self.out_std + self.out_mean
+        if len(self.out_shape) == 1:
+            return h.flatten(1)
+        return h[..., : self.out_shape[1], : self.out_shape[2]] if native else h
+
+
+def _as_map(shape: Sequence[int]) -> tuple[int, int, int]:
+    if len(shape) not in (1, 3):
+        raise ValueError(f"An inverse block reads and writes vectors (C,) or maps (C, H, W), not {tuple(shape)}.")
+    return (*shape, 1, 1) if len(shape) == 1 else tuple(shape)
+
+
+def _ratio(small: Sequence[int], large: Sequence[int]) -> int:
+    """How many times the size `small` must be enlarged to reach `large`; odd sizes are rounded up and cropped."""
+    return max(1, *(math.ceil(b / a) for a, b in zip(small, large, strict=True)))

@@ -1,0 +1,1 @@
+"""How each shipped network was trained: `python -m recipes train NAME --folder FOLDER`."""

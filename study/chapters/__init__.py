@@ -1,0 +1,1 @@
+"""What the experiment of one chapter needs beyond the library: one module a notebook, of the same name."""

@@ -1,0 +1,442 @@
+"""What a representation leaks, to whom and at what cost; and what a device can do about it.
+
+Attackers are compared on one classifier and the same images: divide-and-conquer inversion (Dong et al. 2021, arXiv
+2107.06304), feedforward inversion of the logits (Teterwak et al. 2021, arXiv 2103.07470) and optimisation of the pixels
+(Mahendran & Vedaldi 2015, arXiv 1412.0035).
+
+The second version of Dong et al. turns the first of them on split computing: a device sends the features of depth k,
+h = f_k ∘ … ∘ f_1(x), a cloud computes the logits from them, and who listens reads x̂ = g_1 ∘ … ∘ g_k(h). With a defence
+d (see `invkit.defences`) the device sends d(h). What that costs is `cost`: the classes that are still right, and the
+divergence KL(p ‖ p') of the cloud's answer. What it buys is measured against an attacker who knows the defence and
+adapts, `tune`: the last block of the network now ends in the defence, and the chain is re-synchronised (`dci`) to
+
+    g_1 ∘ … ∘ g_k(d(h)) ≈ x
+
+on synthetic images, with fresh random numbers of the defence in every step. It still has not seen a real image.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.transforms import functional as TF
+
+from invkit import dci, metrics, optimize, statistics
+from invkit.dci import matching, synthetic
+from invkit.dci.chain import Chain, Weights
+from invkit.dci.inverter import ClassifierInverter
+from invkit.dci.synthetic import Pool
+from invkit.dci.training import Schedule
+from invkit.ffi.inverter import LogitInverter
+from invkit.network.classifiers import Classifier
+from invkit.statistics import Interval
+from study import plots
+from study.chapters import logit_inversion
+from study.chapters.leakage_defences import Defence, Statistics, describe, make
+from study.chapters.zero_shot_inversion import Reading
+from study.notebook import listed
+
+TUNING = 10**6  # the first step of tuning, and of taking statistics: their crops are not those of training
+STATISTICS = 2 * TUNING
+
+# ---- attackers -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Synthetic images for an attack on a classifier of this size: dead leaves and 1/f noise, and every fourth batch
+    leaves made natural for the classifier by batch-norm matching, where there are any."""
+
+    size: int
+    leaves: Pool
+    matched: Pool | None = None
+
+    @classmethod
+    def draw(cls, classifier: Classifier, leaves: int, matched: int, seed: int = 0, steps: int = 30) -> Sources:
+        """leaves, matched: how many images of each kind; matched=0 for a classifier without batch norm."""
+        size = classifier.size
+        pool = synthetic.draw_pool(leaves, 2 * size, seed)
+        if not matched:
+            return cls(size, pool)
+        side = 3 * size // 2
+        start = synthetic.dead_leaves(matched, side, (seed + 1) * 100_003).to(classifier.device)
+        natural = matching.batch_norm_matched(classifier, matched, side, steps=steps, lr=0.1, start=start)
+        return cls(size, pool, Pool(natural.cpu(), seed))
+
+    def batches(self, n: int) -> Callable[[int, int], Tensor]:
+        """batches(step, depth), n images each, as `recipes.invert_classifier` takes them."""
+
+        def batch(step: int, depth: int) -> Tensor:
+            pool = self.matched if self.matched and step % 4 == 0 else self.leaves
+            return pool.batch(step, n, self.size)
+
+        return batch
+
+
+def train_attacker(
+    classifier: Classifier,
+    sources: Sources,
+    *,
+    width: int,
+    divide: int,
+    synchronise: int,
+    batch: int = 16,
+    rate: float = 2e-3,
+    precision: str = "no",
+    folder: str | Path | None = None,
+    seed: int = 0,
+) -> ClassifierInverter:
+    """A divide-and-conquer inverter of every depth, the logits included, with one residual block in each inverse.
+
+    width: of every inverse. divide, synchronise, rate: see `dci.Schedule`.
+    """
+    return dci.invert_classifier(
+        classifier,
+        sources.batches(batch),
+        depth=len(classifier.blocks),
+        sizes=[(width, 1)] * len(classifier.blocks),
+        schedule=Schedule(divide, synchronise, synchronise_lr=rate, cycle_every=4),
+        weights=Weights(block=1, input=0, cycle=0),
+        synchronise_weights=Weights(block=0.1, input=1, cycle=0.1),
+        precision=precision,
+        folder=folder,
+        seed=seed,
+    )
+
+
+@torch.no_grad()
+def read_logits(inverter: LogitInverter, images: Tensor, seed: int = 0) -> tuple[Reading, Tensor]:
+    """What a feedforward inverter reads from the logits of images: without noise, in one pass, and one drawing."""
+    logits = logit_inversion.represent(inverter, images)
+    began = time.perf_counter()
+    read = torch.cat([inverter.invert(part) for part in logits.split(100)])
+    seconds = (time.perf_counter() - began) / len(images)
+    return Reading(read, seconds), logit_inversion.read(inverter, logits, 1, seed).sample
+
+
+def optimise(classifier: Classifier, images: Tensor, depth: int, steps: int, seed: int = 0) -> Reading:
+    """Images found by moving pixels until the classifier's features of that depth agree."""
+    found = optimize.invert_features(classifier, send(classifier, images, depth), depth, steps=steps, seed=seed)
+    return Reading(found.estimate, found.seconds / len(images))
+
+
+def check_same(classifier: Classifier, *inverters: ClassifierInverter | LogitInverter) -> None:
+    """ValueError, in one sentence, unless all inverters attack this classifier, from its features at its own size."""
+    for inverter in inverters:
+        attacked, of_features = inverter.classifier, isinstance(inverter, ClassifierInverter)
+        if attacked.name != classifier.name or (of_features and inverter.size != classifier.size):
+            raise ValueError(
+                f"An inverter of {attacked.name} at {inverter.size} pixels cannot be compared on {classifier.name} at "
+                f"{classifier.size}: give inverters of one classifier, of its features at its size."
+            )
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Square images (N, 3, S, S) in [0, 1] shrunk or enlarged to `size`; as they are if they have it."""
+    if images.shape[-1] == size:
+        return images
+    return TF.resize(images, [size, size], antialias=True).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Per image (K,): PSNR in dB, whether the original is found, and the perceptual distance where it was measured."""
+
+    psnr: Tensor
+    found: Tensor
+    perceptual: Tensor | None = None
+
+    def intervals(self) -> dict[str, Interval]:
+        """Means over images with 95 % intervals: Wilson's for `found`, the bootstrap's for the others."""
+        means = {"psnr": statistics.bootstrap(self.psnr), "found": statistics.proportion(self.found)}
+        return means if self.perceptual is None else means | {"perceptual": statistics.bootstrap(self.perceptual)}
+
+    def minus(self, other: Scores) -> dict[str, Interval]:
+        """Mean differences with 95 % paired bootstrap intervals, over the images that both have: the first ones."""
+        k, differences = min(len(self.psnr), len(other.psnr)), {}
+        for name in ("psnr", "found", "perceptual"):
+            a, b = getattr(self, name), getattr(other, name)
+            if a is not None and b is not None:
+                differences[name] = statistics.paired_bootstrap(a[:k].float(), b[:k].float())
+        return differences
+
+
+@torch.no_grad()
+def score(readings: Tensor, images: Tensor, sample: Tensor | None = None, perceptual: bool = True) -> Scores:
+    """Readings (K, 3, S, S) against the first K of images (N, 3, S, S); the original is looked for among all N.
+
+    sample: single drawings, for the perceptual distance, where the readings are means over noises.
+    """
+    k = len(readings)
+    ranks = metrics.retrieval_ranks(torch.cat([readings, images[k:]]), images)[:k]
+    far = metrics.perceptual(readings if sample is None else sample, images[:k]) if perceptual else None
+    return Scores(metrics.psnr(readings, images[:k]).clamp_max(logit_inversion.CEILING), ranks == 1, far)
+
+
+def in_words(words: Mapping[str, str]) -> str:
+    """{"depth 1": "better", "depth 2": "better", "the logits": "worse"} -> each word once, with its places."""
+    places = {word: [place for place, other in words.items() if other == word] for word in words.values()}
+    return "; ".join(f"{word} at {listed(at)}" for word, at in places.items())
+
+
+# ---- split computing -------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def send(classifier: Classifier, images: Tensor, depth: int, batch: int = 250) -> Tensor:
+    """The features of that depth that a device sends, (N, *shape)."""
+    return torch.cat([classifier.features(part, depth) for part in images.split(batch)])
+
+
+@torch.no_grad()
+def answer(classifier: Classifier, features: Tensor, depth: int, batch: int = 250) -> Tensor:
+    """The cloud's logits (N, classes) from features of that depth."""
+    answers = []
+    for h in features.split(batch):
+        for block in classifier.blocks[depth:]:
+            h = block(h)
+        answers.append(h)
+    return torch.cat(answers)
+
+
+@torch.no_grad()
+def channel_statistics(
+    classifier: Classifier, sources: Sources, depth: int, batches: int = 16, n: int = 16
+) -> Statistics:
+    """Mean and standard deviation of each channel at that depth over synthetic images."""
+    images = torch.cat([sources.batches(n)(STATISTICS + step, depth) for step in range(batches)])
+    return Statistics.of(send(classifier, images.to(classifier.device), depth))
+
+
+def defended(defend: Defence, features: Tensor, seed: int = 0) -> Tensor:
+    """Features after the defence, its random numbers drawn from `seed`."""
+    return defend(features, torch.Generator(features.device).manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Per image (N,): whether the cloud's class is right, and how far its answer is from the undefended one, nats."""
+
+    correct: Tensor
+    divergence: Tensor
+
+
+def cost(classifier: Classifier, features: Tensor, labels: Tensor, depth: int, defend: Defence, seed: int = 0) -> Cost:
+    """What a defence costs on features (N, *shape) of images with these true labels (N,)."""
+    if len(labels) != len(features) or labels.min() < 0 or labels.max() >= classifier.classes:
+        raise ValueError(
+            f"Accuracy needs a label from 0 to {classifier.classes - 1} for each image: give labelled data of the "
+            f"classes of {classifier.name}."
+        )
+    logits = answer(classifier, defended(defend, features, seed), depth)
+    return Cost((logits.argmax(1) == labels).float(), divergence(answer(classifier, features, depth), logits))
+
+
+def divergence(logits: Tensor, changed: Tensor) -> Tensor:
+    """KL(softmax(logits) ‖ softmax(changed)) of each pair (N, classes), in nats, (N,)."""
+    p, q = logits.double().log_softmax(1), changed.double().log_softmax(1)
+    return (p.exp() * (p - q)).sum(1).clamp_min(0).float()
+
+
+def tune(
+    inverter: ClassifierInverter,
+    depth: int,
+    defend: Defence,
+    sources: Sources,
+    *,
+    steps: int,
+    batch: int = 8,
+    rate: float = 1e-3,
+    precision: str = "no",
+    folder: str | Path | None = None,
+    seed: int = 0,
+) -> Chain:
+    """A copy of the attacker's chain for that depth, trained further on defended features of synthetic images."""
+    chain = copy.deepcopy(inverter.chain.part(0, depth))
+    *before, last = dci.classifier_blocks(inverter.classifier)[:depth]
+    # the defence gets no generator: the training loop reseeds PyTorch's own in every step
+    blocks = [*before, lambda h: defend(last(h), None)]
+    batches = sources.batches(batch)
+    dci.synchronise(
+        chain,
+        blocks,
+        lambda step, depth: batches(TUNING + step, depth),
+        schedule=Schedule(synchronise=steps, synchronise_lr=rate, often=(0.0,) * (depth - 1) + (1.0,)),
+        weights=Weights(block=0.1, input=1, cycle=0),
+        precision=precision,
+        folder=folder,
+        seed=seed,
+        progress=False,
+    )
+    return chain.requires_grad_(False)
+
+
+@torch.no_grad()
+def read(chain: Chain, features: Tensor, depth: int, batch: int = 100) -> Tensor:
+    """Images in [0, 1] that a chain reads from features of that depth, in one pass."""
+    return torch.cat([dci.read(chain, [], part, depth, bounds=(0, 1)) for part in features.split(batch)])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One defence of one strength: what it costs; what the attacker reads as it was, and tuned against that."""
+
+    name: str
+    strength: float
+    cost: Cost
+    as_was: Scores
+    tuned: Scores
+    readings: Mapping[str, Tensor]  # "as was" and "tuned", of the first images
+
+    @property
+    def label(self) -> str:
+        return describe(self.name, self.strength)
+
+    def leaked(self, measure: str) -> Tensor:
+        """Per image, "psnr" or "found" of the attacker that does better by it on average: who attacks has both."""
+        both = [getattr(scores, measure).float() for scores in (self.tuned, self.as_was)]
+        return max(both, key=lambda values: values.mean().item())
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All that the outcomes at one depth share.
+
+    features, labels: of the images that say what a defence costs, (M, *shape) and (M,); images: the first N of these,
+    (N, 3, S, S), are attacked. tuning: keywords of `tune`. folder: for checkpoints, one subfolder a defence.
+    """
+
+    inverter: ClassifierInverter
+    sources: Sources
+    depth: int
+    features: Tensor
+    labels: Tensor
+    images: Tensor
+    tuning: Mapping[str, object]
+    folder: Path | None = None
+    seed: int = 0
+    shown: int = 8
+
+    def run(self, name: str, strength: float) -> Outcome:
+        classifier, depth = self.inverter.classifier, self.depth
+        defend = make(name, strength, channel_statistics(classifier, self.sources, depth))
+        folder = self.folder and self.folder / f"{name}-{strength:g}-depth-{depth}"
+        tuned = tune(self.inverter, depth, defend, self.sources, folder=folder, seed=self.seed, **self.tuning)
+        sent = defended(defend, self.features[: len(self.images)], self.seed)
+        readings = {"as was": read(self.inverter.chain, sent, depth), "tuned": read(tuned, sent, depth)}
+        scores = [score(images, self.images, perceptual=False) for images in readings.values()]
+        paid = cost(classifier, self.features, self.labels, depth, defend, self.seed)
+        return Outcome(name, strength, paid, *scores, {key: value[: self.shown] for key, value in readings.items()})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The strongest setting of a defence whose cost is tolerated, and what attackers lose by it.
+
+    lost: of accuracy, as a share; psnr, found: differences to no defence, in dB and as a share (paired, `leaked`).
+    """
+
+    outcome: Outcome
+    lost: Interval
+    psnr: Interval
+    found: Interval
+
+    @property
+    def verdict(self) -> str:
+        """By a rule fixed before the numbers: "fewer found" if fewer originals are found and the PSNR falls, "only
+        blurred" if the PSNR alone does, each by its whole interval; else "no protection seen"."""
+        if self.psnr.high >= 0:
+            return "no protection seen"
+        return "fewer found" if self.found.high < 0 else "only blurred"
+
+
+def choose(outcomes: Sequence[Outcome], plain: Outcome, tolerated: float) -> Choice | None:
+    """Of one defence's outcomes, the weakest first, the strongest that is tolerated; None where none is.
+
+    It is chosen by its cost alone: its loss of accuracy against `plain` (no defence), and that of every weaker setting,
+    has its whole 95 % interval below `tolerated`, a share. So what it buys is judged on other numbers.
+    """
+    chosen = None
+    for outcome in outcomes:
+        lost = statistics.paired_bootstrap(plain.cost.correct, outcome.cost.correct)
+        if lost.high >= tolerated:
+            break
+        chosen = outcome, lost
+    if chosen is None:
+        return None
+    gains = [statistics.paired_bootstrap(chosen[0].leaked(name), plain.leaked(name)) for name in ("psnr", "found")]
+    return Choice(*chosen, *gains)
+
+
+def won_back(outcomes: Sequence[Outcome], plain: Outcome) -> Interval:
+    """What tuning against a defence gains, in dB, beyond as much training without one; mean over outcomes, paired."""
+    gains = torch.stack([o.tuned.psnr - o.as_was.psnr for o in outcomes]).mean(0)
+    return statistics.paired_bootstrap(gains, plain.tuned.psnr - plain.as_was.psnr)
+
+
+# ---- chart -----------------------------------------------------------------------------------------------------------
+
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # per cent of errors
+
+
+def trade_off(panels: Mapping[str, Sequence[Outcome]], floor: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Privacy against accuracy: {"depth 2": outcomes, ...} side by side; above in PSNR, below in the share found.
+
+    Across: the cloud's errors, on a logarithmic scale that tells 0.2 % from 1 %. A line joins the strengths of one
+    defence: filled for the tuned attacker, with the strength beside it, hollow for the attacker as it was; 95 %
+    intervals on both axes. floor: {"psnr": {label: dB}, "found": {label: share}}, dashed and dotted.
+    """
+    names = list(dict.fromkeys(o.name for outcomes in panels.values() for o in outcomes if o.name != "none"))
+    measures = {"psnr": ("PSNR of the attacker, dB", 1), "found": ("originals found, %", 100)}
+    grid = {"nrows": len(measures), "ncols": len(panels), "squeeze": False, "sharey": "row", "sharex": True}
+    with plt.rc_context(plots.STYLE):
+        figure, axes = plt.subplots(figsize=(plots.WIDTH, 7.5), **grid)
+        found, floors = {}, {}
+        for row, (measure, (label, factor)) in enumerate(measures.items()):
+            axes[row][0].set_ylabel(label)
+            for axis, (title, outcomes) in zip(axes[row], panels.items(), strict=True):
+                for i, name in enumerate([*names, "none"]):
+                    of_name = [o for o in outcomes if o.name == name]
+                    if of_name:
+                        found["no defence" if name == "none" else name] = _draw(axis, of_name, measure, factor, i)
+                for what, value in floor[measure].items():
+                    look = {"color": "#555555", "linestyle": plots.DASHES[row], "linewidth": 1.3}
+                    floors[what] = axis.axhline(factor * value, **look)
+                axis.set(title="" if row else title, xlabel="wrong classes with the defence, %" if row else "")
+                axis.set_xscale("log")
+                axis.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+                axis.minorticks_off()
+        found |= floors
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=4)
+        plt.close(figure)
+    return figure
+
+
+def _draw(axis: Axes, outcomes: Sequence[Outcome], measure: str, factor: float, colour: int):
+    """One defence in one panel, its path over the strengths for both attackers; returns what stands in the legend."""
+    style = {"color": plots.COLOURS[colour], "marker": plots.MARKERS[colour], "markersize": 5, "capsize": 0}
+    half = 50 / len(outcomes[0].cost.correct)  # a logarithm has no place for 0: half an image instead
+    errors = [statistics.proportion(1 - o.cost.correct).times(100) for o in outcomes]
+    x, across = _ends([Interval(*(max(half, v) for v in (e.value, e.low, e.high)), e.n) for e in errors])
+    y, _ = _ends([o.as_was.intervals()[measure].times(factor) for o in outcomes])
+    axis.errorbar(x, y, **style | {"markerfacecolor": "white", "linestyle": ":", "linewidth": 1, "alpha": 0.6})
+    y, up = _ends([o.tuned.intervals()[measure].times(factor) for o in outcomes])
+    for o, *place in [] if outcomes[0].name == "none" else zip(outcomes, x, y, strict=True):
+        at = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 8, "color": style["color"]}
+        axis.annotate(f"{o.strength:g}", place, **at)
+    return axis.errorbar(x, y, xerr=across, yerr=up, elinewidth=1, **style)
+
+
+def _ends(intervals: Sequence[Interval]) -> tuple[list[float], list[list[float]]]:
+    """Values, and how far their intervals reach down and up."""
+    values = [i.value for i in intervals]
+    return values, [[i.value - i.low for i in intervals], [i.high - i.value for i in intervals]]

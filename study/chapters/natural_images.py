@@ -1,0 +1,272 @@
+"""Photos read back from logits (Teterwak et al. 2021) and from every depth (Dong et al. 2021): networks compared.
+
+Readings, baselines and scores are those of `logit_study` and `zero_shot`. Here is what comparing networks on natural
+images needs beyond them: photos at the size that a classifier is shown and at the size that an inverter draws, the
+kinds of place at which a network is cut, a curve over training images, and the rules that turn intervals into words.
+Every rule is about 95 % intervals of paired differences over the same photos, and was fixed before the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from invkit import data, ffi, statistics
+from invkit.ffi.pairs import pairs
+from invkit.statistics import Interval
+from study.chapters import logit_inversion, zero_shot_inversion
+from study.chapters.logit_inversion import Reading, Scores
+from study.notebook import listed
+
+YES, PARTLY, MIXED, SAME, NO, UNTESTED = "yes", "in part", "both ways", "not told apart", "no", "not tested"
+
+# ---- photos ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The same N photos, (N, 3, S, S) in [0, 1], as classifiers are `shown` them and as inverters `drawn` them.
+
+    labels (N,): -1 where unknown.
+    """
+
+    shown: Tensor
+    drawn: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device | str) -> Photos:
+        return Photos(*(tensor.to(device) for tensor in (self.shown, self.drawn, self.labels)))
+
+
+def sizes(inverters: Mapping[str, object]) -> tuple[int, int]:
+    """(pixels that the classifiers are shown, pixels that the inverters draw), alike for all that are compared."""
+    if not inverters:
+        raise ValueError("There is no inverter to compare: train one with `python -m invkit train ffi-tiny-standard`.")
+    found = {name: (getattr(tool, "source_size", tool.size), tool.size) for name, tool in inverters.items()}
+    if len(set(found.values())) > 1:
+        raise ValueError(f"Compare inverters that are shown and draw photos of the same sizes, not {found}.")
+    return next(iter(found.values()))
+
+
+def load(name: str, split: str, n: int | None, seed: int, shown: int, drawn: int) -> Photos:
+    """n photos of a data set (None: all) at the two `sizes`, antialiased."""
+    some = data.load(name, split=split, n=n, seed=seed, size=shown)
+    return Photos(some.images, shrink(some.images, drawn), some.labels)
+
+
+def shrink(images: Tensor, size: int) -> Tensor:
+    """Square images (N, 3, S, S) at another size, antialiased."""
+    if images.shape[-1] == size:
+        return images
+    parts = [F.interpolate(part, (size, size), mode="bilinear", antialias=True) for part in images.split(500)]
+    return torch.cat(parts).clamp(0, 1)
+
+
+def teaches(name: str) -> bool:
+    """Whether a data set has images of its own to learn from (a split "inverter"), or only some to be tested on."""
+    source = name.partition(":")[0]
+    return source in data.SOURCES and "inverter" in data.SOURCES[source][1]
+
+
+# ---- from the logits -------------------------------------------------------------------------------------------------
+
+
+def logits_of(inverter, shown: Tensor, folder: str | Path | None = None) -> Tensor:
+    """Logits (N, classes) of photos at the size that classifiers are shown; `folder` keeps them, for some are slow."""
+    return pairs(inverter.classifier, shown, folder=folder).logits[0].to(shown.device)
+
+
+def score(reading: Reading, photos: Photos, predicted: Tensor, n_perceptual: int | None = None) -> Scores:
+    """Readings against the photos as they are drawn; what classifiers see in the readings is not measured (NaN)."""
+
+    def blind(images: Tensor) -> Tensor:
+        return images.new_zeros(len(images), 1)
+
+    scores = logit_inversion.score(reading, photos.drawn, predicted, blind, blind, n_perceptual=n_perceptual)
+    unknown = torch.full_like(scores.psnr, torch.nan)
+    return replace(scores, same_class=unknown, independent=unknown)
+
+
+def same_for_all(image: Tensor, n: int) -> Reading:
+    """The reading that answers every one of n logit vectors with the one image (3, S, S)."""
+    images = image.expand(n, *image.shape)
+    return Reading(images, images)
+
+
+# ---- from inside -----------------------------------------------------------------------------------------------------
+
+
+def cut_kind(block) -> str:
+    """What kind of numbers a block of a classifier hands on: told from its last operation and its shape."""
+    if len(block.shape) < 3:
+        return "vector"
+    if not hasattr(block.body, "graph"):
+        return "cut by hand"
+    last = block.body.graph.output_node().args[0]
+    if last.op == "call_module":
+        label = type(block.body.get_submodule(last.target)).__name__.lower()
+    else:
+        label = getattr(last.target, "__name__", str(last.target)).lower()
+    if "relu" in label:
+        return "after a ReLU"
+    if label.startswith(("add", "iadd")):
+        return "residual stream"
+    return "no activation after the convolution" if "conv" in label or "norm" in label else f"after {label}"
+
+
+@torch.no_grad()
+def share_of_zeros(classifier, photos: Tensor, depth: int) -> float:
+    """Share of exact zeros in the representation of that depth."""
+    return (classifier.features(photos, depth) == 0).float().mean().item()
+
+
+def by_depth(
+    inverter, photos: Tensor, batch: int = 25
+) -> tuple[dict[int, Tensor], dict[int, zero_shot_inversion.Scores]]:
+    """({depth: readings}, {depth: their scores}) of square photos (N, 3, S, S), resized to what the inverter reads."""
+    photos = shrink(photos, inverter.size)
+    read = {d: r.images for d, r in zero_shot_inversion.read_every_depth(inverter, photos, batch=batch).items()}
+    return read, {depth: zero_shot_inversion.score(images, photos) for depth, images in read.items()}
+
+
+def depth_differences(
+    a: Mapping[int, zero_shot_inversion.Scores], b: Mapping[int, zero_shot_inversion.Scores]
+) -> dict[int, dict[str, Interval]]:
+    """{depth: {measure: mean of a - b over the same photos}}; the two must have been read at the same depths."""
+    if list(a) != list(b):
+        raise ValueError(f"Compare two networks cut at the same depths, not at {list(a)} and {list(b)}.")
+    return {
+        depth: {
+            measure: statistics.paired_bootstrap(getattr(a[depth], measure).float(), getattr(b[depth], measure).float())
+            for measure in ("psnr", "ssim", "perceptual", "found")
+        }
+        for depth in a
+    }
+
+
+# ---- is it the budget? -----------------------------------------------------------------------------------------------
+
+
+def budget_curve(
+    classifier,
+    images: Tensor,
+    budgets: Sequence[int],
+    judge: Callable[[object], Scores],
+    seed: int = 0,
+    folder: Path | None = None,
+    **training,
+) -> dict[int, Scores]:
+    """{number of training images: scores} of inverters that differ only in how many different images they are given.
+
+    images: (M, 3, S, S), in random order, uint8 or float in [0, 1]; each inverter gets the first so many, so that every
+    set holds the smaller ones. judge: inverter -> scores, on the same photos for all. training: of `ffi.train_inverter`
+    and the same for all, steps and batch size above all: fewer images are seen more often.
+    """
+    budgets = list(budgets)
+    if budgets != sorted(set(budgets)) or not budgets or not 2 <= budgets[0] or budgets[-1] > len(images):
+        raise ValueError(f"budgets are rising numbers of images from 2 to the {len(images)} there are, not {budgets}.")
+    curve = {}
+    for budget in budgets:
+        place = folder and folder / f"budget-{budget}"
+        inverter = ffi.train_inverter(
+            classifier, images[:budget], folder=place, seed=seed, progress=False, **training
+        )  # fmt: skip
+        curve[budget] = judge(inverter)
+    return curve
+
+
+def in_random_order(images: Tensor, seed: int = 0) -> Tensor:
+    """Images as bytes in an order that says nothing of their classes."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return (images.cpu()[order] * 255).round().byte()
+
+
+def climbing(curve: Mapping[int, Scores]) -> tuple[dict[str, Interval], dict[str, str]]:
+    """The last point of a budget curve minus the one before, by measure; and the word that each difference allows.
+
+    The rule: "still climbing" if the whole interval is on the better side of 0, "falling" if it is on the worse side,
+    else "no longer climbing that we could tell". A curve of one point climbs nowhere.
+    """
+    if len(curve) < 2:
+        raise ValueError("Whether a curve is still climbing takes two numbers of images or more.")
+    before, last = list(curve.values())[-2:]
+    differences = last.minus(before)
+    words = {"better": "still climbing", "worse": "falling", SAME: "no longer climbing that we could tell"}
+    return differences, {measure: words[word(measure, difference)] for measure, difference in differences.items()}
+
+
+# ---- rules -----------------------------------------------------------------------------------------------------------
+
+BEYOND = ("psnr", "found", "perceptual")  # what the first rule looks at
+CONTRAST = ("psnr", "found")  # what the second does
+
+
+BEYOND_WORDS = {YES: "yes", PARTLY: "in part", MIXED: "in some measures more and in others less",
+                SAME: "not told apart", NO: "no", UNTESTED: UNTESTED}  # fmt: skip
+EASIER_WORDS = {YES: "easier", PARTLY: "easier in part", MIXED: "easier by one measure and harder by the other",
+                SAME: "not told apart from it", NO: "harder, at least in part", UNTESTED: UNTESTED}  # fmt: skip
+
+
+def word(measure: str, difference: Interval) -> str:
+    """ "better", "worse" or "not told apart": what a difference of that measure allows one to say."""
+    words = ("worse", "better") if measure in logit_inversion.LOWER_IS_BETTER else ("better", "worse")
+    return zero_shot_inversion.verdict(difference, *words, SAME)
+
+
+def together(words: Sequence[str]) -> str:
+    """One verdict of several words: "yes" if all are "better"; "in part" if some are, and none "worse"; "both ways" if
+    some are better and some worse; "no" if some are worse and none better; else "not told apart"."""
+    if not words:
+        return UNTESTED
+    if "better" in words and "worse" in words:
+        return MIXED
+    if "better" in words:
+        return YES if set(words) == {"better"} else PARTLY
+    return NO if "worse" in words else SAME
+
+
+def beyond_class(against: Mapping[str, Mapping[str, Interval]]) -> str:
+    """Do logits tell more than the class? {opponent that knows the class alone: {measure: reading - opponent}}.
+
+    "yes" if PSNR, retrieval among all photos and perceptual distance are all better than every opponent's; the other
+    verdicts are those of `together`.
+    """
+    return together([word(m, differences[m]) for differences in against.values() for m in BEYOND])
+
+
+def easier(differences: Mapping[str, Interval]) -> str:
+    """Is one network easier to read back than another? By PSNR and retrieval, one minus the other; see `together`."""
+    return together([word(m, differences[m]) for m in CONTRAST])
+
+
+def reached(figure: Interval, least: float) -> str:
+    """Whether a figure reaches a target that was set beforehand, and whether its interval leaves that open."""
+    if figure.value >= least:
+        return "reached" if figure.low >= least else "reached, though the interval leaves it open"
+    return "missed" if figure.high < least else "missed, though the interval leaves it open"
+
+
+def answer(n: int, beyond: Mapping[str, str], logits: str, depths: Sequence[str]) -> str:
+    """The chapter in one sentence, of verdicts alone.
+
+    n: photos; beyond: network -> verdict of `beyond_class`; logits: that of `easier` for robust against standard;
+    depths: the words of the same difference in PSNR at each depth, none if that was not run.
+    """
+    grouped: dict[str, list[str]] = {}
+    for name, verdict in beyond.items():
+        grouped.setdefault(verdict, []).append(name)
+    first = ", ".join(f"{BEYOND_WORDS[verdict]} for {listed(names)}" for verdict, names in grouped.items())
+    inside = "read from inside, the two were not compared"
+    if depths:
+        better, worse = (sum(w == kind for w in depths) for kind in ("better", "worse"))
+        inside = f"read from inside, it is easier at {better} of {len(depths)} depths and harder at {worse}"
+    return (
+        "Do the logits of a photo tell more than its class, and is an adversarially robust network easier to read back "
+        f"than a standard one? On {n:,} photos, by rules set before the numbers: {first or UNTESTED}; read from its "
+        f"logits, the robust network is {EASIER_WORDS[logits]}; {inside}."
+    )

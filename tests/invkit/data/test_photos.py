@@ -1,0 +1,199 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from invkit.data.photos import fit, read_photo, write_png
+
+RED, WHITE = [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]
+
+
+@pytest.fixture
+def picture():
+    """A smooth 40 x 30 colour picture without any symmetry."""
+    y, x = np.mgrid[0:30, 0:40]
+    return Image.fromarray(np.stack([6 * x, 8 * y, 3 * (x + y)], axis=-1).astype(np.uint8))
+
+
+def tensor(image):
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1) / 255
+
+
+def test_png_is_read_exactly(tmp_path, picture):
+    picture.save(tmp_path / "a.png")
+    assert torch.equal(read_photo(tmp_path / "a.png"), tensor(picture))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "bmp", "gif", "tif", "ppm"])
+def test_usual_formats(tmp_path, picture, suffix):
+    picture.save(tmp_path / f"a.{suffix}")
+    photo = read_photo(tmp_path / f"a.{suffix}")
+    assert photo.shape == (3, 30, 40) and (photo - tensor(picture)).abs().mean() < 0.03
+
+
+def test_cmyk_jpeg(tmp_path, picture):
+    picture.convert("CMYK").save(tmp_path / "a.jpg", quality=98)
+    assert (read_photo(tmp_path / "a.jpg") - tensor(picture)).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_greys_and_palettes(tmp_path, picture, mode):
+    image = picture.convert(mode)
+    image.save(tmp_path / "a.png")
+    assert torch.equal(read_photo(tmp_path / "a.png"), tensor(image))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bit_greys_are_scaled_not_clipped(tmp_path, suffix):
+    levels = np.linspace(0, 65535, 1200).reshape(30, 40).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / f"a.{suffix}")
+    photo = read_photo(tmp_path / f"a.{suffix}")
+    torch.testing.assert_close(photo, torch.from_numpy(levels / 65535).float().expand(3, 30, 40))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bit_colours(tmp_path, picture, suffix):
+    levels = np.asarray(picture).astype(np.uint16) * 257
+    if suffix == "tif":  # Pillow reads these, but cannot write them
+        pytest.importorskip("tifffile").imwrite(tmp_path / "a.tif", levels, photometric="rgb")
+    else:
+        (tmp_path / "a.png").write_bytes(png_16_bit(levels))
+    assert (read_photo(tmp_path / f"a.{suffix}") - tensor(picture)).abs().max() < 1 / 200
+
+
+def png_16_bit(levels):
+    """A 16-bit RGB PNG, byte by byte as its specification says."""
+    import struct
+    import zlib
+
+    height, width, _ = levels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_put_on_white_and_said(tmp_path, mode):
+    image = Image.new("RGBA", (20, 10), (255, 0, 0, 255))
+    image.paste((0, 0, 255, 0), (0, 0, 10, 10))
+    if mode == "P":
+        image = Image.fromarray(np.repeat([[0, 1]], 10, axis=1).repeat(10, axis=0).astype(np.uint8))
+        image.putpalette([0, 0, 255, 255, 0, 0])
+        image.save(tmp_path / "a.png", transparency=0)
+    else:
+        image.convert(mode).save(tmp_path / "a.png")
+    notes = []
+    photo = read_photo(tmp_path / "a.png", notes)
+    assert photo[:, 5, 5].tolist() == WHITE and photo[:, 5, 15].tolist() == (
+        RED if mode != "LA" else pytest.approx([0.3] * 3, abs=0.01)
+    )
+    assert notes == ["its transparent parts were put on white"]
+
+
+def test_half_transparent_is_half_white(tmp_path):
+    Image.new("RGBA", (8, 8), (255, 0, 0, 128)).save(tmp_path / "a.png")
+    assert read_photo(tmp_path / "a.png")[1, 4, 4].item() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, picture, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / f"a.{suffix}", exif=exif, **({"quality": 95} if suffix in ("jpg", "webp") else {}))
+    expected = ImageOps.exif_transpose(Image.open(tmp_path / f"a.{suffix}"))
+    photo = read_photo(tmp_path / f"a.{suffix}")
+    assert photo.shape == tensor(expected).shape and (photo - tensor(expected)).abs().max() < 0.01
+    assert photo.shape == ((3, 30, 40) if orientation < 5 else (3, 40, 30))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_large_photo_is_shrunk_without_losing_the_picture(tmp_path, monkeypatch, picture, suffix):
+    monkeypatch.setattr("invkit.photos.KEPT_PIXELS", 20_000)
+    monkeypatch.setattr("invkit.photos.BAND_PIXELS", 10_000)
+    picture.resize((1003, 751), Image.Resampling.BICUBIC).save(tmp_path / f"a.{suffix}", quality=95)
+    notes = []
+    photo = read_photo(tmp_path / f"a.{suffix}", notes)
+    assert photo.shape[1] * photo.shape[2] <= 21_000 and "shrunk" in notes[0]
+    assert (fit(photo, 24)[0] - fit(tensor(picture), 24)[0]).abs().mean() < 0.02
+
+
+def test_twenty_thousand_by_ten_thousand(tmp_path):
+    Image.new("L", (20000, 10000), 102).save(tmp_path / "a.png", compress_level=1)
+    limit = Image.MAX_IMAGE_PIXELS
+    photo = read_photo(tmp_path / "a.png")
+    assert photo.shape == (3, 2500, 5000) and photo.unique().item() == pytest.approx(0.4)
+    assert limit == Image.MAX_IMAGE_PIXELS  # the caller's protection is as it was
+
+
+def test_beyond_all_bounds_is_refused_before_decoding(tmp_path, monkeypatch, picture):
+    monkeypatch.setattr("invkit.photos.MOST_PIXELS", 1000)
+    picture.save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="40x30 pixels, more than"):
+        read_photo(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp", "webp", "gif"])
+def test_truncated(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / f"whole.{suffix}")
+    whole = (tmp_path / f"whole.{suffix}").read_bytes()
+    (tmp_path / f"half.{suffix}").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=f"half.{suffix} "):
+        read_photo(tmp_path / f"half.{suffix}")
+
+
+def test_missing_empty_folder_and_text(tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("not a photo")
+    with pytest.raises(FileNotFoundError, match="gone.jpg does not exist"):
+        read_photo(tmp_path / "gone.jpg")
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        read_photo(tmp_path)
+    with pytest.raises(ValueError, match="empty.jpg is empty"):
+        read_photo(tmp_path / "empty.jpg")
+    with pytest.raises(ValueError, match="text.jpg is not an image"):
+        read_photo(tmp_path / "text.jpg")
+
+
+@pytest.mark.parametrize("size", [(3, 1), (1, 3), (1, 1)])
+def test_three_pixels(tmp_path, size):
+    Image.new("RGB", size, (255, 0, 0)).save(tmp_path / "a.png")
+    image, _ = fit(read_photo(tmp_path / "a.png"), 32)
+    assert image.shape == (3, 32, 32) and image[:, 16, 16].tolist() == RED
+
+
+def test_fit_keeps_the_centre_and_says_so():
+    image = torch.zeros(3, 50, 100)
+    image[:, :, 25:75] = 1.0
+    fitted, sentence = fit(image, 10)
+    torch.testing.assert_close(fitted, torch.ones(3, 10, 10))
+    assert sentence == "100x50 pixels cropped to the central 50x50, resized to 10x10 (bilinear, antialiased)"
+    square = torch.rand(3, 10, 10)
+    assert torch.equal(fit(square, 10)[0], square) and "not resized" in fit(square, 10)[1]
+
+
+def test_fit_costs_no_memory_for_elongated_photos():
+    assert fit(torch.rand(3, 2, 200_000), 224)[0].shape == (3, 224, 224)
+
+
+def test_png_round_trip_and_atomic_write(tmp_path, monkeypatch):
+    image = torch.randint(0, 256, (3, 5, 7), generator=torch.Generator().manual_seed(0)) / 255
+    write_png(tmp_path / "a.png", image)
+    assert torch.allclose(read_photo(tmp_path / "a.png"), image)
+    before = (tmp_path / "a.png").read_bytes()
+
+    def fails_halfway(self, path, **_):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", fails_halfway)
+    with pytest.raises(OSError):
+        write_png(tmp_path / "a.png", 1 - image)
+    assert (tmp_path / "a.png").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.png"]

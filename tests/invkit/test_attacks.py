@@ -1,0 +1,279 @@
+"""Attacks stay in their ball and find the known optimum; robust training resumes exactly; bad input gets a sentence."""
+
+import os
+import signal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+from invkit import attacks
+from invkit.attacks import (
+    clean_accuracy,
+    overfits,
+    pgd,
+    robust_accuracy,
+    robustness_curve,
+    save_classifier,
+    train_classifier,
+)
+from invkit.network.classifiers import Classifier, load_classifier
+from invkit.training import CHECKPOINT
+
+EPSILON = 8 / 255
+
+
+class Linear(nn.Module):
+    """Logits that are linear in the image, so that the worst image of a ball is known."""
+
+    def __init__(self, classes=2, size=8):
+        super().__init__()
+        self.flatten, self.head = nn.Flatten(), nn.Linear(3 * size**2, classes)
+
+    def forward(self, x):
+        return self.head(self.flatten(x))
+
+
+@pytest.fixture
+def linear():
+    torch.manual_seed(0)
+    return Classifier(Linear(), "linear", size=8, mean=(0.5,) * 3, std=(0.25,) * 3)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def labels_of(classifier, images):
+    return classifier.logits(images).argmax(1)
+
+
+# ---- the attack ------------------------------------------------------------------------------------------------------
+
+
+def test_pgd_stays_in_the_ball_and_in_range_and_raises_the_loss(linear, images):
+    images[0], images[1] = 0, 1  # the ball is cut off at the range
+    before, labels = images.clone(), labels_of(linear, images)
+    attacked = pgd(linear, images, labels, EPSILON, steps=5)
+    assert torch.equal(images, before) and not attacked.requires_grad
+    assert (attacked - images).abs().max() <= EPSILON + 1e-6
+    assert attacked.min() >= 0 and attacked.max() <= 1
+    losses = [F.cross_entropy(linear.logits(x), labels, reduction="none") for x in (images, attacked)]
+    assert (losses[1] > losses[0]).all()
+    assert linear.model.head.weight.grad is None
+
+
+def test_pgd_finds_the_worst_image_for_a_linear_classifier(linear, images):
+    """With two classes the loss rises along the sign of the difference of their rows, wherever one is."""
+    images = images.clamp(EPSILON, 1 - EPSILON)
+    labels = labels_of(linear, images)
+    rows = linear.model.head.weight.view(2, 3, 8, 8)
+    worst = images + EPSILON * (rows[1 - labels] - rows[labels]).sign()
+    torch.testing.assert_close(pgd(linear, images, labels, EPSILON, steps=4), worst)
+
+
+def test_pgd_repeats_by_its_seed_alone_and_takes_any_function(linear, images):
+    labels = labels_of(linear, images)
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    first = pgd(linear, images, labels, EPSILON, steps=1, step_size=1e-4)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first, pgd(linear.logits, images, labels, EPSILON, steps=1, step_size=1e-4))
+    assert not torch.equal(first, pgd(linear, images, labels, EPSILON, steps=1, step_size=1e-4, seed=1))
+    with torch.no_grad():
+        assert torch.equal(first, pgd(linear, images, labels, EPSILON, steps=1, step_size=1e-4))
+
+
+# ---- accuracies ------------------------------------------------------------------------------------------------------
+
+
+def test_robust_accuracy_of_a_linear_classifier_is_known(linear, images):
+    """An image withstands the ball if its margin exceeds epsilon times the L1 norm of the difference of the rows."""
+    images = 0.5 + 0.2 * (images - 0.5)
+    truth = labels_of(linear, images)
+    logits = linear.logits(images)
+    margin = (logits[:, 0] - logits[:, 1]).abs()
+    epsilon = (margin.median() / (linear.model.head.weight[0] - linear.model.head.weight[1]).abs().sum()).item() / 4
+    labels = truth.clone()
+    labels[:5] = 1 - labels[:5]  # wrong as they are: never counted as withstanding
+    withstands = (margin > margin.median()) & (labels == truth)
+    right = robust_accuracy(linear, images, labels, epsilon)
+    clear = (margin / margin.median() - 1).abs() > 0.01
+    assert 5 < withstands.sum() < 30
+    assert torch.equal(right[clear], withstands[clear])
+    assert torch.equal(clean_accuracy(linear, images, labels), labels == truth)
+
+    state = torch.get_rng_state()
+    curve = robustness_curve(linear, images, labels, [0, epsilon / 2, epsilon, 4 * epsilon])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(curve[0], labels == truth) and torch.equal(curve[2][clear], right[clear])
+    assert (curve[1:] <= curve[:-1]).all() and curve[1].sum() > curve[3].sum()
+
+
+def test_foolbox_breaks_no_less_than_our_own_attack_of_as_many_steps():
+    """Both are the same algorithm: on a small convolutional network they must agree within a few images."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 49, 5))
+    classifier = Classifier(network, "small", size=16, std=(0.25,) * 3)
+    images = torch.rand(100, 3, 16, 16)
+    labels = labels_of(classifier, images)
+    epsilon = 1.5 / 255
+    ours = labels_of(classifier, pgd(classifier, images, labels, epsilon, steps=20)) == labels
+    theirs = robust_accuracy(classifier, images, labels, epsilon, steps=20)
+    assert 10 < theirs.sum() < 90
+    assert abs(ours.sum() - theirs.sum()) <= 3
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def stripes(step, n=32, contrast=0.5):
+    """Four classes: which quarter of the image is brighter."""
+    g = torch.Generator().manual_seed(step)
+    labels = torch.randint(4, (n,), generator=g)
+    images = 0.3 + 0.1 * torch.rand(n, 3, 32, 32, generator=g)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, 8 * label : 8 * label + 8] += contrast
+    return (images * 255).round().byte(), labels
+
+
+TINY = {"classes": 4, "size": 32, "options": {"widths": [8, 8], "blocks": [1, 1]}, "progress": False, "ema": 0.9}
+
+
+@pytest.fixture(scope="module")
+def standard():
+    return train_classifier("residual", stripes, steps=30, **TINY)
+
+
+def test_a_standard_classifier_learns_and_is_kept(standard, tmp_path):
+    images, labels = stripes(10**6)
+    assert clean_accuracy(standard, images.float() / 255, labels).float().mean() >= 0.9
+    card = save_classifier(tmp_path / "mine", standard, accuracy={"clean": 1.0})
+    again = load_classifier(tmp_path / "mine")
+    assert again.card == card and (card["steps"], card["epsilon"], card["alarms"]) == (30, 0, None)
+    difference = again.logits(images.float() / 255) - standard.logits(images.float() / 255)
+    assert difference.abs().max() < 0.02  # half precision
+
+
+@pytest.mark.parametrize("attack", ["fast", "pgd"])
+def test_robust_training_withstands_more(standard, attack):
+    images, labels = stripes(10**6, 64)
+    images = images.float() / 255
+    robust = train_classifier(
+        "residual", stripes, steps=30, epsilon=0.05, attack=attack, attack_steps=3, start=standard, **TINY
+    )
+    right = [robust_accuracy(c, images, labels, 0.05).float().mean() for c in (standard, robust)]
+    assert right[1] >= right[0] + 0.2
+    assert robust.card["attack"] == attack and robust.card["alarms"] >= 0
+
+
+def test_robust_training_resumes_exactly(standard, tmp_path, monkeypatch):
+    """Also in the steps after an alarm, which depend on a step before the interruption."""
+    monkeypatch.setattr(attacks, "CHECK_EVERY", 4)
+    monkeypatch.setattr(attacks, "overfits", lambda **_: True)
+    settings = TINY | {"steps": 11, "epsilon": EPSILON, "start": standard}
+
+    def interrupted(step):
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return stripes(step)
+
+    with pytest.raises(SystemExit, match="the same call goes on"):
+        train_classifier("residual", interrupted, folder=tmp_path / "stopped", **settings)
+    runs = [train_classifier("residual", stripes, folder=tmp_path / name, **settings) for name in ("stopped", "whole")]
+    one, other = (load_file(tmp_path / name / CHECKPOINT) for name in ("stopped", "whole"))
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    assert runs[0].card["alarms"] == runs[1].card["alarms"] == 3  # in steps 0, 4 and 8
+
+
+def test_catastrophic_overfitting_is_seen_and_mended(standard, monkeypatch):
+    """Whoever withstands the single step but not PGD is trained on PGD images until the next look."""
+    assert overfits(0.9, 0.1) and not overfits(0.9, 0.6)
+    assert not overfits(0.1, 0.0)  # nothing is withstood yet: that is no overfitting
+    monkeypatch.setattr(attacks, "CHECK_EVERY", 3)
+    taken = []
+
+    def counted(classifier, images, labels, epsilon, steps, *rest, **options):
+        taken.append(steps)
+        return pgd(classifier, images, labels, epsilon, steps, *rest, **options)
+
+    monkeypatch.setattr(attacks, "pgd", counted)
+    answers = iter([True, False, False])
+    monkeypatch.setattr(attacks, "overfits", lambda **_: next(answers))
+    robust = train_classifier("residual", stripes, steps=8, epsilon=EPSILON, start=standard, **TINY)
+    look, mend = attacks.CHECK_STEPS, attacks.MENDING_STEPS
+    assert taken == [1, look, mend, mend, 1, look, 1, 1, 1, look, 1]
+    assert robust.card["alarms"] == 1
+
+
+def test_a_run_stops_at_the_accuracy_asked_for(monkeypatch):
+    monkeypatch.setattr(attacks, "STOP_EVERY", 2)
+    images, labels = stripes(10**6, 64)
+    early = train_classifier("residual", stripes, steps=40, stop_at=(images, labels, 0.6), **TINY)
+    assert 0 < early.card["steps"] < 40 and early.card["stopped_at"] >= 0.6
+    reached = clean_accuracy(early, images.float() / 255, labels).float().mean()
+    assert reached == pytest.approx(early.card["stopped_at"], abs=0.02)
+    with pytest.raises(ValueError, match="2 steps ended at an accuracy of .*, not 1.000: give more steps"):
+        train_classifier("residual", stripes, steps=2, stop_at=(images, labels, 1.0), **TINY)
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sentence"),
+    [
+        ({"epsilon": 0}, ValueError, "above 0 and below 1, such as 8 / 255, not 0"),
+        ({"epsilon": 8}, ValueError, "not 8"),
+        ({"steps": 0}, ValueError, "whole number of steps"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, TypeError, r"\(40,\), not torch.int64 \(3,\)"),
+        ({"labels": torch.zeros(40)}, TypeError, "int64"),
+        ({"labels": torch.full((40,), 2)}, ValueError, "there are 2 classes"),
+        ({"labels": [0] * 40}, TypeError, "list"),
+        ({"images": torch.full((40, 3, 8, 8), torch.nan)}, ValueError, "NaN"),
+        ({"images": torch.full((40, 3, 8, 8), 255.0)}, ValueError, r"\[0, 1\]"),
+    ],
+)
+def test_an_attack_refuses_bad_input_in_one_sentence(linear, images, change, error, sentence):
+    arguments = {"images": images, "labels": torch.zeros(40, dtype=torch.int64), "epsilon": EPSILON, "steps": 2}
+    for attack in (pgd, robust_accuracy):
+        with pytest.raises(error, match=sentence) as raised:
+            attack(linear, **arguments | change)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="rising order"):
+        robustness_curve(linear, images, arguments["labels"], [0.1, 0.0])
+
+
+def always(images, labels):
+    return lambda step: (images, labels)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sentence"),
+    [
+        ({"attack": "fgsm"}, ValueError, "'fast' or 'pgd'"),
+        ({"epsilon": 8}, ValueError, "below 1"),
+        ({"classes": 1}, ValueError, "at least 2 classes"),
+        ({"classes": 3}, ValueError, "there are 3 classes"),
+        ({"size": 64}, ValueError, "32x32 pixels, the network takes 64x64"),
+        ({"batches": always(torch.rand(2, 1, 32, 32), torch.zeros(2).long())}, ValueError, "shape"),
+        ({"batches": always(torch.rand(2, 3, 32, 32) * 9, torch.zeros(2).long())}, ValueError, r"\[0, 1\]"),
+        ({"batches": always(torch.zeros(2, 3, 32, 32).long(), torch.zeros(2).long())}, TypeError, "uint8"),
+        ({"batches": always(torch.rand(2, 3, 32, 32), torch.zeros(2))}, TypeError, "int64"),
+        ({"steps": 0}, ValueError, "steps must be"),
+    ],
+)
+def test_training_refuses_bad_input_before_it_begins(tmp_path, change, error, sentence):
+    settings = {"batches": stripes, "steps": 2, "folder": tmp_path / "run"} | TINY | change
+    with pytest.raises(error, match=sentence) as raised:
+        train_classifier("residual", **settings)
+    assert "\n" not in str(raised.value) and not (tmp_path / "run").exists()
+
+
+def test_a_start_must_be_the_same_network(linear):
+    with pytest.raises(ValueError, match="linear is no residual network") as raised:
+        train_classifier("residual", stripes, steps=2, start=linear, **TINY)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,210 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import invkit.dci.inverter
+from invkit import store
+from invkit.cli import main
+from invkit.data.photos import fit, read_photo
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Thumbnails:
+    """An "inverter" of 16-pixel images whose representation at depth K is the image shrunk by 2^K."""
+
+    card = {"size": 16}
+    depths = [1, 2]
+
+    def represent(self, images, depth):
+        return F.avg_pool2d(images, 2**depth)
+
+    def reconstruct(self, images, depth):
+        return F.interpolate(self.represent(images, depth), size=(16, 16))
+
+
+class Mirror:
+    """An "inverter" without depths."""
+
+    card = {"size": 16}
+
+    def reconstruct(self, images):
+        return images.flip(-1)
+
+
+@pytest.fixture(autouse=True)
+def inverters(monkeypatch):
+    shipped = {"thumbnails": Thumbnails, "mirror": Mirror}
+    monkeypatch.setattr(invkit.inverters, "load_inverter", lambda name: shipped[name]())
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two good photos, 40 x 20 and 20 x 30."""
+    generator = torch.Generator().manual_seed(0)
+    for name, size in {"wide.png": (20, 40), "tall.jpg": (30, 20)}.items():
+        Image.fromarray(torch.randint(0, 256, (*size, 3), generator=generator).byte().numpy()).save(tmp_path / name)
+    return tmp_path
+
+
+def invert(*photos, out, inverter="thumbnails", depth=None, search=None):
+    options = ["--depth", str(depth)] if depth is not None else []
+    options += ["--search", str(search)] if search is not None else []
+    return main(["invert", *map(str, photos), "--inverter", inverter, "--out", str(out), *options])
+
+
+def test_invert_writes_reconstruction_and_side_by_side(photos, tmp_path, capsys):
+    assert invert(photos / "wide.png", photos / "tall.jpg", out=tmp_path / "new" / "out", depth=1) == 0
+    names = sorted(file.name for file in (tmp_path / "new" / "out").iterdir())
+    assert names == [f"{stem}_{kind}.png" for stem in ("tall", "wide") for kind in ("reconstruction", "side_by_side")]
+
+    original = fit(read_photo(photos / "wide.png"), 16)[0]
+    expected = Thumbnails().reconstruct(original[None], 1)[0]
+    side_by_side = read_photo(tmp_path / "new" / "out" / "wide_side_by_side.png")
+    torch.testing.assert_close(side_by_side, torch.cat([original, expected], dim=2), atol=1 / 255, rtol=0)
+    assert torch.equal(side_by_side[:, :, 16:], read_photo(tmp_path / "new" / "out" / "wide_reconstruction.png"))
+
+    said = capsys.readouterr().out
+    assert "40x20 pixels cropped to the central 20x20, resized to 16x16" in said
+    stated = float(re.search(r"thumbnails, depth 1: PSNR ([\d.]+) dB", said)[1])
+    assert stated == pytest.approx(-10 * (expected - original).square().mean().log10().item(), abs=0.06)
+
+
+def test_the_deepest_is_the_default(photos, tmp_path, capsys):
+    assert invert(photos / "wide.png", out=tmp_path) == 0 and "depth 2" in capsys.readouterr().out
+
+
+def test_an_inverter_to_latents_has_no_depth(photos, tmp_path, capsys):
+    assert invert(photos / "wide.png", out=tmp_path / "out", inverter="mirror") == 0
+    original = fit(read_photo(photos / "wide.png"), 16)[0]
+    result = read_photo(tmp_path / "out" / "wide_reconstruction.png")
+    torch.testing.assert_close(result, original.flip(-1), atol=1 / 255, rtol=0)
+    assert invert(photos / "wide.png", out=tmp_path / "out", inverter="mirror", depth=1) == 1
+    assert "leave out --depth" in capsys.readouterr().err
+    assert invert(photos / "wide.png", out=tmp_path / "out", inverter="mirror", search=3) == 1
+    assert "leave out --search" in capsys.readouterr().err
+
+
+def test_one_bad_photo_and_nothing_is_written(photos, tmp_path, capsys):
+    whole = (photos / "tall.jpg").read_bytes()
+    (photos / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "empty.png").touch()
+    (photos / "text.png").write_text("not a photo")
+    for bad in ("half.jpg", "empty.png", "text.png", "gone.png"):
+        assert invert(photos / "wide.png", photos / bad, out=tmp_path / "out") == 1
+        said = capsys.readouterr()
+        assert said.out == "" and said.err.count("\n") == 1 and bad in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_depth_that_is_not_there(photos, tmp_path, capsys):
+    for depth in (0, 3, -1):
+        assert invert(photos / "wide.png", out=tmp_path / "out", depth=depth) == 1
+        assert f"reads depths 1 to 2, not {depth}." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_never_replace_each_other_or_a_photo(photos, tmp_path, capsys):
+    (photos / "wide.jpg").write_bytes((photos / "tall.jpg").read_bytes())
+    assert invert(photos / "wide.png", photos / "wide.jpg", out=tmp_path / "out") == 1
+    assert "'wide' would replace each other" in capsys.readouterr().err
+    (photos / "wide_reconstruction.png").write_bytes((photos / "wide.png").read_bytes())
+    assert invert(photos / "wide.png", photos / "wide_reconstruction.png", out=photos) == 1
+    assert "would replace the photo" in capsys.readouterr().err
+    assert invert(photos / "tall.jpg", out=photos / "wide.png") == 1
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_a_failing_disk_is_one_sentence(photos, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert invert(photos / "wide.png", out=tmp_path / "out") == 1
+    assert capsys.readouterr().err == "invkit: No space left on device.\n" and not list((tmp_path / "out").iterdir())
+
+
+def test_describe_names_every_block(capsys):
+    assert main(["describe", "lite0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = [line.split() for line in lines if re.match(r"\d", line)]
+    assert "224x224" in lines[0] and "1000 classes" in lines[0]
+    assert [int(row[0]) for row in table] == list(range(1, 20))
+    assert table[2][2:] == [
+        "24x56x56",
+        "6",
+        "4",
+        "0.500",
+    ]  # depth 3: 6 convolutions, stride 4, half the image's numbers
+    assert main(["describe", "nothing"]) == 1 and "'nothing'" in capsys.readouterr().err
+
+
+def test_list_reads_the_cards(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path))
+    assert main(["list"]) == 0 and "none in" in capsys.readouterr().out
+    card = {"method": "dci", "network": "lite0", "size": 224, "shapes": [[3, 224, 224], [32, 112, 112], [16, 112, 112]]}
+    store.save(tmp_path / "mine", {"w": torch.zeros(1)}, card)
+    store.save(tmp_path / "theirs", {"w": torch.zeros(1)}, {**card, "method": "dci-gan", "network": "facegan"})
+    store.save(tmp_path / "read", {"w": torch.zeros(1)}, {"method": "ffi", "network": "lite0", "size": 64})
+    store.save(tmp_path / "glyphs", {"w": torch.zeros(1)}, {"method": "classifier"})
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("classifiers: lite0, glyphs, timm:NAME") and not lines[1].startswith("glyphs")
+    mine, theirs = (line for line in lines if line.startswith(("mine", "theirs")))
+    assert mine.split() == ["mine", "1-2", "lite0", "dci", "224x224"]
+    assert "facegan" in theirs and "to the latent" in theirs
+    assert any(line.split() == ["read", "the", "logits", "lite0", "ffi", "64x64"] for line in lines)
+
+
+def test_train_calls_the_recipe(tmp_path, monkeypatch, capsys):
+
+    calls = []
+
+    def train(name, folder, seed, scale):
+        calls.append((name, folder, seed, scale))
+        return {"steps": 7, "hours": 0.1}
+
+    monkeypatch.setattr(recipes, "train", train)
+    assert main(["train", "dci-lite0", "--folder", str(tmp_path), "--scale", "0.5", "--seed", "3"]) == 0
+    assert calls == [("dci-lite0", tmp_path, 3, 0.5)] and "7 steps" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert main(["train", "nothing", "--folder", str(tmp_path)]) == 1
+    assert "dci-lite0" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_compare_prints_both_cards(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path / "weights"))
+    for folder, value in (("weights", 0.99), ("again", 0.9)):
+        store.save(tmp_path / folder / "glyphs", {"w": torch.zeros(1)}, {"accuracy": {"clean": value}})
+    assert main(["compare", str(tmp_path / "again")]) == 0
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["name", "figure", "shipped", "trained", "again"]
+    assert line.split() == ["glyphs", "accuracy,", "clean", "0.990", "0.900"]
+    assert main(["compare", str(tmp_path / "nowhere")]) == 1 and "make weights" in capsys.readouterr().err
+
+
+def test_as_a_program(tmp_path):
+    def run(*arguments):
+        return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+
+    missing = run("-m", "invkit", "train", "nothing", "--folder", str(tmp_path / "new"))
+    assert missing.returncode == 1 and missing.stderr.count("\n") == 1 and missing.stdout == ""
+    assert not (tmp_path / "new").exists()
+    assert run("-m", "invkit", "invert").returncode == 2  # usage
+    code = "import sys, invkit.cli; sys.exit('torch' in sys.modules)"
+    assert run("-c", code).returncode == 0
+
+
+@pytest.mark.parametrize("name, depth", [("dci-lite0", 3), ("dci-facegan", None)])
+def test_the_shipped_inverters(name, depth, photos, tmp_path, capsys, monkeypatch):
+    if name not in store.shipped():
+        pytest.skip(f"the weights of {name} are not in {store.weights_folder()}")
+    monkeypatch.undo()
+    assert invert(photos / "wide.png", out=tmp_path / "out", inverter=name, depth=depth) == 0
+    assert "PSNR" in capsys.readouterr().out and len(list((tmp_path / "out").iterdir())) == 2

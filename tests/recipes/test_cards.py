@@ -1,0 +1,70 @@
+"""Cards say what was trained on, under which licence, and what it reaches."""
+
+import json
+import shutil
+
+import pytest
+
+from invkit import store
+from recipes import cards, table
+
+CARDS = {name: json.loads((store.weights_folder() / name / store.CARD).read_text()) for name in store.recorded()}
+
+
+@pytest.mark.parametrize("name", table.names())
+def test_the_data_of_every_recipe_have_a_licence(name):
+    assert cards.data_of(name) in cards.LICENCES
+
+
+def test_data_are_told_by_the_name():
+    assert cards.data_of("ffi-lite0-tiny") == "tiny-imagenet"
+    assert cards.data_of("ffi-lite0-faces") == "faces"
+    assert cards.data_of("glyphs-independent-robust-0") == "glyphs:independent"
+    assert cards.data_of("dci-tiny-robust") == "synthetic"
+    with pytest.raises(ValueError, match="add its data to the table"):
+        cards.data_of("mine")
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_says_data_licence_and_figures(name):
+    card = CARDS[name]
+    assert card["data"] == cards.data_of(name) and card["licence"] == cards.LICENCES[card["data"]]
+    if "network" in card:
+        assert all(
+            low <= figure["value"] <= high for figure in card["metrics"].values() for low, high in [figure["ci95"]]
+        )
+        assert name in card["command"]
+
+
+def test_measuring_writes_the_figures_on_the_card(tmp_path, monkeypatch):
+    monkeypatch.setattr(cards, "HELD_OUT", 60)
+    folder = tmp_path / "ffi-glyphs-standard"
+    shutil.copytree(store.find("ffi-glyphs-standard"), folder)
+    figures = cards.measure(folder)
+    assert figures["psnr"]["n"] == 60
+    assert figures["psnr"]["value"] > figures["psnr_of_the_mean_image"]["value"]
+    assert json.loads((folder / store.CARD).read_text())["metrics"] == figures
+    store.load(folder)  # the card still fits its weights
+
+
+def test_comparing_sets_figures_side_by_side(tmp_path, monkeypatch):
+    def card(folder, name, **facts):
+        (tmp_path / folder / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / name / store.CARD).write_text(json.dumps(facts))
+
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path / "weights"))
+    card("weights", "dci-small", metrics={"psnr": {"value": 20, "ci95": [19, 21], "unit": "dB", "n": 9}})
+    card("weights", "glyphs", accuracy={"clean": 0.99, "pgd20": 0.5, "validation": 0.98, "epsilon": 0.03, "n": 9})
+    card("weights", "not-again", accuracy={"clean": 0.99})
+    (tmp_path / "again").mkdir()
+    with pytest.raises(FileNotFoundError, match="no weights of a shipped name"):
+        cards.compare(tmp_path / "again")
+    card("again", "dci-small")
+    card("again", "glyphs", accuracy={"clean": 0.9, "pgd20": 0.25})
+    card("again", "not-shipped", accuracy={"clean": 0.9})
+    assert cards.compare(tmp_path / "again") == [
+        ("dci-small", "psnr", "20.00 (19.00 to 21.00) dB", "-"),
+        ("glyphs", "accuracy, clean", "0.990", "0.900"),
+        ("glyphs", "accuracy, pgd20", "0.500", "0.250"),
+        ("glyphs", "accuracy, validation", "0.980", "-"),
+    ]

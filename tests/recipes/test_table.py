@@ -1,0 +1,76 @@
+"""The recipes' order: which weights each one loads, and that one misses them rather than take others."""
+
+import json
+
+import pytest
+import torch
+
+from invkit import data, store
+from recipes import classifiers, dci, ffi, imagenet, reader, table
+
+
+class Loaded(Exception):
+    """The name of a network that a recipe loads."""
+
+
+@pytest.mark.parametrize("name", sorted(set(table.names()) - set(imagenet.RECIPES)))
+def test_a_recipe_needs_what_it_loads(name, tmp_path, monkeypatch):
+    """Each runs up to the first network that it loads, or the training of one of its own."""
+
+    def load(loaded, *_, **__):
+        raise Loaded(loaded)
+
+    for module in (dci, ffi, classifiers):
+        monkeypatch.setattr(module, "load_classifier", load)
+    monkeypatch.setattr(dci, "load_generator", load)
+    monkeypatch.setattr(classifiers, "train_classifier", lambda *_, **__: load("nothing"))
+    monkeypatch.setattr(table, "train_glyph_reader", lambda *_: load("nothing"))
+    few = data.load("glyphs", n=2)
+    monkeypatch.setattr(data, "load", lambda *_, **__: few)
+    monkeypatch.setattr(data, "load_bytes", lambda *_, **__: (few.images, few.labels))
+    monkeypatch.setattr(classifiers, "glyph_pool", lambda *_: (few.images, few.labels))
+    with pytest.raises(Loaded) as loaded:
+        table.RECIPES[name](tmp_path, 0, 1e-3)
+    other = str(loaded.value)
+    assert table.needs(name) == ([other] if other in table.names() else [])
+
+
+def test_the_papers_scale_needs_nothing_trained_here_and_unknown_names_are_refused():
+    assert not any(table.needs(name) for name in imagenet.RECIPES)
+    with pytest.raises(ValueError, match="Unknown recipe 'nothing'"):
+        table.needs("nothing")
+
+
+def test_every_shipped_name_has_its_recipe():
+    assert set(store.recorded()) <= set(table.names())
+
+
+def test_the_reader_is_trained_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path))
+    card = table.train("glyphs-reader", tmp_path / "glyphs-reader", seed=2, scale=0.001)
+    assert (card["steps"], card["seed"], card["method"], card["data"]) == (2, 2, "reader", "glyphs:independent")
+    assert "train glyphs-reader" in card["command"] and card["licence"]
+    one, beside = reader.load_reader("glyphs-reader"), reader.load_reader(tmp_path / "glyphs-reader/training")
+    for key, tensor in beside.state_dict().items():
+        assert torch.equal(one.state_dict()[key], tensor)
+    assert json.loads((tmp_path / "glyphs-reader/card.json").read_text())["sha256"] == card["sha256"]
+
+
+@pytest.mark.parametrize("world", ["glyphs", "glyphs-independent", "tiny"])
+def test_inverters_that_are_compared_were_trained_alike(world):
+    """Those of other classifiers, and those told the class alone or left without an adversary: they differ in that."""
+    names = [name for name in store.recorded() if name.startswith(f"ffi-{world}-")]
+    names = [name for name in names if ("independent" in name) == ("independent" in world)]
+    cards = [json.loads((store.weights_folder() / name / store.CARD).read_text()) for name in names]
+    for card in cards:
+        card["training"].pop("logits_precision", None)  # "no" on cards of a time when it could be another
+    alike = ("training", "images", "views", "batch", "steps", "seed", "size", "numbers")
+    settings = {name: [card[key] for key in alike] for name, card in zip(names, cards, strict=True)}
+    alone = "independent" in world  # there only two classifiers are compared, with each other
+    assert len(names) >= (2 if alone else 3) and (alone or f"ffi-{world}-onehot" in names)
+    assert all(setting == settings[names[0]] for setting in settings.values())
+    kinds = {name: (card["kind"], card["objective"]) for name, card in zip(names, cards, strict=True)}
+    special = {f"ffi-{world}-onehot": ("one-hot", "hybrid"), f"ffi-{world}-regression": ("logits", "regression")}
+    assert kinds == {name: special.get(name, ("logits", "hybrid")) for name in names}
+    identify = ffi.IDENTIFY_PHOTOS if world == "tiny" else ffi.IDENTIFY
+    assert cards[0]["training"]["identify"] == identify

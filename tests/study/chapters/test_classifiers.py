@@ -1,0 +1,74 @@
+"""Known answers: separable losses, identical ones, variance that is all between or all within classes."""
+
+import pytest
+import torch
+
+from study.chapters import classifiers as ls
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_per_image_scalars_of_a_vector_done_by_hand():
+    logits = torch.tensor([[3.0, 1.0, -1.0], [0.0, 2.0, 2.0]])
+    values = ls.per_image(logits, torch.tensor([0, 0]))
+    assert values["largest"].tolist() == [3, 2] and values["margin"].tolist() == [2, 0]
+    assert values["right"].tolist() == [True, False]
+    torch.testing.assert_close(
+        values["spread"], torch.tensor([2.0, 4 / 3]).where(torch.tensor([1, 0]) > 0, (4 / 3) ** 0.5)
+    )
+    torch.testing.assert_close(values["loss"][0], -logits[0].log_softmax(0)[0])
+
+
+def test_membership_knows_the_extremes_and_covers_chance():
+    low, high = torch.arange(50.0), torch.arange(50.0) + 100
+    assert (ls.membership(low, high).value, ls.membership(high, low).value) == (1, 0)
+    assert ls.membership(low, low).value == pytest.approx(0.5)  # ties count half
+    chance = [ls.membership(drawn(200, seed=2 * s), drawn(300, seed=2 * s + 1)) for s in range(60)]
+    assert sum(found.low <= 0.5 <= found.high for found in chance) >= 52
+    assert all(0.08 < found.high - found.low < 0.13 for found in chance)  # 2 * 1.96 * sqrt((1/200 + 1/300) / 12)
+
+
+def test_within_class_share_has_known_values():
+    labels = torch.arange(20).repeat(50)
+    centres = 3 * drawn(20, 8)
+    assert ls.within_class_share(centres[labels], labels).value == pytest.approx(0, abs=1e-9)
+    assert ls.within_class_share(drawn(1000, 8), labels).value == pytest.approx(1, abs=0.03)
+    half = ls.within_class_share(centres[labels] + 3 * drawn(1000, 8, seed=1), labels)
+    expected = 1 / (1 + (centres - centres.mean(0)).square().mean().item() / 9)
+    assert half.low - 0.03 < expected < half.high + 0.03
+    few = ls.within_class_share(drawn(40, 8), torch.arange(20).repeat(2))  # two images a class: corrected for that
+    assert few.value == pytest.approx(1, abs=0.25)
+
+
+def test_directions_counts_them():
+    assert ls.directions(drawn(5000, 10)) == pytest.approx(10, rel=0.02)
+    assert ls.directions(drawn(500, 1) * torch.arange(10.0)) == pytest.approx(1)
+
+
+def test_neighbour_correlation_of_noise_stripes_and_ramps():
+    noise = drawn(4, 3, 64, 64)
+    assert ls.neighbour_correlation(noise).abs().max() < 0.03
+    checks = (torch.arange(64)[:, None] + torch.arange(64)).remainder(2).float().expand(1, 3, 64, 64)
+    assert ls.neighbour_correlation(checks).item() == pytest.approx(-1, abs=0.02)
+    ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+    assert ls.neighbour_correlation(ramp).item() > 0.95
+    blurred = torch.nn.functional.avg_pool2d(noise, 3, 1)  # two pixels beside each other share 6 of their 9
+    torch.testing.assert_close(ls.neighbour_correlation(blurred), torch.full((4,), 2 / 3), atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: ls.per_image(torch.zeros(3), torch.zeros(3).long()), r"\(N, classes\)"),
+        (lambda: ls.per_image(torch.full((2, 3), torch.nan), torch.zeros(2).long()), "not finite"),
+        (lambda: ls.per_image(torch.zeros(2, 3), torch.zeros(3).long()), "for each of the 2"),
+        (lambda: ls.membership(torch.zeros(1), torch.zeros(5)), "at least two losses"),
+        (lambda: ls.within_class_share(drawn(3, 4), torch.arange(3)), "No class has two images"),
+    ],
+)
+def test_bad_input_gets_one_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence) as raised:
+        call()
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,119 @@
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from invkit.statistics import Interval
+from study import plots
+
+
+def drawn(figure):
+    """What the figure looks like, (height, width, 3) in 0 to 255."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def test_grid_shows_every_image_in_its_row_and_column():
+    colours = torch.tensor([[[1.0, 0, 0], [0, 1, 0]], [[0, 0, 1], [1, 1, 0]]])  # row, column, RGB
+    rows = {name: colours[i][:, :, None, None].expand(2, 3, 8, 8) for i, name in enumerate(["original", "copy"])}
+    figure = plots.image_grid(rows, columns=["a", "b"], captions={"copy": ["20 dB", "21 dB"]})
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b", "", ""]
+    assert [axis.get_ylabel() for axis in figure.axes] == ["original", "", "copy", ""]
+    assert [axis.get_xlabel() for axis in figure.axes] == ["", "", "20 dB", "21 dB"]
+    pixels = drawn(figure)
+    for axis, colour in zip(figure.axes, colours.flatten(0, 1), strict=True):
+        box = axis.get_position()
+        y, x = int((1 - (box.y0 + box.y1) / 2) * pixels.shape[0]), int((box.x0 + box.x1) / 2 * pixels.shape[1])
+        assert pixels[y, x].tolist() == (colour * 255).tolist()
+
+
+def test_small_images_keep_hard_pixels():
+    checkers = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).expand(1, 3, 2, 2)
+    axis = plots.image_grid({"checkers": checkers}).axes[0]
+    assert axis.images[0].get_interpolation() == "nearest"
+    assert plots.image_grid({"large": torch.rand(1, 3, 400, 400)}).axes[0].images[0].get_interpolation() != "nearest"
+
+
+def test_curve_draws_values_bands_and_gaps():
+    values = [Interval(20, 19, 21, 5), None, Interval(16, 15, 17, 5)]
+    figure = plots.curve([3, 9, 15], {"ours": values}, "convolutions", "PSNR, dB", reference={"chance": 10})
+    axis = figure.axes[0]
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), [20, np.nan, 16])
+    band = axis.collections[0].get_datalim(axis.transData)
+    assert (band.y0, band.y1) == (15, 21)
+    assert axis.get_xlabel() == "convolutions" and axis.get_ylabel() == "PSNR, dB"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ours", "chance"]
+
+
+def test_panels_draw_each_measure_by_itself_under_one_legend():
+    lines = {"standard": [1.0, 2.0], "robust": [Interval(3, 2, 4, 5), None]}
+    groups = dict.fromkeys(("contrast", "sharpness", "brightness", "distance"), lines)
+    figure = plots.panels([1, 10], groups, "logits kept", logx=True, reference={"distance": {"chance": 5.0}})
+    shown = [axis for axis in figure.axes if axis.axison]
+    assert [axis.get_title() for axis in shown] == list(groups)
+    np.testing.assert_array_equal(shown[1].lines[1].get_ydata(), [3, np.nan])
+    assert len(shown[3].lines) == 3 and len(shown[0].lines) == 2
+    assert [axis.get_xlabel() for axis in shown] == ["", "logits kept", "logits kept", "logits kept"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["standard", "robust", "chance"]
+    drawn(figure)
+
+
+@pytest.mark.parametrize("horizontal", [False, True])
+def test_bars_have_the_height_of_their_value(horizontal):
+    groups = {"depth 3": {"ours": Interval(30, 29, 31, 5), "theirs": 25}, "depth 8": {"ours": 20, "theirs": 15}}
+    axis = plots.bars(groups, "PSNR, dB", horizontal=horizontal).axes[0]
+    size = [bar.get_width() if horizontal else bar.get_height() for bar in axis.patches]
+    assert size == [30, 20, 25, 15]  # series by series
+
+
+def test_scatter_names_its_points():
+    points = {"ours": (0.05, Interval(25, 24, 26, 9)), "Adam": (39, 16)}
+    axis = plots.scatter(points, "seconds", "PSNR, dB", logx=True).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["ours", "Adam"] and axis.get_xscale() == "log"
+
+
+def test_vectors_name_the_largest_entries():
+    logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, -1.0, 2.0]])
+    figure = plots.vectors(torch.zeros(2, 3, 4, 4), {"standard": logits, "robust": -logits}, names="abc", top=2)
+    panels = [axis for axis in figure.axes if axis.patches]
+    assert [[bar.get_height() for bar in axis.patches] for axis in panels[::2]] == logits.tolist()
+    assert [{text.get_text() for text in axis.texts} for axis in panels] == [
+        {"b", "c"},
+        {"a", "c"},
+        {"a", "c"},
+        {"b", "c"},
+    ]
+
+
+def test_figures_are_white_closed_and_small():
+    figure = plots.image_grid({"noise": torch.rand(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))})
+    assert not plt.get_fignums()
+    assert drawn(figure)[0, 0].tolist() == [255, 255, 255]
+    assert drawn(figure).shape[1] <= 1100
+
+
+def test_the_style_does_not_leak():
+    before = dict(plt.rcParams)
+    plots.bars({"a": 1.0}, "units")
+    assert dict(plt.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: plots.image_grid({}), "nothing to draw"),
+        (lambda: plots.image_grid({"a": torch.rand(2, 3, 4, 4), "b": torch.rand(3, 3, 4, 4)}), "'b' has 3, not 2"),
+        (lambda: plots.image_grid({"a": torch.rand(2, 3, 4, 4)}, columns=["x"]), "'columns' has 1, not 2"),
+        (lambda: plots.image_grid({"a": torch.rand(1, 3, 4, 4)}, captions={"c": ["x"]}), "captions for"),
+        (lambda: plots.curve([1, 2], {"a": [1]}, "x", "y"), "'a' has 1 values for 2"),
+        (lambda: plots.bars({}, "y"), "nothing to draw"),
+        (lambda: plots.vectors(torch.zeros(2, 3, 4, 4), {"a": torch.zeros(3, 5)}), "one vector for each of 2"),
+    ],
+)
+def test_wrong_input_is_one_sentence(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
