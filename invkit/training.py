@@ -40,6 +40,8 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from invkit.precision import PRECISIONS, autocast
+
 CHECKPOINT = "checkpoint.safetensors"
 READ_AHEAD = 2  # batches prepared while a step runs
 
@@ -89,7 +91,7 @@ def train(
     ema: float | None = 0.999,
     warmup: float = 0.02,
     schedule: str = "cosine",
-    precision: str = "no",
+    precision: str = "auto",
     checkpoint_every_minutes: float = 2.0,
     checkpoint_every_steps: int | None = None,
     progress: bool = True,
@@ -105,7 +107,8 @@ def train(
     folder: None keeps nothing on disk. A finished folder returns at once, with its weights in the modules.
     ema: decay of the moving average, reached by way of 1 - (1 + step)^-0.75, so that short runs forget their start.
     warmup: share of the steps over which the learning rate rises linearly. schedule: "cosine" (to 0) or "constant".
-    precision: "bf16" evaluates the losses under bfloat16 autocast; the weights stay float32.
+    precision: "bf16" evaluates the losses under bfloat16 autocast, while the weights stay float32; "no" is float32
+        throughout; "auto" is "bf16" where the device is fast at it (`invkit.precision`).
     checkpoint_every_minutes, checkpoint_every_steps: whichever comes first; also at the end and at Ctrl-C or SIGTERM.
 
     Afterwards the modules are in eval mode, on the device, and hold the moving average when there is one (the raw
@@ -207,9 +210,7 @@ class _Learner:
         self.module, self.optimizer = accelerator.prepare(self.raw, optimizer)
         self.ema = ModelEmaV3(self.raw, decay=ema, use_warmup=True, warmup_power=0.75) if ema else None
         # Accelerator's mixed precision patches the module's forward for good and misses what else the loss calls.
-        self.autocast = lambda: torch.autocast(
-            accelerator.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"
-        )
+        self.autocast = lambda: autocast(accelerator.device, precision)
 
     def update(self, batch: Any, step: int, rate: float) -> dict[str, Tensor]:
         """One step of Adam; returns what to log, still on the device."""
@@ -482,5 +483,5 @@ def _check_settings(players, steps, minutes, seed, ema, warmup, schedule, precis
         raise ValueError(f"warmup is a share of the steps, from 0 to below 1; got {warmup!r}.")
     if schedule not in ("cosine", "constant"):
         raise ValueError(f'schedule must be "cosine" or "constant", got {schedule!r}.')
-    if precision not in ("no", "bf16"):
-        raise ValueError(f'precision must be "no" or "bf16", got {precision!r}.')
+    if precision not in PRECISIONS:
+        raise ValueError(f'precision must be "auto", "bf16" or "no", got {precision!r}.')

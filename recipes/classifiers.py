@@ -45,7 +45,7 @@ def glyphs(folder: Path, seed: int = 0, scale: float = 1.0, *, kind: str, world:
             schedule |= {"stop_at": (validation.images, validation.labels, target)}
     classifier = train_classifier(
         "plain" if kind == "plain" else "residual", shuffled(images, labels, BATCH, seed),
-        classes=100, size=32, folder=folder, seed=seed, precision="bf16", name=f"{prefix}-{kind}-{number}", **schedule,
+        classes=100, size=32, folder=folder, seed=seed, precision="auto", name=f"{prefix}-{kind}-{number}", **schedule,
     )  # fmt: skip
     return _measure(classifier, source, validation, GLYPHS_EPSILON)
 
@@ -59,7 +59,7 @@ def tiny(folder: Path, seed: int = 0, scale: float = 1.0, *, kind: str) -> Class
         schedule |= {"start": load_classifier("tiny-standard"), "epsilon": TINY_EPSILON, "lr": 2e-3}
     classifier = train_classifier(
         "residual", shuffled(images, labels, BATCH, seed, augment=True), options=TINY_NETWORK,
-        classes=int(labels.max()) + 1, size=64, weight_decay=0.1, folder=folder, seed=seed, precision="bf16",
+        classes=int(labels.max()) + 1, size=64, weight_decay=0.1, folder=folder, seed=seed, precision="auto",
         name=f"tiny-{kind}", **schedule,
     )  # fmt: skip
     return _measure(classifier, "tiny-imagenet", validation, TINY_EPSILON)

@@ -27,6 +27,7 @@ from invkit.dci.refine import refine
 from invkit.dci.training import Schedule
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.network.generators import load_generator
+from invkit.precision import autocast
 
 # lite0 at 224 pixels. Down to the 28 x 28 maps, crops of 128 pixels have a third of the work; below, they would
 # be mostly padding.
@@ -57,7 +58,7 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
         divide=round(250 * scale), synchronise=round(3000 * scale), divide_lr=2e-3, synchronise_lr=8e-4,
         often=LITE0_OFTEN, cycle_every=4,
     )  # fmt: skip
-    settings = {"seed": seed, "precision": "bf16"}
+    settings = {"seed": seed, "precision": "auto"}
 
     def batches(step: int, depth: int) -> Tensor:
         synchronising = step >= schedule.divide  # its steps are counted on from there
@@ -99,7 +100,7 @@ def _matched_pool(classifier: Classifier, n: int, seed: int, file: Path) -> synt
         images = []
         for start in tqdm(range(0, n, 16), desc="batch-norm matching", unit="batch"):
             first = synthetic.dead_leaves(16, 240, (seed + 1) * 100_003 + start).to(classifier.device)
-            with torch.autocast(classifier.device.type, torch.bfloat16):
+            with autocast(classifier.device):
                 matched = matching.batch_norm_matched(classifier, 16, 240, steps=40, lr=0.1, skip=10, start=first)
             images.append(matched.cpu())
         return {"images": synthetic.Pool(torch.cat(images), seed).images}
@@ -118,7 +119,7 @@ def dci_small(folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: st
     schedule = Schedule(divide=round(60 * scale), synchronise=round(500 * scale), divide_lr=2e-3, synchronise_lr=1e-3)
     inverter = invert_classifier(
         network, leaves, sizes=[(32, 2)] * len(maps), crops=lambda depth: (24, network.size), schedule=schedule,
-        folder=folder, seed=seed, precision="bf16",
+        folder=folder, seed=seed, precision="auto",
         weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=1, cycle=0),
     )  # fmt: skip
     return add_feedback(inverter, synthetic.dead_leaves(32, network.size, (seed + 2) * 100_003))
@@ -139,7 +140,7 @@ def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0) -> GeneratorInv
     )  # fmt: skip
     generator = load_generator("facegan")
     inverter = invert_generator(
-        generator, sizes=FACEGAN_SIZES, batch=64, schedule=schedule, folder=folder, seed=seed, precision="bf16",
+        generator, sizes=FACEGAN_SIZES, batch=64, schedule=schedule, folder=folder, seed=seed, precision="auto",
         weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0, input=1, cycle=0),
     )  # fmt: skip
     return add_feedback(inverter, generator.sample_latents(256, seed=(seed + 2) * 100_003), most=10)

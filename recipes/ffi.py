@@ -58,7 +58,7 @@ def ffi_glyphs(
         draw(world, max(256, round(images * min(1.0, scale)))),
         objective=objective, kind=kind, steps=steps, batch=48, lr=5e-4, shrink=1e-3,
         coarse_steps=round(coarse_steps * scale), identify=IDENTIFY,
-        generator=GLYPHS_GENERATOR, precision="bf16", folder=folder, seed=seed,
+        generator=GLYPHS_GENERATOR, precision="auto", folder=folder, seed=seed,
     )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInv
         draw("faces", max(64, round(300_000 * min(1.0, scale)))),
         objective="hybrid", steps=max(2, round(500 * scale)), batch=32, lr=5e-4, shrink=FACES_SHRINK,
         coarse_steps=round(12_000 * scale), identify=IDENTIFY_FACES, identify_late=1.0,
-        generator=FACES_GENERATOR, precision="bf16", folder=folder, seed=seed,
+        generator=FACES_GENERATOR, precision="auto", folder=folder, seed=seed,
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def ffi_tiny(
         load_classifier(classifier), images[:: max(1, round(1 / scale))].clone(), size=32, objective=objective,
         kind=kind, steps=max(3, round(3000 * scale)), batch=48, lr=5e-4, coarse_steps=round(2200 * scale),
         adversarial_share=0.82, adversarial_lr=5e-4, weights=PHOTOS_WEIGHTS, identify=IDENTIFY_PHOTOS,
-        views=PHOTOS_VIEWS, folder=folder, seed=seed, precision="bf16",
+        views=PHOTOS_VIEWS, folder=folder, seed=seed, precision="auto",
         **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ def refine(
     often: Sequence[float] | None = None,
     folder: str | Path | None = None,
     seed: int = 0,
-    precision: str = "no",
+    precision: str = "auto",
     progress: bool = True,
 ) -> Trained:
     """Train the inverses deeper than `depth`, in place, on images batches(step); those above stay as they are.

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from invkit.dci.chain import Chain, log_error, represent
 from invkit.dci.strides import Dense
+from invkit.precision import autocast
 
 FIRST_DESCENT, DESCENT = 200, 40  # steps: of the first the most, since the others begin near what it found
 RATES = 0.12, 0.03  # of Adam, at the beginning of a descent and at its end, in units of each channel's spread
@@ -90,7 +91,7 @@ def search(
             return h if cut else h.clamp(*bounds)
 
         def error(place: Tensor) -> Tensor:
-            with torch.autocast(y.device.type, torch.bfloat16), sooner():
+            with autocast(y.device), sooner():
                 again = represent(blocks[cut:], read(place), depth - cut)[-1]
             # The sum over rows, so that no row's step depends on how many there are.
             return len(y) * log_error(again, y, given.in_std)

@@ -68,7 +68,7 @@ def train_chain(
     synchronise_weights: Weights | None = None,
     folder: str | Path | None = None,
     seed: int = 0,
-    precision: str = "no",
+    precision: str = "auto",
     progress: bool = True,
 ) -> list[Trained]:
     """Divide, conquer and re-synchronise; returns what each phase of training leaves, the last being the whole chain's.
@@ -136,7 +136,7 @@ def synchronise(
     weights: Weights = WEIGHTS,
     folder: str | Path | None = None,
     seed: int = 0,
-    precision: str = "no",
+    precision: str = "auto",
     progress: bool = True,
 ) -> Trained:
     """Train all inverses of a chain together, every step from one random depth; arguments as for `train_chain`."""

@@ -113,7 +113,7 @@ def train_generator(
     augment: bool = True,
     folder: str | Path | None = None,
     seed: int = 0,
-    precision: str = "no",
+    precision: str = "auto",
     progress: bool = True,
 ) -> Outcome:
     """Trains the generator in place on batches(step) = (images in [0, 1], conditions); it ends as its moving average.
@@ -174,7 +174,7 @@ def read_coarsely(
     identify: float = 0.0,
     folder: str | Path | None = None,
     seed: int = 0,
-    precision: str = "no",
+    precision: str = "auto",
 ) -> list[Trained]:
     """Fits the generator's reader of coarse images to uint8 images (N, 3, S, S) and their conditions (N, dim).
 
@@ -332,7 +332,7 @@ def train_inverter(
     weights: Weights = WEIGHTS,
     folder: str | Path | None = None,
     seed: int = 0,
-    precision: str = "no",
+    precision: str = "auto",
     **training,
 ) -> LogitInverter:
     """Train an inverter of a classifier's logits on images that the classifier was not trained on.

@@ -91,7 +91,7 @@ def train_attacker(
     synchronise: int,
     batch: int = 16,
     rate: float = 2e-3,
-    precision: str = "no",
+    precision: str = "auto",
     folder: str | Path | None = None,
     seed: int = 0,
 ) -> ClassifierInverter:
@@ -256,7 +256,7 @@ def tune(
     steps: int,
     batch: int = 8,
     rate: float = 1e-3,
-    precision: str = "no",
+    precision: str = "auto",
     folder: str | Path | None = None,
     seed: int = 0,
 ) -> Chain:

@@ -95,7 +95,7 @@ class Setting:
     steps: int
     coarse_steps: int
     batch: int = 48
-    precision: str = "no"
+    precision: str = "auto"
     generator: Mapping = field(default_factory=lambda: GLYPHS_GENERATOR)
     seeds: tuple[int, ...] = (0,)
 

@@ -66,7 +66,7 @@ class Setting:
     batch: int
     crop: int
     compute: float
-    precision: str = "no"
+    precision: str = "auto"
 
     def __post_init__(self):
         deepest = len(self.classifier.blocks)  # cut now: tracing runs the network, and must not be counted as training
