@@ -75,7 +75,7 @@ def read(made: Pairs, z: Tensor, settings: dict, linear: bool, steps: int, ident
     g = LogitGenerator(size, z.shape[1], **settings["generator"] | {"coarse_linear": linear})
     g.whitening.fit(made.logits.flatten(0, 1), settings["shrink"])
     images, logits = made.images.flatten(0, 1), made.logits.flatten(0, 1)
-    training.read_coarsely(g, images, logits, steps, identify=identify, precision="bf16")
+    training.fit_coarse_images(g, images, logits, steps, identify=identify, precision="bf16")
     with torch.inference_mode():
         coarse = g.coarse(g.whitening(z), z.softmax(1))
     return F.interpolate(coarse, size=size, mode="bilinear").clamp(0, 1)

@@ -78,7 +78,7 @@ def main() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 hidden = dci.represent(blocks, images, 9)
-            loss, _ = dci.loss_terms(chain(hidden[-1], 9), hidden, blocks, [1.0], dci.Weights())
+            loss, _ = dci.loss_terms(chain(hidden[-1], 9), hidden, blocks, [1.0], dci.ChainLossWeights())
         loss.backward()
 
     train = rate(step, 16, seconds)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from invkit import dci, store
 from invkit.dci import matching, synthetic
-from invkit.dci.chain import Weights
+from invkit.dci.chain import ChainLossWeights
 from invkit.dci.inverter import (
     ClassifierInverter,
     GeneratorInverter,
@@ -67,19 +67,19 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
 
     inverter = invert_classifier(
         classifier, batches, depth=18, sizes=LITE0_SIZES, schedule=schedule, folder=folder, **settings,
-        weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=1, cycle=0.1),
+        weights=ChainLossWeights(block=1, input=0, cycle=0), synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0.1),
     )  # fmt: skip
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 1)
     shallow = dci.synchronise(
-        inverter.chain.part(0, LITE0_SHALLOW), blocks[:LITE0_SHALLOW],
-        lambda step, depth: leaves.batch(step, *_lite0_crops(depth)), weights=Weights(block=0.1, input=1, cycle=0),
+        inverter.chain.slice(0, LITE0_SHALLOW), blocks[:LITE0_SHALLOW],
+        lambda step, depth: leaves.batch(step, *_lite0_crops(depth)), weights=ChainLossWeights(block=0.1, input=1, cycle=0),
         schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_SHALLOW_OFTEN),
         folder=folder / "shallow", **settings,
     )  # fmt: skip
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 2)
     deep = refine(
         inverter.chain, blocks, lambda step: (leaves if step % 3 else matched).batch(step, 24, 224), LITE0_CUT,
-        window=14, margin=16, steps=round(1250 * scale), lr=1.2e-4, weights=Weights(block=0.1, input=1, cycle=0),
+        window=14, margin=16, steps=round(1250 * scale), lr=1.2e-4, weights=ChainLossWeights(block=0.1, input=1, cycle=0),
         often=LITE0_DEEP_OFTEN, folder=folder / "deep", **settings,
     )  # fmt: skip
     _add_time(inverter.card, [shallow, deep])
@@ -120,7 +120,7 @@ def dci_small(folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: st
     inverter = invert_classifier(
         network, leaves, sizes=[(32, 2)] * len(maps), crops=lambda depth: (24, network.size), schedule=schedule,
         folder=folder, seed=seed, precision="auto",
-        weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0.1, input=1, cycle=0),
+        weights=ChainLossWeights(block=1, input=0, cycle=0), synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0),
     )  # fmt: skip
     return add_feedback(inverter, synthetic.dead_leaves(32, network.size, (seed + 2) * 100_003))
 
@@ -141,6 +141,6 @@ def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0) -> GeneratorInv
     generator = load_generator("facegan")
     inverter = invert_generator(
         generator, sizes=FACEGAN_SIZES, batch=64, schedule=schedule, folder=folder, seed=seed, precision="auto",
-        weights=Weights(block=1, input=0, cycle=0), synchronise_weights=Weights(block=0, input=1, cycle=0),
+        weights=ChainLossWeights(block=1, input=0, cycle=0), synchronise_weights=ChainLossWeights(block=0, input=1, cycle=0),
     )  # fmt: skip
     return add_feedback(inverter, generator.sample_latents(256, seed=(seed + 2) * 100_003), most=10)

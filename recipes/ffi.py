@@ -14,7 +14,7 @@ from torch import Tensor
 
 from invkit import data
 from invkit.ffi.inverter import LogitInverter
-from invkit.ffi.training import Weights, train_inverter
+from invkit.ffi.training import GeneratorLossWeights, train_inverter
 from invkit.network.classifiers import load_classifier
 
 
@@ -78,7 +78,7 @@ def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInv
 
 
 PHOTOS_GENERATOR = GLYPHS_GENERATOR | {"coarse_hidden": 192, "logit_noise": 0.3}
-PHOTOS_WEIGHTS = Weights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
+PHOTOS_WEIGHTS = GeneratorLossWeights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
 PHOTOS_VIEWS = 2  # of every photo, since there are few: as it is, and cropped, every other one flipped
 FEW_LOGITS = {"generator": PHOTOS_GENERATOR, "shrink": 0.03}
 # A thousand logits of 22,500 photos: whitening would enlarge noise, a coarse reader with a linear part reads worse

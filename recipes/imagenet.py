@@ -26,15 +26,15 @@ from accelerate import PartialState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from invkit import ffi, store
+from invkit import store
 from invkit.data import imagenet
 from invkit.dci import synthetic
-from invkit.dci.chain import Weights
+from invkit.dci.chain import ChainLossWeights
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.training import Schedule
-from invkit.ffi import biggan
+from invkit.ffi import biggan, training
 from invkit.ffi.inverter import LogitInverter
-from invkit.ffi.pairs import condition, show
+from invkit.ffi.pairs import condition, logits_of
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.training import Player, train
 
@@ -94,8 +94,10 @@ def logit_networks(plan: LogitPlan, classes: int) -> tuple[biggan.LogitGenerator
 
 def logit_players(plan: LogitPlan, generator: nn.Module, discriminator: nn.Module, grace: int) -> list[Player]:
     """The adversarial objective alone, as the paper has it; grace: steps in which drawings may still be alike."""
-    weights = ffi.Weights(pixel=0, adversary=1, features=0)
-    players = ffi.adversaries(generator, discriminator, weights, None, plan.generator_lr, augment=False, grace=grace)
+    weights = training.GeneratorLossWeights(pixel=0, adversary=1, features=0)
+    players = training.adversarial_players(
+        generator, discriminator, weights, None, plan.generator_lr, augment=False, grace=grace
+    )
     players[1].lr = plan.discriminator_lr
     return players
 
@@ -120,7 +122,7 @@ def logit_batches(
         shown = images[rows]
         shown = torch.where(flipped, shown.flip(-1), shown).to(classifier.device).float() / 255
         with torch.no_grad(), torch.autocast(classifier.device.type, torch.bfloat16):
-            logits = show(classifier, shown).float()
+            logits = logits_of(classifier, shown).float()
         return shown.contiguous(memory_format=torch.channels_last), condition(logits, plan.kind)
 
     return batches
@@ -185,7 +187,7 @@ class BlockPlan:
     schedule: Schedule = Schedule(
         divide=5000, synchronise=100_000, divide_lr=1e-3, synchronise_lr=4e-4, cycle_every=2
     )  # fmt: skip
-    weights: Weights = Weights(
+    weights: ChainLossWeights = ChainLossWeights(
         block=0.1, input=1.0, cycle=0.1
     )  # of re-synchronising; dividing has the block term alone
 
@@ -217,7 +219,7 @@ def invert_blocks(folder: Path, seed: int = 0, scale: float = 1.0, *, plan: Bloc
 
     inverter = dci.invert_classifier(
         classifier, batches, sizes=block_sizes(plan, classifier), schedule=schedule, folder=folder, seed=seed,
-        precision="bf16", weights=Weights(block=1, input=0, cycle=0), synchronise_weights=plan.weights,
+        precision="bf16", weights=ChainLossWeights(block=1, input=0, cycle=0), synchronise_weights=plan.weights,
     )  # fmt: skip
     inverter.card |= {"batch": batch * state.num_processes, "pool": plan.pool, "matched": plan.matched}
     held_out = synthetic.dead_leaves(8, classifier.size, (seed + 2) * 100_003).to(state.device)

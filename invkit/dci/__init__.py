@@ -4,7 +4,15 @@ synthetic (images without data), matching (images matched to a classifier), inve
 them, and their losses), training (divide, synchronise), refine (the deep ones further), search, inverter (what one uses).
 """
 
-from invkit.dci.chain import Chain, Weights, choose_feedback, classifier_blocks, log_error, read, represent
+from invkit.dci.chain import (
+    Chain,
+    ChainLossWeights,
+    choose_feedback,
+    classifier_blocks,
+    invert_representation,
+    log_error,
+    represent,
+)
 from invkit.dci.inverter import (
     ClassifierInverter,
     GeneratorInverter,
@@ -17,7 +25,7 @@ from invkit.dci.refine import refine
 from invkit.dci.training import Schedule, synchronise, train_chain
 
 __all__ = [
-    "Chain", "ClassifierInverter", "GeneratorInverter", "Schedule", "Weights", "add_feedback", "choose_feedback",
-    "classifier_blocks", "default_sizes", "invert_classifier", "invert_generator", "log_error", "read", "refine",
+    "Chain", "ClassifierInverter", "GeneratorInverter", "Schedule", "ChainLossWeights", "add_feedback", "choose_feedback",
+    "classifier_blocks", "default_sizes", "invert_classifier", "invert_generator", "invert_representation", "log_error", "refine",
     "represent", "synchronise", "train_chain",
 ]  # fmt: skip

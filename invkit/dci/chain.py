@@ -14,7 +14,7 @@ mean over the batch of the *logarithm* of each sample's mean squared error. For 
 PSNR up to sign and scale, and it makes terms, samples and depths of very different errors comparable without a weight
 for each.
 
-Reading can feed its own error back, without training and without an image (`read`): the reading is represented and read
+Reading can feed its own error back, without training and without an image (`invert_representation`): the reading is represented and read
 again, and what that second reading loses, the first is given back, x̂ ← x̂ + r (g(y) - g(f(x̂))). Where a chain's errors
 are systematic, a few such steps, a fixed number chosen on synthetic inputs, remove most of them.
 
@@ -37,7 +37,7 @@ FLOOR = 1e-5  # added to every squared error before its logarithm: what is below
 
 
 @dataclass(frozen=True)
-class Weights:
+class ChainLossWeights:
     """Weight of each loss term; 0 switches a term off (its cost too). The terms are in the module's docstring."""
 
     block: float = 1.0
@@ -67,7 +67,7 @@ class Chain(nn.Module):
             InverseBlock(shapes[k + 1], shapes[k], width, blocks) for k, (width, blocks) in enumerate(sizes)
         )
 
-    def part(self, above: int, deepest: int) -> Chain:
+    def slice(self, above: int, deepest: int) -> Chain:
         """The chain of g_{above+1} … g_deepest, the same modules: it reads representations of depth `above` back."""
         part = Chain([()], [])
         part.inverses = nn.ModuleList(self.inverses[above:deepest])
@@ -90,7 +90,7 @@ def represent(blocks: Sequence[Callable[[Tensor], Tensor]], x: Tensor, depth: in
     return hidden
 
 
-def read(
+def invert_representation(
     chain: Chain,
     blocks: Sequence[Callable[[Tensor], Tensor]],
     y: Tensor,
@@ -163,7 +163,11 @@ def log_error(reading: Tensor, truth: Tensor, scale: Tensor | float = 1.0) -> Te
 
 
 def loss_terms(
-    readings: list[Tensor], hidden: list[Tensor], blocks: Sequence[Callable], units: Sequence[Tensor], weights: Weights
+    readings: list[Tensor],
+    hidden: list[Tensor],
+    blocks: Sequence[Callable],
+    units: Sequence[Tensor],
+    weights: ChainLossWeights,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of the terms, and each term, for readings [ĥ_{k-1}, …, ĥ_0] of hidden[k].
 

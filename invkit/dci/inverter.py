@@ -75,7 +75,7 @@ class ClassifierInverter(_ChainInverter):
     ) -> Tensor:
         """Images in [0, 1], (N, 3, size, size), from the output of block `depth` alone; deterministic.
 
-        feedback: correct the reading by the error feedback of the card (`dci.read`); False reads once.
+        feedback: correct the reading by the error feedback of the card (`dci.invert_representation`); False reads once.
         search: steps of `invkit.search` in its place, a third of the way down the network; slow, for depths where
             feedback is of no use.
         """
@@ -91,7 +91,9 @@ class ClassifierInverter(_ChainInverter):
         if search:
             through = min(depth, len(self.depths) // 3 + 1)
             return search_behind(self.chain, blocks, representation, depth, through, steps=search)
-        return chains.read(self.chain, blocks, representation, depth, self._feedback(depth, feedback), (0, 1))
+        return chains.invert_representation(
+            self.chain, blocks, representation, depth, self._feedback(depth, feedback), (0, 1)
+        )
 
     def reconstruct(self, images: Tensor, depth: int | None = None, feedback: bool = True, search: int = 0) -> Tensor:
         """invert ∘ represent: images in [0, 1], (N, 3, size, size)."""
@@ -123,12 +125,14 @@ class GeneratorInverter(_ChainInverter):
     def invert(self, images: Tensor, noise: None = None, feedback: bool = True) -> Tensor:
         """Latents (N, latent_dim) of images in [0, 1], (N, 3, H, W): resized to `size` (shorter side, then centre).
 
-        feedback: correct the latents by the error feedback of the card (`dci.read`); False reads once.
+        feedback: correct the latents by the error feedback of the card (`dci.invert_representation`); False reads once.
         """
         self._check_noise(noise)
         depth = self.depths[-1]
         images = 2 * _fit(images, self.size) - 1
-        return chains.read(self.chain, self.generator.blocks, images, depth, self._feedback(depth, feedback))
+        return chains.invert_representation(
+            self.chain, self.generator.blocks, images, depth, self._feedback(depth, feedback)
+        )
 
     def reconstruct(self, images: Tensor, feedback: bool = True) -> Tensor:
         """G(invert(images)): images in [0, 1], (N, 3, size, size)."""
@@ -230,7 +234,7 @@ def add_feedback(
     depths: Sequence[int] | None = None,
     most: int = 4,
 ) -> ClassifierInverter | GeneratorInverter:
-    """Chooses how often a trained inverter corrects itself (`dci.read`) on synthetic inputs it has not seen.
+    """Chooses how often a trained inverter corrects itself (`dci.invert_representation`) on synthetic inputs it has not seen.
 
     held_out: images (N, 3, size, size) in [0, 1] for a classifier, latents (N, latent_dim) for a generator, whose error
     is that of the regenerated images. most: steps to try. Returns the inverter, its card now holding the (steps, rate)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from invkit.dci.chain import Chain, Weights, loss_terms, represent, spread
+from invkit.dci.chain import Chain, ChainLossWeights, loss_terms, represent, spread
 from invkit.dci.training import draw_depths
 from invkit.training import Player, Trained, train
 
@@ -29,7 +29,7 @@ def refine(
     margin: int,
     steps: int,
     lr: float,
-    weights: Weights,
+    weights: ChainLossWeights,
     often: Sequence[float] | None = None,
     folder: str | Path | None = None,
     seed: int = 0,
@@ -51,9 +51,11 @@ def refine(
         ValueError: weights with a cycle term; a window larger than the map, or one of which the margin leaves nothing.
     """
     if weights.cycle:
-        raise ValueError("A cycle term needs the whole image, of which only a window is read: set Weights(cycle=0).")
+        raise ValueError(
+            "A cycle term needs the whole image, of which only a window is read: set ChainLossWeights(cycle=0)."
+        )
     down_of = draw_depths(often, len(chain.inverses) - depth, seed)
-    shallow, deep = chain.part(0, depth), chain.part(depth, len(chain.inverses))
+    shallow, deep = chain.slice(0, depth), chain.slice(depth, len(chain.inverses))
     chain.requires_grad_(False)
     deep.requires_grad_(True)
 

@@ -1,6 +1,6 @@
 """Search behind a representation for what the attacked network represents as it, several times over, and average.
 
-Error feedback (`invkit.dci.read`) corrects a reading without a gradient, and needs a chain that nearly undoes the
+Error feedback (`invkit.dci.invert_representation`) corrects a reading without a gradient, and needs a chain that nearly undoes the
 network. Deep down none does: what is read is represented as something else. Here the disagreement is followed by
 gradients, in units of each channel's spread s. What moves is not the pixels but h, what the chain reads at a depth j;
 the inverses above it read on to a depth c, and from there the network represents again,
@@ -55,7 +55,7 @@ def search(
     """Inputs (N, ...) within `bounds` behind the representations y of a depth; every row by itself, deterministic.
 
     Args:
-        chain, blocks: as for `dci.read`, their parameters frozen.
+        chain, blocks: as for `dci.invert_representation`, their parameters frozen.
         through: depth j of what is moved, 1 to `depth`.
         cut: depth c from which the network represents again, 0 (the image) to less than `through`; None: one less.
         steps: of all descents together: each takes 40 but for the first, which takes 200 to 239, or all if there are
@@ -76,7 +76,7 @@ def search(
         with torch.no_grad():
             own = [y, *chain(y, depth)]
         moved, given = (chain.inverses[k - 1] for k in (through, depth))
-        middle, shape = chain.part(cut, through), own[depth - through].shape[1:]
+        middle, shape = chain.slice(cut, through), own[depth - through].shape[1:]
         generator = torch.Generator().manual_seed(0)
         sooner = Dense if y.device.type == "cpu" else nullcontext
 

@@ -14,7 +14,7 @@ mean over the batch of the *logarithm* of each sample's mean squared error. For 
 PSNR up to sign and scale, and it makes terms, samples and depths of very different errors comparable without a weight
 for each.
 
-Reading can feed its own error back, without training and without an image (`read`): the reading is represented and read
+Reading can feed its own error back, without training and without an image (`invert_representation`): the reading is represented and read
 again, and what that second reading loses, the first is given back, x̂ ← x̂ + r (g(y) - g(f(x̂))). Where a chain's errors
 are systematic, a few such steps, a fixed number chosen on synthetic inputs, remove most of them.
 
@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from invkit.dci.chain import Chain, Weights, loss_terms, represent, spread
+from invkit.dci.chain import Chain, ChainLossWeights, loss_terms, represent, spread
 from invkit.training import Player, Trained, train
 
 
@@ -55,7 +55,7 @@ class Schedule:
     cycle_every: int = 1
 
 
-WEIGHTS, SCHEDULE = Weights(), Schedule()  # the defaults
+WEIGHTS, SCHEDULE = ChainLossWeights(), Schedule()  # the defaults
 
 
 def train_chain(
@@ -64,8 +64,8 @@ def train_chain(
     batches: Callable[[int, int], Tensor],
     *,
     schedule: Schedule = SCHEDULE,
-    weights: Weights = WEIGHTS,
-    synchronise_weights: Weights | None = None,
+    weights: ChainLossWeights = WEIGHTS,
+    synchronise_weights: ChainLossWeights | None = None,
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "auto",
@@ -133,7 +133,7 @@ def synchronise(
     batches: Callable[[int, int], Tensor],
     *,
     schedule: Schedule,
-    weights: Weights = WEIGHTS,
+    weights: ChainLossWeights = WEIGHTS,
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "auto",

@@ -5,6 +5,6 @@ pairs (images with their logits), biggan (generator and discriminator), losses, 
 
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.pairs import Pairs, condition, pairs
-from invkit.ffi.training import Weights, train_generator, train_inverter
+from invkit.ffi.training import GeneratorLossWeights, train_generator, train_inverter
 
-__all__ = ["LogitInverter", "Pairs", "Weights", "condition", "pairs", "train_generator", "train_inverter"]
+__all__ = ["LogitInverter", "Pairs", "GeneratorLossWeights", "condition", "pairs", "train_generator", "train_inverter"]

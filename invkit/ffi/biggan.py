@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
-from invkit.ffi.whitening import CoarseReader, Whitening
+from invkit.ffi.whitening import CoarseRegressor, Whitening
 
 
 class ConditionalBatchNorm(nn.Module):
@@ -110,7 +110,7 @@ class LogitGenerator(nn.Module):
             BigGAN's own.
         shared_dim: length of the shared map of the logits.
         hidden: width of the two hidden layers of that map; None for a linear map without bias, as published.
-        coarse: side of a coarse image that is read from the logits by a `CoarseReader` of its own, told to the shared
+        coarse: side of a coarse image that is read from the logits by a `CoarseRegressor` of its own, told to the shared
             map and, enlarged, added before the last tanh; None for none, as published.
         coarse_hidden: width of that reader's network; None reads linearly.
         coarse_linear: False leaves that network alone.
@@ -171,7 +171,7 @@ class LogitGenerator(nn.Module):
             raise ValueError("A coarse image goes with a hidden layer: give hidden a width, or coarse=None.")
         self.coarse = None
         if coarse:
-            self.coarse = CoarseReader(condition_dim, coarse, coarse_hidden, coarse_linear).requires_grad_(False)
+            self.coarse = CoarseRegressor(condition_dim, coarse, coarse_hidden, coarse_linear).requires_grad_(False)
         self.seed = normed(nn.Linear(chunk + shared_dim * seeded, 16 * channels[0]))
         self.blocks = nn.ModuleList(
             UpBlock(inputs, outputs, shared_dim + chunk, normed) for inputs, outputs in pairwise(channels)

@@ -41,7 +41,7 @@ def condition(logits: Tensor, kind: str = "logits") -> Tensor:
     )
 
 
-def show(classifier: Classifier, images: Tensor) -> Tensor:
+def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
     """The logits (N, classes) of square images of any size, enlarged or shrunk to what the classifier takes."""
     if images.shape[-1] != classifier.size:
         images = TF.resize(images, [classifier.size, classifier.size], antialias=True)
@@ -106,7 +106,7 @@ def pairs(
         logits = []
         with torch.inference_mode():
             for part in tqdm(seen.flatten(0, 1).split(batch), desc="logits", unit="batch", disable=len(images) < 2000):
-                logits.append(show(classifier, part.to(classifier.device).float() / 255).cpu())
+                logits.append(logits_of(classifier, part.to(classifier.device).float() / 255).cpu())
         logits = torch.cat(logits).unflatten(0, (views, -1))
         if not logits.isfinite().all():
             raise ValueError(f"{classifier.name} gives logits that are not finite for some images: check both.")

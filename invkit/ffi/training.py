@@ -66,7 +66,7 @@ OBJECTIVES = ("adversarial", "hybrid", "regression")
 
 
 @dataclass(frozen=True)
-class Weights:
+class GeneratorLossWeights:
     """Weights of the terms where there is an adversary: of the pixel term, the adversary's and the feature term.
 
     features also weighs where there is none, beside a pixel term of weight 1. Of `identification`, identify is the
@@ -83,7 +83,7 @@ class Weights:
     squares: tuple[int, ...] = (1,)
 
 
-WEIGHTS = Weights()
+WEIGHTS = GeneratorLossWeights()
 
 
 class Collapsed(FloatingPointError):
@@ -91,7 +91,7 @@ class Collapsed(FloatingPointError):
 
 
 @dataclass
-class Outcome:
+class GeneratorTraining:
     """What `train_generator` leaves: the phases, and a sentence about the adversarial one if it had to be stopped."""
 
     phases: list[Trained]
@@ -106,7 +106,7 @@ def train_generator(
     objective: str = "hybrid",
     discriminator: ProjectionDiscriminator | None = None,
     adversarial_share: float = 0.1,
-    weights: Weights = WEIGHTS,
+    weights: GeneratorLossWeights = WEIGHTS,
     features: Callable[[Tensor], Tensor] | None = None,
     lr: float = 1e-3,
     adversarial_lr: float = 2e-4,
@@ -115,7 +115,7 @@ def train_generator(
     seed: int = 0,
     precision: str = "auto",
     progress: bool = True,
-) -> Outcome:
+) -> GeneratorTraining:
     """Trains the generator in place on batches(step) = (images in [0, 1], conditions); it ends as its moving average.
 
     Args:
@@ -138,17 +138,17 @@ def train_generator(
     late = {"adversarial": steps, "hybrid": max(1, round(adversarial_share * steps)), "regression": 0}[objective]
     early = steps - late
     if objective == "adversarial":
-        weights, features = Weights(pixel=0, adversary=1, features=0), None
+        weights, features = GeneratorLossWeights(pixel=0, adversary=1, features=0), None
     common = {"seed": seed, "precision": precision, "progress": progress}
-    outcome = Outcome([])
+    outcome = GeneratorTraining([])
     with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
         if early:
-            player = regression(generator, weights, features, lr)
+            player = regression_player(generator, weights, features, lr)
             done = train(player, batches, steps=early, folder=Path(place) / "regression", description="regression",
                          **common)  # fmt: skip
             outcome.phases.append(done)
         if late:
-            players = adversaries(
+            players = adversarial_players(
                 generator, discriminator, weights, features, adversarial_lr, augment, grace=0 if early else late // 5
             )
             place = Path(place) / "adversary"
@@ -165,7 +165,7 @@ def train_generator(
     return outcome
 
 
-def read_coarsely(
+def fit_coarse_images(
     generator: LogitGenerator,
     images: Tensor,
     z: Tensor,
@@ -209,7 +209,9 @@ def read_coarsely(
     return [done]
 
 
-def regression(generator: LogitGenerator, weights: Weights, features: Callable | None, lr: float) -> Player:
+def regression_player(
+    generator: LogitGenerator, weights: GeneratorLossWeights, features: Callable | None, lr: float
+) -> Player:
     """The generator alone: `log_error` of its drawings, and a feature term where there are features."""
 
     def regress(module: nn.Module, pair: tuple[Tensor, Tensor], step: int):
@@ -224,10 +226,10 @@ def regression(generator: LogitGenerator, weights: Weights, features: Callable |
     return Player("generator", generator, regress, lr=lr, clip=1.0)
 
 
-def adversaries(
+def adversarial_players(
     generator: LogitGenerator,
     discriminator: ProjectionDiscriminator,
-    weights: Weights,
+    weights: GeneratorLossWeights,
     features: Callable | None,
     lr: float,
     augment: bool = True,
@@ -329,7 +331,7 @@ def train_inverter(
     coarse_steps: int = 0,
     identify: float = 0.0,
     identify_late: float = 0.0,
-    weights: Weights = WEIGHTS,
+    weights: GeneratorLossWeights = WEIGHTS,
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "auto",
@@ -371,7 +373,7 @@ def train_inverter(
     before = []
     if g.coarse:
         common = {"identify": identify, "folder": folder, "seed": seed, "precision": precision}
-        before = read_coarsely(g, made.images.flatten(0, 1), made.logits.flatten(0, 1), coarse_steps, **common)
+        before = fit_coarse_images(g, made.images.flatten(0, 1), made.logits.flatten(0, 1), coarse_steps, **common)
 
     def batches(step: int) -> tuple[Tensor, Tensor]:
         pixels, z = made.batch(step, batch, seed)

@@ -57,12 +57,12 @@ class Whitening(nn.Module):
         return torch.linalg.solve(self.matrix.double(), white.double(), left=False).float() + self.mean
 
 
-class CoarseReader(nn.Module):
+class CoarseRegressor(nn.Module):
     """Reads a coarse image (N, 3, side, side) from whitened logits: linearly, and with what a small network adds.
 
     The linear part is a ridge regression (`fit`), in closed form. The network, if it has a width `hidden`, also sees
     the probabilities: an image's place among those of its class tells more than its place among all. It is trained by
-    itself before the generator (`ffi.read_coarsely`): an image costs it far less than it costs a generator.
+    itself before the generator (`ffi.fit_coarse_images`): an image costs it far less than it costs a generator.
 
     linear=False leaves the network alone, which then has smooth units and sees the whitened logits only. From many
     images, or many logits, it learns to read better than both together do (`benchmarks/coarse_readers.py`).

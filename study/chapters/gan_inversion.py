@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from invkit import dci, metrics, statistics
-from invkit.dci.chain import Weights
+from invkit.dci.chain import ChainLossWeights
 from invkit.dci.inverter import GeneratorInverter
 from invkit.dci.training import Schedule
 from invkit.network.generators import Generator
@@ -94,7 +94,7 @@ class Arm:
 
     divide: int
     synchronise: int
-    weights: Weights
+    weights: ChainLossWeights
     often: tuple[float, ...]
     rate: float = 1e-3
 
@@ -107,7 +107,7 @@ def train_arm(
 ) -> GeneratorInverter:
     """Train one arm on latents of the prior; options (folder, seed, precision, …) as for `dci.train_chain`."""
     return dci.invert_generator(
-        generator, sizes=sizes, batch=batch, schedule=arm.schedule(), weights=Weights(1, 0, 0),
+        generator, sizes=sizes, batch=batch, schedule=arm.schedule(), weights=ChainLossWeights(1, 0, 0),
         synchronise_weights=arm.weights, progress=False, **options,
     )  # fmt: skip
 

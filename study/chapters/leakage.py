@@ -32,7 +32,7 @@ from torchvision.transforms import functional as TF
 
 from invkit import dci, metrics, optimize, statistics
 from invkit.dci import matching, synthetic
-from invkit.dci.chain import Chain, Weights
+from invkit.dci.chain import Chain, ChainLossWeights
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.synthetic import Pool
 from invkit.dci.training import Schedule
@@ -105,8 +105,8 @@ def train_attacker(
         depth=len(classifier.blocks),
         sizes=[(width, 1)] * len(classifier.blocks),
         schedule=Schedule(divide, synchronise, synchronise_lr=rate, cycle_every=4),
-        weights=Weights(block=1, input=0, cycle=0),
-        synchronise_weights=Weights(block=0.1, input=1, cycle=0.1),
+        weights=ChainLossWeights(block=1, input=0, cycle=0),
+        synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0.1),
         precision=precision,
         folder=folder,
         seed=seed,
@@ -261,7 +261,7 @@ def tune(
     seed: int = 0,
 ) -> Chain:
     """A copy of the attacker's chain for that depth, trained further on defended features of synthetic images."""
-    chain = copy.deepcopy(inverter.chain.part(0, depth))
+    chain = copy.deepcopy(inverter.chain.slice(0, depth))
     *before, last = dci.classifier_blocks(inverter.classifier)[:depth]
     # the defence gets no generator: the training loop reseeds PyTorch's own in every step
     blocks = [*before, lambda h: defend(last(h), None)]
@@ -271,7 +271,7 @@ def tune(
         blocks,
         lambda step, depth: batches(TUNING + step, depth),
         schedule=Schedule(synchronise=steps, synchronise_lr=rate, often=(0.0,) * (depth - 1) + (1.0,)),
-        weights=Weights(block=0.1, input=1, cycle=0),
+        weights=ChainLossWeights(block=0.1, input=1, cycle=0),
         precision=precision,
         folder=folder,
         seed=seed,
@@ -283,7 +283,9 @@ def tune(
 @torch.no_grad()
 def read(chain: Chain, features: Tensor, depth: int, batch: int = 100) -> Tensor:
     """Images in [0, 1] that a chain reads from features of that depth, in one pass."""
-    return torch.cat([dci.read(chain, [], part, depth, bounds=(0, 1)) for part in features.split(batch)])
+    return torch.cat(
+        [dci.invert_representation(chain, [], part, depth, bounds=(0, 1)) for part in features.split(batch)]
+    )
 
 
 @dataclass(frozen=True)

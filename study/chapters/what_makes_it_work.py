@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from invkit import dci, metrics, statistics
-from invkit.dci.chain import Weights
+from invkit.dci.chain import ChainLossWeights
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.synthetic import Pool
 from invkit.dci.training import Schedule
@@ -37,7 +37,7 @@ class Arm:
     source: name of the pool of synthetic images.
     """
 
-    weights: Weights = Weights()
+    weights: ChainLossWeights = ChainLossWeights()
     divided: float = 0.3
     deepest_only: bool = False
     rate: float | None = None

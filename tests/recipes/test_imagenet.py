@@ -12,7 +12,7 @@ from invkit.data import imagenet as data_imagenet
 from invkit.data.photos import write_png
 from invkit.dci import synthetic
 from invkit.dci.training import Schedule
-from invkit.ffi.pairs import condition, show
+from invkit.ffi.pairs import condition, logits_of
 from invkit.inverters import load_inverter
 from invkit.network.classifiers import load_classifier
 from recipes import dci, imagenet
@@ -91,7 +91,7 @@ def test_conditions_are_those_of_the_images_as_shown():
     batches = imagenet.logit_batches(replace(SMALL, kind="top-3"), images, classifier, 8, seed=1)
     shown, z = batches(0)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(z, condition(show(classifier, shown).float(), "top-3"))
+        assert torch.equal(z, condition(logits_of(classifier, shown).float(), "top-3"))
     bytes_ = {tuple(image.flatten().tolist()) for image in (shown * 255).round().byte()}
     plain = {tuple(image.flatten().tolist()) for image in images}
     mirrored = {tuple(image.flip(-1).flatten().tolist()) for image in images}

@@ -6,7 +6,7 @@ from torch import nn
 
 from invkit import dci
 from invkit.dci import synthetic
-from invkit.dci.chain import Chain, Weights
+from invkit.dci.chain import Chain, ChainLossWeights
 from invkit.dci.training import Schedule
 from invkit.network.classifiers import Classifier
 
@@ -64,12 +64,12 @@ def test_terms_are_switchable_and_vanish_for_a_perfect_reading(blocks):
     hidden = dci.represent(blocks, torch.rand(4, 3, 16, 16), 2)
     perfect = [hidden[1], hidden[0]]
     units = [1.0]
-    total, terms = dci.loss_terms(perfect, hidden, blocks, units, Weights(1, 1, 1))
+    total, terms = dci.loss_terms(perfect, hidden, blocks, units, ChainLossWeights(1, 1, 1))
     assert set(terms) == {"block", "input", "cycle"}
     assert all(value == pytest.approx(-5, abs=1e-3) for value in terms.values())  # log10 of FLOOR
     assert total == pytest.approx(-15, abs=3e-3)
     for name in ("block", "input", "cycle"):
-        alone = Weights(**{"block": 0, "input": 0, "cycle": 0, name: 2.0})
+        alone = ChainLossWeights(**{"block": 0, "input": 0, "cycle": 0, name: 2.0})
         total, terms = dci.loss_terms(perfect, hidden, blocks, units, alone)
         assert set(terms) == {name} and total == pytest.approx(-10, abs=2e-3)
 
@@ -78,8 +78,8 @@ def test_each_term_sees_its_own_error(blocks):
     hidden = dci.represent(blocks, torch.rand(4, 3, 16, 16), 2)
     worse_block = [hidden[1] + 0.3, hidden[0]]
     worse_input = [hidden[1], hidden[0] + 0.1]
-    _, block = dci.loss_terms(worse_block, hidden, blocks, [1.0], Weights(1, 1, 1))
-    _, image = dci.loss_terms(worse_input, hidden, blocks, [1.0], Weights(1, 1, 1))
+    _, block = dci.loss_terms(worse_block, hidden, blocks, [1.0], ChainLossWeights(1, 1, 1))
+    _, image = dci.loss_terms(worse_input, hidden, blocks, [1.0], ChainLossWeights(1, 1, 1))
     assert block["block"] == pytest.approx(torch.tensor(0.09).log10().item(), abs=1e-3)
     assert block["input"] == pytest.approx(-5, abs=1e-3)
     assert image["input"] == pytest.approx(-2, abs=1e-2) and image["cycle"] > -4 > image["block"]
@@ -108,7 +108,7 @@ def test_gradients_against_finite_differences(blocks):
         below = loss()
         weight[0, 0, 0, 0] += 1e-6
     assert analytic.item() == pytest.approx((above - below).item() / 2e-6, rel=1e-4)
-    terms = dci.loss_terms(chain(hidden[2], 2), hidden, double, [1.0], Weights(0, 1, 0))[0]
+    terms = dci.loss_terms(chain(hidden[2], 2), hidden, double, [1.0], ChainLossWeights(0, 1, 0))[0]
     assert terms.item() == pytest.approx(loss().item(), abs=1e-5)
 
 
@@ -140,10 +140,10 @@ def test_dividing_leaves_the_other_inverses_alone(blocks, pool):
 def test_a_term_without_weight_costs_no_pass_through_the_network(blocks, pool):
     calls = []
     counting = [lambda h: (calls.append(1), blocks[0](h))[1], blocks[1]]
-    train(counting, pool, Schedule(divide=2, synchronise=0), weights=Weights(1, 0, 0))
+    train(counting, pool, Schedule(divide=2, synchronise=0), weights=ChainLossWeights(1, 0, 0))
     without = len(calls)
     calls.clear()
-    train(counting, pool, Schedule(divide=2, synchronise=0), weights=Weights(1, 0, 1))
+    train(counting, pool, Schedule(divide=2, synchronise=0), weights=ChainLossWeights(1, 0, 1))
     assert len(calls) == without + 4  # one more pass in each of two steps at each of two depths
 
 
@@ -156,7 +156,7 @@ def test_cycle_every_thins_the_cycle_term_out(blocks, pool):
 
 def test_end_to_end_decoder_is_a_chain_undivided(blocks, pool):
     schedule = Schedule(divide=0, synchronise=80, synchronise_lr=2e-3, often=(0, 1))
-    chain, done = train(blocks, pool, schedule, weights=Weights(0, 1, 0))
+    chain, done = train(blocks, pool, schedule, weights=ChainLossWeights(0, 1, 0))
     assert len(done) == 1 and done[0].steps == 80
     start, _ = train(blocks, pool, Schedule(divide=0, synchronise=1, often=(0, 1)))
     assert error(chain, blocks, 2) < error(start, blocks, 2) - 0.1
@@ -179,7 +179,7 @@ def test_a_finished_folder_gives_the_same_chain_without_training(blocks, pool, t
 
 def test_settings_that_make_no_sense_are_refused(blocks, pool):
     with pytest.raises(ValueError, match="not all zero"):
-        Weights(0, 0, 0)
+        ChainLossWeights(0, 0, 0)
     with pytest.raises(ValueError, match="need 3 shapes"):
         Chain(SHAPES[:2], SIZES)
     with pytest.raises(ValueError, match="one number for each of the 2"):
@@ -195,7 +195,7 @@ def test_feedback_removes_systematic_errors():
 
     x = torch.rand(3, 3, 4, 4)
     for steps in range(4):
-        reading = dci.read(Shrinking(), [nn.Identity()], x, 1, (steps, 1.0))
+        reading = dci.invert_representation(Shrinking(), [nn.Identity()], x, 1, (steps, 1.0))
         torch.testing.assert_close(x - reading, x * 0.2 ** (steps + 1), atol=1e-6, rtol=1e-4)
     steps, rate = dci.choose_feedback(Shrinking(), [nn.Identity()], x, 1)
     assert (steps, rate) == (4, 1.0)  # full steps beat half ones, and each earns its 0.1 dB

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from invkit.dci import synthetic
-from invkit.dci.chain import Chain, Weights
+from invkit.dci.chain import Chain, ChainLossWeights
 from invkit.dci.refine import refine, windows
 
 SHAPES = [(3, 16, 16), (6, 16, 16), (8, 8, 8), (8, 8, 8)]
-WEIGHTS = Weights(block=0.3, input=1, cycle=0)
+WEIGHTS = ChainLossWeights(block=0.3, input=1, cycle=0)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_window_shows_the_same_places_of_map_and_image():
 
 def test_settings_that_make_no_sense_are_refused(blocks, pool):
     with pytest.raises(ValueError, match="cycle=0"):
-        refined(blocks, pool, weights=Weights())
+        refined(blocks, pool, weights=ChainLossWeights())
     for window, margin in ((17, 0), (0, 0), (4, 2), (4, -1)):
         with pytest.raises(ValueError, match="no window"):
             refined(blocks, pool, window=window, margin=margin)

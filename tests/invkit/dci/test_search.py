@@ -101,7 +101,7 @@ def test_once_settled_a_descent_begins_with_the_channel_means_that_ends_have_had
 
 def test_what_is_searched_from_a_cut_is_searched_in_the_network_below_it(inverter, images):
     blocks, y, unbounded = dci.classifier_blocks(inverter.classifier), inverter.represent(images, 2), (-1e9, 1e9)
-    below = inverter.chain.part(1, 2)
+    below = inverter.chain.slice(1, 2)
     own = below(y, 1)[-1]
     last = end(search(below, blocks[1:], y, 1, 1, 0, 40, unbounded), own)
     assert (blocks[1](last) - y).square().mean() < 0.5 * (blocks[1](own) - y).square().mean()

@@ -8,7 +8,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from invkit.dci.inverse_block import InverseBlock, ResidualBlock
 from invkit.ffi.biggan import Attention, LogitGenerator, ProjectionDiscriminator, double_and_convolve, published
-from invkit.ffi.whitening import CoarseReader, Whitening
+from invkit.ffi.whitening import CoarseRegressor, Whitening
 
 SHAPES = [
     ((8, 8, 8), (8, 8, 8)),  # same size
@@ -237,14 +237,14 @@ def test_coarse_images_are_a_ridge_regression():
     torch.manual_seed(0)
     z, weight = torch.randn(500, 10), torch.randn(10, 48)
     images = (z @ weight + 0.5).view(-1, 3, 4, 4)
-    reader = CoarseReader(10, 4)
+    reader = CoarseRegressor(10, 4)
     reader.fit(z, images, ridge=1e-6)
     torch.testing.assert_close(reader(z, z.softmax(1)), images, atol=1e-3, rtol=1e-3)
 
 
 def test_the_network_of_a_coarse_reader_sees_the_class():
     torch.manual_seed(0)
-    reader, white = CoarseReader(10, 4, hidden=16), torch.randn(6, 10)
+    reader, white = CoarseRegressor(10, 4, hidden=16), torch.randn(6, 10)
     nn.init.normal_(reader.network[-1].weight)
     one, other = (F.one_hot(torch.full((6,), label), 10).float() for label in (0, 1))
     assert not torch.allclose(reader(white, one), reader(white, other))
@@ -252,12 +252,12 @@ def test_the_network_of_a_coarse_reader_sees_the_class():
 
 def test_a_coarse_reader_without_a_linear_part_is_its_network_and_starts_from_the_mean():
     torch.manual_seed(0)
-    reader, white, images = CoarseReader(10, 4, hidden=16, linear=False), torch.randn(6, 10), torch.rand(6, 3, 4, 4)
+    reader, white, images = CoarseRegressor(10, 4, hidden=16, linear=False), torch.randn(6, 10), torch.rand(6, 3, 4, 4)
     reader.fit(white, images)
     torch.testing.assert_close(reader(white, white.softmax(1)), images.mean(0).expand(6, 3, 4, 4))
     assert reader.first_layers() == [reader.network[0]]
     with pytest.raises(ValueError, match="give the network a width"):
-        CoarseReader(10, 4, linear=False)
+        CoarseRegressor(10, 4, linear=False)
 
 
 def test_standing_statistics_are_those_of_the_batches():

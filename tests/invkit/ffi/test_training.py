@@ -11,7 +11,7 @@ from invkit.data.images import Data
 from invkit.dci import chain
 from invkit.ffi import losses, training
 from invkit.ffi.biggan import LogitGenerator, ProjectionDiscriminator
-from invkit.ffi.pairs import condition, content_hash, pairs, show
+from invkit.ffi.pairs import condition, content_hash, logits_of, pairs
 from invkit.network.classifiers import Classifier
 from recipes import ffi, table
 
@@ -93,7 +93,7 @@ def test_identification_lets_more_be_found(classifier, images):
         torch.manual_seed(0)
         g = LogitGenerator(16, z.shape[1], channels=(8, 8, 8), coarse=4, coarse_hidden=16)
         g.whitening.fit(z)
-        training.read_coarsely(g, seen, z, 60, identify=identify)
+        training.fit_coarse_images(g, seen, z, 60, identify=identify)
         small = torch.nn.functional.adaptive_avg_pool2d(seen.float() / 255, 4)
         with torch.no_grad():
             read = g.coarse(g.whitening(z), z.softmax(1))
@@ -112,7 +112,7 @@ def test_identification_beside_an_adversary_lets_more_be_found(classifier, image
         training.train_generator(
             g, lambda step: (images, z), steps=40, discriminator=d, adversarial_share=0.9, adversarial_lr=2e-3,
             augment=False, progress=False,
-            weights=training.Weights(pixel=1, adversary=0.01, features=0, identify_late=weight),
+            weights=training.GeneratorLossWeights(pixel=1, adversary=0.01, features=0, identify_late=weight),
         )  # fmt: skip
         with torch.no_grad():
             return losses.identification(g(torch.zeros(len(z), g.noise_dim), z), images).item()
@@ -140,8 +140,10 @@ def test_beside_an_adversary_the_reading_without_noise_is_regressed_on(images):
     painter, discriminator, z = Painter(), ProjectionDiscriminator(16, 10, channels=(8, 8)), torch.randn(6, 10)
 
     def turn(weight):
-        weights = training.Weights(reading=weight, identify=0.1)
-        player, _ = training.adversaries(painter, discriminator.eval(), weights, None, 1e-3, augment=False, grace=1)
+        weights = training.GeneratorLossWeights(reading=weight, identify=0.1)
+        player, _ = training.adversarial_players(
+            painter, discriminator.eval(), weights, None, 1e-3, augment=False, grace=1
+        )
         painter.zero_grad()
         torch.manual_seed(1)
         loss, terms = player.loss(painter, (images[:6], z), 0)
@@ -227,8 +229,8 @@ def test_logits_are_computed_once_and_again_when_anything_changes(classifier, im
 
 
 def test_only_showing_resizes(classifier, images):
-    assert torch.equal(show(classifier, images[:2]), classifier.logits(images[:2]))
-    assert show(classifier, torch.rand(2, 3, 8, 8)).shape == (2, 10)
+    assert torch.equal(logits_of(classifier, images[:2]), classifier.logits(images[:2]))
+    assert logits_of(classifier, torch.rand(2, 3, 8, 8)).shape == (2, 10)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +295,7 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(classifier, images, tmp_path):
 
     def run(folder, stop: int | None = None):
         generator, discriminator = networks()
-        training.read_coarsely(generator, made.images[0], made.logits[0])
+        training.fit_coarse_images(generator, made.images[0], made.logits[0])
 
         def batches(step: int):
             if step == stop:
@@ -318,7 +320,7 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(classifier, images, tmp_path):
 def test_only_the_player_whose_turn_it_is_learns(classifier, images):
     """Gradients of the generator's turn pass through the discriminator without moving it, and the other way round."""
     generator, discriminator = networks()
-    first, second = training.adversaries(generator, discriminator, training.WEIGHTS, None, 1e-3)
+    first, second = training.adversarial_players(generator, discriminator, training.WEIGHTS, None, 1e-3)
     batch = pairs(classifier, images).batch(0, 8)
     loss, terms = first.loss(generator, batch, 0)
     assert set(terms) == {"adversary", "pixel"} and loss.item() == pytest.approx(sum(terms.values()).item())

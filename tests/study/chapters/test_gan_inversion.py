@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from invkit.dci.chain import Weights
+from invkit.dci.chain import ChainLossWeights
 from invkit.network.classifiers import Classifier
 from invkit.network.generators import Generator
 from invkit.optimize import invert_latents
@@ -61,34 +61,35 @@ def test_seconds_buy_whole_steps():
 
 
 def test_operations_count_every_step_and_every_latent(generator):
-    arm = Arm(divide=0, synchronise=3, weights=Weights(0, 1, 0), often=END)
+    arm = Arm(divide=0, synchronise=3, weights=ChainLossWeights(0, 1, 0), often=END)
     cost = gan_inversion.operations(generator, arm, SIZES, batch=4)
     blocks = 2 * 4 * 2 * 16**2 + 2 * 16**2 * 2 * 3 * 16  # forward: each input number times its kernel
     assert cost > 3 * 4 * blocks
     assert gan_inversion.operations(generator, arm, SIZES, batch=8) == 2 * cost
-    with_cycle = Arm(divide=0, synchronise=3, weights=Weights(0, 1, 1), often=END)
+    with_cycle = Arm(divide=0, synchronise=3, weights=ChainLossWeights(0, 1, 1), often=END)
     extra = gan_inversion.operations(generator, with_cycle, SIZES, batch=4) - cost
     assert extra == 3 * 4 * 2 * blocks  # again forward, and backward to the latent
-    both = gan_inversion.operations(generator, Arm(2, 3, Weights(0, 1, 0), END), SIZES, batch=4)
-    divided = gan_inversion.operations(generator, Arm(2, 0, Weights(0, 1, 0), END), SIZES, batch=4)
+    both = gan_inversion.operations(generator, Arm(2, 3, ChainLossWeights(0, 1, 0), END), SIZES, batch=4)
+    divided = gan_inversion.operations(generator, Arm(2, 0, ChainLossWeights(0, 1, 0), END), SIZES, batch=4)
     assert both == cost + divided
 
 
 def test_equal_compute_is_spent_to_the_last_step(generator):
-    dci = Arm(2, 5, Weights(0.1, 1, 1), (1.0, 1.0))
+    dci = Arm(2, 5, ChainLossWeights(0.1, 1, 1), (1.0, 1.0))
     compute = gan_inversion.operations(generator, dci, SIZES, batch=4)
-    direct = gan_inversion.with_compute(generator, Arm(0, 0, Weights(0, 1, 0), END), SIZES, 4, compute)
+    direct = gan_inversion.with_compute(generator, Arm(0, 0, ChainLossWeights(0, 1, 0), END), SIZES, 4, compute)
     spent = gan_inversion.operations(generator, direct, SIZES, batch=4)
     assert spent <= compute < spent * (direct.synchronise + 1) / direct.synchronise
     with pytest.raises(ValueError, match="give at least"):
-        gan_inversion.with_compute(generator, Arm(0, 0, Weights(0, 1, 0), END), SIZES, 4, 10.0)
+        gan_inversion.with_compute(generator, Arm(0, 0, ChainLossWeights(0, 1, 0), END), SIZES, 4, 10.0)
 
 
 def test_training_an_arm_learns_latents(generator):
     latents = generator.sample_latents(50, seed=9)
     images = gan_inversion.regenerate(generator, latents)
     trained = [
-        gan_inversion.train_arm(generator, Arm(0, steps, Weights(0, 1, 0), END), SIZES, 16, seed=1) for steps in (1, 60)
+        gan_inversion.train_arm(generator, Arm(0, steps, ChainLossWeights(0, 1, 0), END), SIZES, 16, seed=1)
+        for steps in (1, 60)
     ]
     first, last = (gan_inversion.metrics.cosine(gan_inversion.invert(t, images), latents).mean() for t in trained)
     assert last > 0.9 and last > first

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from invkit.dci.chain import Weights
+from invkit.dci.chain import ChainLossWeights
 from invkit.dci.synthetic import Pool, pink_noise
 from invkit.network.classifiers import Classifier
 from study.chapters import what_makes_it_work
@@ -40,7 +40,7 @@ def test_a_step_costs_what_its_convolutions_do(setting):
     first_in = convolution(8, 9, 4, 6) + convolution(8, 1, 4, 3)
     leave = convolution(4, 9, 6, 16) + convolution(8, 9, 6, 3)
     deepest = blocks + 2 * second_in + 3 * first_in + 3 * leave
-    cost = what_makes_it_work.step_cost(setting, Arm(Weights(0, 1, 0), divided=0, deepest_only=True))
+    cost = what_makes_it_work.step_cost(setting, Arm(ChainLossWeights(0, 1, 0), divided=0, deepest_only=True))
     assert cost.synchronise == deepest * setting.batch
 
 
@@ -51,7 +51,9 @@ def test_terms_and_depths_cost_what_they_should(setting):
     assert what_makes_it_work.step_cost(setting, Arm(deepest_only=True)).synchronise > full.synchronise
 
 
-@pytest.mark.parametrize("arm", [Arm(), Arm(divided=1), Arm(Weights(0, 1, 0), divided=0, deepest_only=True, rate=1e-3)])
+@pytest.mark.parametrize(
+    "arm", [Arm(), Arm(divided=1), Arm(ChainLossWeights(0, 1, 0), divided=0, deepest_only=True, rate=1e-3)]
+)
 def test_every_arm_spends_the_compute_to_the_last_step(setting, pool, arm):
     cost = what_makes_it_work.step_cost(setting, arm)
     schedule = what_makes_it_work.plan(setting, arm, cost)
@@ -79,7 +81,7 @@ def test_a_depth_without_inverses_is_refused(setting):
 
 def test_one_term_is_switched_off_and_no_more():
     arm = Arm(source="white noise", divided=0.5).without("input")
-    assert arm == Arm(weights=Weights(1.0, 0.0, 0.1), source="white noise", divided=0.5)
+    assert arm == Arm(weights=ChainLossWeights(1.0, 0.0, 0.1), source="white noise", divided=0.5)
     with pytest.raises(ValueError, match="share"):
         Arm(divided=1.5)
 
