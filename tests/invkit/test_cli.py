@@ -162,38 +162,11 @@ def test_list_reads_the_cards(tmp_path, monkeypatch, capsys):
     assert any(line.split() == ["read", "the", "logits", "lite0", "ffi", "64x64"] for line in lines)
 
 
-def test_train_calls_the_recipe(tmp_path, monkeypatch, capsys):
-
-    calls = []
-
-    def train(name, folder, seed, scale):
-        calls.append((name, folder, seed, scale))
-        return {"steps": 7, "hours": 0.1}
-
-    monkeypatch.setattr(recipes, "train", train)
-    assert main(["train", "dci-lite0", "--folder", str(tmp_path), "--scale", "0.5", "--seed", "3"]) == 0
-    assert calls == [("dci-lite0", tmp_path, 3, 0.5)] and "7 steps" in capsys.readouterr().out
-    monkeypatch.undo()
-    assert main(["train", "nothing", "--folder", str(tmp_path)]) == 1
-    assert "dci-lite0" in capsys.readouterr().err and not list(tmp_path.iterdir())
-
-
-def test_compare_prints_both_cards(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path / "weights"))
-    for folder, value in (("weights", 0.99), ("again", 0.9)):
-        store.save(tmp_path / folder / "glyphs", {"w": torch.zeros(1)}, {"accuracy": {"clean": value}})
-    assert main(["compare", str(tmp_path / "again")]) == 0
-    header, line = capsys.readouterr().out.splitlines()
-    assert header.split() == ["name", "figure", "shipped", "trained", "again"]
-    assert line.split() == ["glyphs", "accuracy,", "clean", "0.990", "0.900"]
-    assert main(["compare", str(tmp_path / "nowhere")]) == 1 and "make weights" in capsys.readouterr().err
-
-
 def test_as_a_program(tmp_path):
     def run(*arguments):
         return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
 
-    missing = run("-m", "invkit", "train", "nothing", "--folder", str(tmp_path / "new"))
+    missing = run("-m", "invkit", "invert", "gone.png", "--inverter", "dci-lite0", "--out", str(tmp_path / "new"))
     assert missing.returncode == 1 and missing.stderr.count("\n") == 1 and missing.stdout == ""
     assert not (tmp_path / "new").exists()
     assert run("-m", "invkit", "invert").returncode == 2  # usage

@@ -115,8 +115,8 @@ def test_exif_orientation(tmp_path, picture, orientation, suffix):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_large_photo_is_shrunk_without_losing_the_picture(tmp_path, monkeypatch, picture, suffix):
-    monkeypatch.setattr("invkit.photos.KEPT_PIXELS", 20_000)
-    monkeypatch.setattr("invkit.photos.BAND_PIXELS", 10_000)
+    monkeypatch.setattr("invkit.data.photos.KEPT_PIXELS", 20_000)
+    monkeypatch.setattr("invkit.data.photos.BAND_PIXELS", 10_000)
     picture.resize((1003, 751), Image.Resampling.BICUBIC).save(tmp_path / f"a.{suffix}", quality=95)
     notes = []
     photo = read_photo(tmp_path / f"a.{suffix}", notes)
@@ -133,7 +133,7 @@ def test_twenty_thousand_by_ten_thousand(tmp_path):
 
 
 def test_beyond_all_bounds_is_refused_before_decoding(tmp_path, monkeypatch, picture):
-    monkeypatch.setattr("invkit.photos.MOST_PIXELS", 1000)
+    monkeypatch.setattr("invkit.data.photos.MOST_PIXELS", 1000)
     picture.save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="40x30 pixels, more than"):
         read_photo(tmp_path / "a.png")

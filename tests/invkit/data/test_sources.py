@@ -122,7 +122,6 @@ def test_data_checks_itself():
 
 
 def test_faces_come_with_their_latents():
-    pytest.importorskip("invkit.generators")
     data = load("faces", n=3, seed=5)
     assert data.images.shape == (3, 3, 64, 64) and data.latents.shape == (3, 100)
     assert torch.equal(data.latents, load("faces", n=3, seed=5).latents)
