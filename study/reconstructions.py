@@ -1,0 +1,104 @@
+"""Images made from a representation alone, as several chapters make and time them.
+
+An inverter of logits (Teterwak et al. 2021) gives a different image for every noise vector. The mean over many of them
+is the best guess in the sense of PSNR; a single one is what an image looks like. An inverter of a classifier's features
+(Dong et al. 2021) gives one image for each depth.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """N reconstructions: a best guess and one sample for each, which are the same where no noise is involved.
+
+    mean: the best guess, usually the mean over several noise vectors, (N, 3, S, S) in [0, 1].
+    sample: the reconstruction under a single noise vector, of the same shape.
+    """
+
+    mean: Tensor
+    sample: Tensor
+
+
+@dataclass(frozen=True)
+class TimedImages:
+    """N reconstructions, (N, 3, size, size) in [0, 1], and the seconds that each took on average."""
+
+    images: Tensor
+    seconds: float
+
+
+@torch.no_grad()
+def represent(inverter, images: Tensor, batch: int = 100) -> Tensor:
+    """Representations of images (N, 3, H, W), `batch` at a time: for an inverter of logits, logits (N, classes)."""
+    return torch.cat([inverter.represent(part) for part in images.split(batch)])
+
+
+@torch.no_grad()
+def reconstruct(inverter, logits: Tensor, samples: int = 16, seed: int = 0, batch: int = 100) -> Reconstruction:
+    """Invert logits under several noise vectors each.
+
+    logits: (N, classes).
+    samples: how many noise vectors the mean is taken over; the sample comes from the first. With 0 the best guess is
+        the inverter's output without noise, in one pass, and the sample is computed besides.
+    seed: of the noise.
+    Raises ValueError for a negative number of samples.
+    """
+    if samples < 0:
+        raise ValueError(f"samples must be at least 0, not {samples}.")
+
+    def images(k: int) -> Tensor:
+        noise = inverter.sample_noise(len(logits), seed=seed * 1_000_003 + k).to(logits.device)
+        parts = zip(logits.split(batch), noise.split(batch), strict=True)
+        return torch.cat([inverter.invert(z, noise=e) for z, e in parts])
+
+    sample = images(0)
+    if not samples:
+        return Reconstruction(torch.cat([inverter.invert(z) for z in logits.split(batch)]), sample)
+    count = samples if inverter.noise_dim else 1
+    return Reconstruction(sum(map(images, range(1, count)), sample) / count, sample)
+
+
+@torch.no_grad()
+def reconstruct_every_depth(
+    inverter, photos: Tensor, depths: Sequence[int] | None = None, batch: int = 5
+) -> dict[int, TimedImages]:
+    """Reconstruct photos from each depth of a classifier, `batch` at a time.
+
+    photos: (N, 3, size, size) of the inverter's size.
+    depths: by default all that the inverter has.
+    Only the inversion is timed, because the representation is what an attacker is given.
+    Raises ValueError for photos of another size.
+    """
+    depths = list(depths or inverter.depths)
+    if photos.shape[-2:] != (inverter.size, inverter.size):
+        raise ValueError(
+            f"This inverter takes photos of {inverter.size} pixels, not {tuple(photos.shape)}: resize them first."
+        )
+    images, seconds = {depth: [] for depth in depths}, dict.fromkeys(depths, 0.0)
+    for part in photos.split(batch):
+        h = inverter.classifier.preprocess(part)
+        for block in inverter.classifier.blocks[: max(depths)]:
+            h = block(h)
+            if block.depth in images:
+                began = time.perf_counter()
+                images[block.depth].append(inverter.invert(h, block.depth))
+                seconds[block.depth] += time.perf_counter() - began
+    return {depth: TimedImages(torch.cat(images[depth]), seconds[depth] / len(photos)) for depth in depths}
+
+
+def break_even(training_hours: float, seconds: float, rival_seconds: float) -> float:
+    """After how many images training has paid for itself against a rival that needs none; infinite if it never does.
+
+    seconds, rival_seconds: that one image takes.
+    """
+    saved = rival_seconds - seconds
+    return math.ceil(training_hours * 3600 / saved) if saved > 0 else math.inf
