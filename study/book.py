@@ -44,7 +44,7 @@ from study.notebook import (
     check_parameters,
     default_parameters,
     machine,
-    read,
+    read_json,
     source_of,
     version,
     write,
@@ -91,7 +91,7 @@ def fingerprint(name, profile):
     cards = sorted(weights_folder().glob("*/card.json"))
     if profile == "published":
         text = json.dumps(default_parameters(f"notebooks/{name}.ipynb") | given)
-        parts += [read(card).get("sha256") for card in cards if card.parent.name in text]
+        parts += [read_json(card).get("sha256") for card in cards if card.parent.name in text]
     else:
         text = code + json.dumps(given)  # not the modules: the recipes name all weights, and load none that are shipped
         parts += [_modules_named(code), [card.read_text() for card in cards if card.parent.name in text]]
@@ -104,7 +104,7 @@ def weights_folder():
 
 
 def _code_of_notebook(name):
-    cells = read(f"notebooks/{name}.ipynb")["cells"]
+    cells = read_json(f"notebooks/{name}.ipynb")["cells"]
     return "\n".join(source_of(cell).strip() for cell in cells if cell["cell_type"] == "code")
 
 
@@ -148,7 +148,7 @@ def run(name, profile):
     place = f"[{notebooks().index(name) + 1}/{len(notebooks())}] {name}"
 
     stored = Path("book/published") / f"{name}.ipynb"
-    if profile == "published" and stored.exists() and read(stored)["metadata"]["invkit"]["fingerprint"] == digest:
+    if profile == "published" and stored.exists() and read_json(stored)["metadata"]["invkit"]["fingerprint"] == digest:
         print(f"{place}: unchanged since it was published", flush=True)
         for path in stored.parent.glob(f"{name}.*"):
             shutil.copy(path, executed / path.name)
@@ -187,7 +187,7 @@ def run(name, profile):
     facts |= {"date": f"{datetime.date.today()}", "machine": machine(), "version": version()}
     if not results.exists():  # it has no headline numbers
         write(results, "{}\n")
-    write(executed / f"{name}.ipynb", json.dumps(_clean(read(attempt), facts), indent=1) + "\n")
+    write(executed / f"{name}.ipynb", json.dumps(_clean(read_json(attempt), facts), indent=1) + "\n")
     attempt.unlink()
     lock.close()
 
@@ -224,8 +224,8 @@ def compile(profile):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree("book", source, ignore=shutil.ignore_patterns("published"))
     for name in notebooks():
-        executed = read(build / "executed" / f"{name}.ipynb")
-        write(source / f"{name}.ipynb", json.dumps(_with_prose_of(read(f"notebooks/{name}.ipynb"), executed)))
+        executed = read_json(build / "executed" / f"{name}.ipynb")
+        write(source / f"{name}.ipynb", json.dumps(_with_prose_of(read_json(f"notebooks/{name}.ipynb"), executed)))
     (source / "_static").mkdir(exist_ok=True)
     for figure in (build / "executed").glob("*.png"):
         shutil.copy(figure, source / "_static")
@@ -269,7 +269,7 @@ def publish():
     kept = {path.name: path.read_bytes() for path in stored.glob("*.*") if path.name.split(".")[0] in notebooks()}
     for name in notebooks():
         path = executed / f"{name}.ipynb"
-        notebook = read(path) if path.exists() else None
+        notebook = read_json(path) if path.exists() else None
         if notebook is None or notebook["metadata"]["invkit"]["fingerprint"] != fingerprint(name, "published"):
             state = "kept as it was" if f"{name}.ipynb" in kept else "missing"
             print(f"{name} was not executed as it is now: its published copy is {state}.")

@@ -1,42 +1,51 @@
-"""A notebook's side of the study: checked parameters, headline numbers for results.json and the prose, a stamp.
+"""A notebook's side of the study: checked parameters, recorded numbers and words, tables, figures and a stamp.
 
 Straight after the cell tagged ``parameters``:
 
-    import invkit
-    study = invkit.study.open("07_zero_shot_inversion")    # fails in one sentence on a parameter it does not know
+    from study import notebook
+    study = notebook.open("07_zero_shot_inversion")    # fails in one sentence on a parameter that it does not know
 
-    study.record("psnr_33", 18.2, ci95=(17.5, 18.9), unit="dB", n=20)    # prose: {glue:text}`psnr_33` reads "18.2 dB"
-    study.figure("every_depth", figure)    # prose: {glue:figure} every_depth; and a PNG beside the executed copy
+    study.record("seconds", 18.2, unit="s", tolerance=None)    # {glue:text}`seconds` reads "18.2 s" in the prose
+    study.record_interval("psnr", "depth 8", interval)         # the same for a measure of study/scores.py: psnr_depth_8
+    study.record_text("verdict", "helps")                      # a word or phrase for the prose
+    study.table({"depth 8": {"psnr": interval}})               # a table with the measures' titles, units and digits
+    study.figure("every_depth", figure)    # {glue:figure} every_depth; and a PNG beside the executed copy
+    study.grid("photos", {"photo": images, "depth 8": reconstructions})    # the same, of rows of images
     study.folder                           # for checkpoints: kept when a run is killed, fresh when its inputs change
-    study.results_of("06_baselines")       # another notebook's headline numbers
+    study.results_of("06_baselines")       # another notebook's results
     study.stamp()                          # the last cell: when, where and with which code this page was made
 
-:mod:`invkit.book` is the other side: it runs the notebooks and compiles them.
+All that is recorded goes to ``<notebook>.results.json``; `make check` compares it with what the repository expects.
+:mod:`study.book` is the other side: it runs the notebooks and compiles them.
 """
 
 import ast
 import datetime
 import json
 import os
+import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 RUN_VARIABLE = "INVKIT_STUDY_RUN"  # tells the kernel which run it is part of (JSON)
-DEFAULT_TOLERANCE = 0.05  # of a headline number, when CI compares it with the committed one
+DEFAULT_TOLERANCE = 0.05  # of a recorded number, when CI compares it with the committed one
+INJECTED = "# Parameters\n"  # the heading of the cell in which papermill hands over the parameters
+DIGITS = 3  # significant digits of a recorded number in the prose
 
 
 class StudyError(Exception):
-    """Something the reader can mend; its one sentence says how."""
+    """Something the user can mend; its one sentence says how."""
 
 
 def open(name):
     """Join the study from inside notebook ``name``; call it in the cell straight after the parameters.
 
-    Returns a :class:`Study`. Raises ValueError for a parameter the notebook does not have and TypeError for one of
-    another type than the notebook's own default; papermill itself would only warn. Works alike under ``make book``,
-    plain papermill and JupyterLab; the latter two write to ``build/by-hand``.
+    Works alike under ``make book``, plain papermill and JupyterLab; the latter two write to ``build/by-hand``. It may
+    be called again in the same kernel: variables that the notebook has made since do not matter.
+
+    Raises ValueError for a parameter given to papermill that the notebook does not have and TypeError for one of
+    another type than the notebook's own default; papermill itself would only warn.
     """
     root = Path(__file__).parents[1]
     by_hand = {
@@ -46,18 +55,12 @@ def open(name):
         "folder": str(root / "build" / "by-hand" / name),
     }
     run = json.loads(os.environ.get(RUN_VARIABLE, "null")) or by_hand
-    plain = (type(None), bool, int, float, str, list, tuple, dict)
-    given = {
-        key: value
-        for key, value in sys._getframe(1).f_globals.items()
-        if isinstance(value, plain) and not key.startswith(("_", "PAPERMILL_")) and key not in ("In", "Out")
-    }
-    check_parameters(name, default_parameters(run["source"]), given)
+    check_parameters(name, default_parameters(run["source"]), injected_parameters(_cells_executed()))
     return Study(name, run["profile"], Path(run["results"]), Path(run["folder"]))
 
 
 class Study:
-    """One notebook's link to the study: its headline numbers, figures, scratch folder and stamp."""
+    """One notebook's link to the study: its results, figures, tables, scratch folder and stamp."""
 
     def __init__(self, name, profile, results_folder, folder):
         self.name, self.profile, self.folder = name, profile, folder
@@ -66,29 +69,78 @@ class Study:
         self._started = time.time()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def record(self, id, value, ci95=None, unit="", n=None, digits=3, tolerance="default", **more):
-        """Record the headline number ``id`` and glue it for the prose.
+    def record(self, id, value, ci95=None, unit="", n=None, digits=DIGITS, tolerance="default", **more):
+        """Record the number ``id`` and glue it for the prose.
 
-        ``value``: a number, a `metrics.Interval`, which brings the next and ``n``, or None for what was not measured;
-        ``ci95``: its interval (low, high); ``n``: of how many; ``digits``: significant digits shown; ``tolerance``: how
-        far another machine's value may lie before CI objects (absolute; 5 % when not given; None for what no two
-        machines share, such as seconds). ``more`` goes to results.json as it is. In the prose ``{glue:text}`` of ``id``
-        reads "18.2 dB", of ``id_ci`` "17.5 to 18.9 dB", of ``id_n`` "20".
+        ``value``: a number, a `statistics.Interval`, which brings the next and ``n``, or None for what was not
+        measured; ``ci95``: its interval (low, high); ``n``: of how many; ``digits``: significant digits shown;
+        ``tolerance``: how far another machine's value may lie before CI objects (absolute; 5 % when not given; None for
+        what no two machines share, such as seconds). ``more`` goes to results.json as it is. In the prose
+        ``{glue:text}`` of ``id`` reads "18.2 dB", of ``id_ci`` "17.5 to 18.9 dB", of ``id_n`` "20".
         """
         if hasattr(value, "low"):
             value, ci95, n = value.value, (value.low, value.high), value.n
-        if id in self._results:
-            raise ValueError(f"{self.name} records {id!r} twice; give each headline number its own id.")
         value, ci95 = value if value is None else float(value), None if ci95 is None else [float(end) for end in ci95]
         if tolerance == "default":
             tolerance = None if value is None else DEFAULT_TOLERANCE * abs(value)
-        self._results[id] = {"value": value, "ci95": ci95, "unit": unit, "n": n, "tolerance": tolerance, **more}
-        write(self._results_folder / f"{self.name}.results.json", json.dumps(self._results, indent=1) + "\n")
+        self._keep(id, {"value": value, "ci95": ci95, "unit": unit, "n": n, "tolerance": tolerance, **more})
         _glue(id, "not measured" if value is None else _quantity(unit, digits, value))
         if ci95:
             _glue(f"{id}_ci", _quantity(unit, digits, *ci95))
         if n is not None:
             _glue(f"{id}_n", str(n))
+
+    def record_interval(self, measure, name, interval, digits=None, **more):
+        """Record a measure of one row, with its 95 % interval, under the id ``<measure>_<name>``.
+
+        ``measure``: a key of `study.scores.MEASURES`, which holds its unit, factor and tolerance; ``name``: of what,
+        such as "depth 8", of which `slug` makes "depth_8"; ``interval``: a `statistics.Interval` in the measure's own
+        scale, a share in [0, 1] where the page shows per cent; ``digits``: significant digits in the prose, 3 when not
+        given. ``more`` goes to `record` (for instance another tolerance) and to results.json.
+        """
+        known = _measures()[measure]
+        facts = {"unit": known.unit, "tolerance": known.tolerance, "digits": digits or DIGITS} | more
+        self.record(f"{measure}_{slug(name)}", interval.times(known.factor), **facts)
+
+    def record_text(self, id, text):
+        """Record a word or phrase for the prose, where ``{glue:text}`` of ``id`` shows it."""
+        self._keep(id, {"text": str(text)})
+        _glue(id, str(text))
+
+    def _keep(self, id, result):
+        if id in self._results:
+            raise ValueError(f"{self.name} records {id!r} twice; give each result its own id.")
+        self._results[id] = result
+        write(self._results_folder / f"{self.name}.results.json", json.dumps(self._results, indent=1) + "\n")
+
+    def table(self, rows, columns=None, title="", signed=False):
+        """A table of results, to be a cell's last expression: a pandas DataFrame of strings.
+
+        ``rows``: {row's name (a tuple for names in several columns): {column: Interval, number, string or None}};
+        ``columns``: which, in order (all, in the order in which they occur, when not given); a column that is a key of
+        `study.scores.MEASURES` gets its title, unit, factor and digits; ``title``: the heading of the rows' names (a
+        list where these are tuples); ``signed``: write the sign of positive numbers too, for differences.
+        """
+        import pandas
+
+        columns = list(columns or dict.fromkeys(column for row in rows.values() for column in row))
+        cells = [[written(column, row.get(column, ""), signed) for column in columns] for row in rows.values()]
+        names = list(rows)
+        index = pandas.MultiIndex.from_tuples(names) if names and isinstance(names[0], tuple) else pandas.Index(names)
+        frame = pandas.DataFrame(cells, index=index, columns=[heading(column) for column in columns])
+        if title:
+            frame.index.names = [title] if isinstance(title, str) else list(title)
+        return frame
+
+    def grid(self, id, rows, captions=None, columns=None, **more):
+        """Draw rows of images, {row's name: images (N, 3, H, W) in [0, 1]}, as the figure ``id``.
+
+        ``captions``: {row's name: N short texts}; ``columns``: N titles above; ``more``: see
+        `study.plots.image_grid`.
+        """
+        from study import plots
+
+        self.figure(id, plots.image_grid(rows, columns=columns, captions=captions, **more))
 
     def figure(self, id, figure):
         """Glue a matplotlib figure as ``id``, unshown here; write ``<notebook>.<id>.png`` beside the results."""
@@ -114,6 +166,44 @@ class Study:
         minutes = (time.time() - self._started) / 60
         facts = [f"profile *{self.profile}*", f"{datetime.date.today():%-d %B %Y}", machine()]
         return Markdown(f"Made with {', '.join(facts)}, in {minutes:.1f} minutes, by invkit {version()}.")
+
+
+def written(column, value, signed=False):
+    """The text of one cell of a table: "18.21 [17.50, 18.93]" for an Interval, "–" for None, a string as it is.
+
+    ``column``: a key of `study.scores.MEASURES`, whose factor and digits are taken, or any other heading: then a number
+    has three significant digits. ``signed``: with a plus sign where it is positive.
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    sign, known = "+" if signed else "", _measures().get(column)
+    if isinstance(value, int) and not known:
+        return f"{value:{sign},}"
+    values = [value.value, value.low, value.high] if hasattr(value, "low") else [float(value)]
+    if known:
+        texts = [f"{known.factor * one:{sign}.{known.digits}f}" for one in values]
+    else:
+        texts = [("+" if signed and one > 0 else "") + _significant(one, DIGITS) for one in values]
+    return texts[0] if len(texts) == 1 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def heading(column):
+    """The heading of a table's column: a measure's title and unit, or the column's own name."""
+    known = _measures().get(column)
+    return column if known is None else f"{known.title}, {known.unit}" if known.unit else known.title
+
+
+def slug(name):
+    """``"Depth 8, over mean-image"`` -> ``"depth_8_over_mean_image"``: lower case, spaces and signs as one "_"."""
+    return re.sub(r"\W+", "_", str(name).lower()).strip("_")
+
+
+def _measures():
+    from study.scores import MEASURES  # here, because it imports PyTorch, which study.book has no need of
+
+    return MEASURES
 
 
 def _glue(id, text):
@@ -156,7 +246,7 @@ def version():
 
 def default_parameters(notebook):
     """``{name: value}`` of the one cell tagged ``parameters``, which holds nothing but assignments of literals."""
-    cells = [cell for cell in read(notebook)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    cells = [cell for cell in read_json(notebook)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
     if len(cells) != 1:
         raise StudyError(f"{notebook} has {len(cells)} cells tagged 'parameters'; it needs exactly one.")
     try:
@@ -165,6 +255,29 @@ def default_parameters(notebook):
         raise StudyError(
             f"The parameters cell of {notebook} may hold only assignments such as `steps = 100`."
         ) from None
+
+
+def injected_parameters(cells):
+    """``{name: value}`` of the cell that papermill put in, the last of ``cells`` (sources) with its heading.
+
+    A value that is no literal, as papermill writes infinity, is left out.
+    """
+    injected = next((cell for cell in reversed(cells) if cell.startswith(INJECTED)), "")
+    found = {}
+    for line in ast.parse(injected).body:
+        try:
+            found[line.targets[0].id] = ast.literal_eval(line.value)
+        except ValueError:
+            continue
+    return found
+
+
+def _cells_executed():
+    """The sources of all cells that this kernel has executed; none outside IPython."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return list(shell.user_ns.get("In", ())) if shell else []
 
 
 def check_parameters(name, defaults, given):
@@ -187,7 +300,7 @@ def _same_type(default, value):
     return type(value) is type(default)
 
 
-def read(path):
+def read_json(path):
     return json.loads(Path(path).read_text())
 
 

@@ -30,7 +30,7 @@ class TestChapter:
 
     def test_opens_the_study_by_its_own_name_and_ends_with_the_stamp(self, path):
         code = [source_of(cell) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
-        assert f'invkit.study.open("{path.stem}")' in code[1]
+        assert f'study = notebook.open("{path.stem}")' in code[1]
         assert code[-1].strip().endswith("study.stamp()")
 
 

@@ -1,7 +1,8 @@
 """All shipped inverters load and give the numbers that they gave before: reconstructions of ten photos, on one thread.
 
-Everywhere, means over quarters of every image agree with `shipped.json` to a thousandth; on a processor of the kind that
-made the file, with the same PyTorch, all bits do. After new weights: INVKIT_RENEW=1 pytest tests/repository/test_shipped.py
+Everywhere, means over quarters of every image agree with `shipped.json` to a thousandth; on a processor of the kind
+that made the file, with the same PyTorch, all bits do. After new weights:
+INVKIT_RENEW=1 pytest tests/repository/test_shipped.py
 """
 
 import hashlib

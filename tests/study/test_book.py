@@ -18,13 +18,13 @@ ROOT = Path(__file__).parents[2]
 FIRST = [
     ("markdown", "# One\n\nIt is {glue:text}`double`, and $x^2$."),
     ("code", "number = 2.0", "parameters"),
-    ("code", "import invkit\nstudy = invkit.study.open('01_one')"),
+    ("code", "from study import notebook\nstudy = notebook.open('01_one')"),
     ("code", "import sys\nprint('wor' + 'king', file=sys.stderr)\nstudy.record('double', 2 * number, unit='m', n=1)"),
 ]
 SECOND = [
     ("markdown", "# Two"),
     ("code", "note = ''", "parameters"),
-    ("code", "import invkit\nstudy = invkit.study.open('02_two')"),
+    ("code", "from study import notebook\nstudy = notebook.open('02_two')"),
     ("code", "print('read', study.results_of('01_one')['double']['value'])"),
 ]
 
@@ -156,7 +156,7 @@ def test_a_notebook_that_raises_names_itself_and_leaves_its_copy(small):
 def test_two_notebooks_of_one_folder_run_at_the_same_time(small):
     for name in book.notebooks():  # they stay long enough for their kernels to meet
         change(name, 3, "import time\ntime.sleep(3)")
-    command = [sys.executable, "-m", "invkit.book", "run"]
+    command = [sys.executable, "-m", "study.book", "run"]
     runs = [subprocess.Popen([*command, name, "--profile", "quick"]) for name in book.notebooks()]
     assert [run.wait(timeout=90) for run in runs] == [0, 0]
     assert len(list(Path("build/quick/executed").glob("*.ipynb"))) == 2
@@ -325,7 +325,7 @@ def test_weights_are_trained_after_those_that_they_need(small):
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "-n", "--printshellcmds"]
     command += ["--config", "scale=0.5", "weights=build/again", "--cores", "2", "--", "weights"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    lines = [line for line in said.splitlines() if "-m invkit train" in line]
+    lines = [line for line in said.splitlines() if "-m recipes train" in line]
     assert all("INVKIT_WEIGHTS=build/again" in line and "--scale 0.5" in line for line in lines)
     order = [re.search(r"train (\S+) --folder build/again/\1 ", line)[1] for line in lines]
     # in the alphabet the early one and its inverter come first

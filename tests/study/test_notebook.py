@@ -1,8 +1,10 @@
 """A notebook's side of the study."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+import torch
 from helpers import write_notebook
 
 from invkit.statistics import Interval
@@ -19,14 +21,27 @@ def run(tmp_path, monkeypatch):
     return tmp_path
 
 
-def open_with(**parameters):
-    """What a notebook sees that papermill gave these parameters."""
-    names = {"invkit_study": notebook, **parameters}
-    exec("opened = invkit_study.open('01_one')", names)
-    return names["opened"]
+@pytest.fixture
+def executed(monkeypatch):
+    """The cells that the kernel has executed, to be filled by the test."""
+    cells = [""]
+    monkeypatch.setattr(notebook, "_cells_executed", lambda: cells)
+    return cells
 
 
-def test_open_accepts_the_parameters_of_the_notebook(run):
+@pytest.fixture
+def open_with(run, executed):
+    """Open the study in a notebook to which papermill gave these parameters."""
+
+    def open_with(**parameters):
+        injected = "".join(f"{name} = {value!r}\n" for name, value in parameters.items())
+        executed.extend(["steps = 100\nphotos = ['chelsea']", f"# Parameters\n{injected}"])
+        return notebook.open("01_one")
+
+    return open_with
+
+
+def test_open_accepts_the_parameters_of_the_notebook(open_with):
     assert open_with(steps=3, photos=["a", "b"]).profile == "quick"
 
 
@@ -39,9 +54,43 @@ def test_open_accepts_the_parameters_of_the_notebook(run):
         ({"photos": [1]}, TypeError, r"01_one takes photos as list, such as \['chelsea'\], not \[1\]."),
     ],
 )
-def test_open_names_what_is_wrong_with_a_parameter(run, given, error, sentence):
+def test_open_names_what_is_wrong_with_a_parameter(open_with, given, error, sentence):
     with pytest.raises(error, match=sentence):
         open_with(**given)
+
+
+def test_other_variables_of_the_notebook_do_not_matter(run, executed):
+    executed += ["steps = 100\nphotos = ['chelsea']", "stepz = 3\nsteps = 'now a word'"]
+    assert notebook.open("01_one").profile == "quick"
+
+
+def test_a_value_that_is_no_literal_is_left_out():
+    assert notebook.injected_parameters(["# Parameters\na = float('inf')\nb = -2.5\n"]) == {"b": -2.5}
+
+
+def test_opening_twice_in_one_kernel_works_and_a_wrong_parameter_by_hand_does_not(tmp_path):
+    """As plain papermill runs a notebook of the repository, in a real kernel."""
+    import papermill
+
+    opening = "from study import notebook\nstudy = notebook.open('01_one')"
+    cells = [
+        ("code", "steps = 100", "parameters"),
+        ("code", opening),
+        ("code", "steps, extra = 'x', 1"),
+        ("code", opening),
+    ]
+    write_notebook(tmp_path / "01_one.ipynb", cells)
+    facts = {
+        "profile": "quick",
+        "source": str(tmp_path / "01_one.ipynb"),
+        "results": str(tmp_path),
+        "folder": str(tmp_path),
+    }
+    run = ("code", f"import os\nos.environ[{notebook.RUN_VARIABLE!r}] = {json.dumps(facts)!r}")
+    write_notebook(tmp_path / "run.ipynb", [cells[0], run, *cells[1:]])
+    papermill.execute_notebook(tmp_path / "run.ipynb", None, {"steps": 3}, progress_bar=False)
+    with pytest.raises(papermill.PapermillExecutionError, match="01_one has no parameter 'stepz'; it has steps."):
+        papermill.execute_notebook(tmp_path / "run.ipynb", None, {"stepz": 3}, progress_bar=False)
 
 
 def test_types_that_a_default_accepts():
@@ -67,7 +116,7 @@ def glued(monkeypatch):
     return texts
 
 
-def test_record_reaches_results_and_prose(run, glued):
+def test_record_reaches_results_and_prose(run, open_with, glued):
     opened = open_with(steps=3, photos=["a"])
     opened.record("psnr", 18.234, ci95=(17.5, 18.9), unit="dB", n=20, depth=8)
     opened.record("seconds", 1234.6, unit="s", tolerance=None)
@@ -80,7 +129,7 @@ def test_record_reaches_results_and_prose(run, glued):
     assert opened.results_of("01_one") == results
 
 
-def test_an_interval_brings_its_ends_and_its_count(run, glued):
+def test_an_interval_brings_its_ends_and_its_count(run, open_with, glued):
     opened = open_with(steps=3, photos=["a"])
     opened.record("found", Interval(50.0, 25.0, 75.0, 9), unit="%")
     results = json.loads((run / "out" / "01_one.results.json").read_text())
@@ -88,7 +137,61 @@ def test_an_interval_brings_its_ends_and_its_count(run, glued):
     assert glued == {"found": "50.0 %", "found_ci": "25.0 to 75.0 %", "found_n": "9"}
 
 
-def test_what_was_not_measured_is_recorded_as_such(run, glued):
+MEASURES = {
+    "psnr": SimpleNamespace(title="PSNR", unit="dB", factor=1, digits=2, tolerance=0.5),
+    "found": SimpleNamespace(title="found", unit="%", factor=100, digits=1, tolerance=5),
+}
+
+
+@pytest.fixture
+def measures(monkeypatch):
+    monkeypatch.setattr(notebook, "_measures", lambda: MEASURES)
+
+
+def test_a_measure_brings_its_unit_factor_and_tolerance(run, open_with, glued, measures):
+    opened = open_with(steps=3, photos=["a"])
+    opened.record_interval("found", "Robust, depth 8", Interval(0.5, 0.25, 0.75, 9), verdict="more")
+    opened.record_interval("psnr", "one-hot", Interval(20.0, 19.0, 21.0, 9), digits=2, tolerance=None)
+    results = json.loads((run / "out" / "01_one.results.json").read_text())
+    assert results == {
+        "found_robust_depth_8": {
+            "value": 50, "ci95": [25, 75], "unit": "%", "n": 9, "tolerance": 5, "verdict": "more",
+        },
+        "psnr_one_hot": {"value": 20, "ci95": [19, 21], "unit": "dB", "n": 9, "tolerance": None},
+    }  # fmt: skip
+    assert glued["found_robust_depth_8"] == "50.0 %" and glued["psnr_one_hot_ci"] == "19 to 21 dB"
+
+
+def test_words_are_recorded_like_numbers(run, open_with, glued):
+    opened = open_with(steps=3, photos=["a"])
+    opened.record_text("verdict", "costs accuracy")
+    assert json.loads((run / "out" / "01_one.results.json").read_text()) == {"verdict": {"text": "costs accuracy"}}
+    assert glued == {"verdict": "costs accuracy"}
+    with pytest.raises(ValueError, match="records 'verdict' twice"):
+        opened.record("verdict", 1)
+
+
+def test_a_table_has_the_measures_titles_units_and_digits(open_with, measures):
+    opened = open_with(steps=3, photos=["a"])
+    rows = {
+        "standard": {"psnr": Interval(20.123, 19.0, 21.0, 9), "found": Interval(0.5, 0.25, 0.75, 9), "images": 12000},
+        "mean image": {"psnr": 12.0, "found": None, "note": "the same for all"},
+    }
+    table = opened.table(rows, title="inverter")
+    assert list(table.columns) == ["PSNR, dB", "found, %", "images", "note"] and table.index.name == "inverter"
+    assert table.loc["standard"].tolist() == ["20.12 [19.00, 21.00]", "50.0 [25.0, 75.0]", "12,000", ""]
+    assert table.loc["mean image"].tolist() == ["12.00", "–", "", "the same for all"]
+    table = opened.table({("a", "b"): {"psnr": Interval(0.5, -0.25, 1.0, 9)}}, title=["arm", "minus"], signed=True)
+    assert table.loc[("a", "b"), "PSNR, dB"] == "+0.50 [-0.25, +1.00]" and table.index.names == ["arm", "minus"]
+    assert opened.table({}).empty
+
+
+def test_a_grid_of_images_is_a_figure(run, open_with, glued):
+    open_with(steps=1, photos=["a"]).grid("photos", {"photo": torch.rand(2, 3, 4, 4)}, captions={"photo": ["a", "b"]})
+    assert "photos" in glued and (run / "out" / "01_one.photos.png").exists()
+
+
+def test_what_was_not_measured_is_recorded_as_such(run, open_with, glued):
     opened = open_with(steps=3, photos=["a"])
     opened.record("none", None, verdict="not testable")
     result = json.loads((run / "out" / "01_one.results.json").read_text())["none"]
@@ -96,7 +199,7 @@ def test_what_was_not_measured_is_recorded_as_such(run, glued):
     assert glued["none"] == "not measured"
 
 
-def test_record_refuses_the_same_id_twice(run, glued):
+def test_record_refuses_the_same_id_twice(open_with, glued):
     opened = open_with(steps=3, photos=["a"])
     opened.record("psnr", 1)
     with pytest.raises(ValueError, match="records 'psnr' twice"):
@@ -111,7 +214,7 @@ def test_significant_digits(value, digits, text):
     assert notebook._significant(value, digits) == text
 
 
-def test_figure_is_glued_and_written(run, glued):
+def test_figure_is_glued_and_written(run, open_with, glued):
     from matplotlib import pyplot
 
     figure, _ = pyplot.subplots(figsize=(1, 1))
@@ -120,11 +223,11 @@ def test_figure_is_glued_and_written(run, glued):
     assert (run / "out" / "01_one.chart.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_results_of_a_notebook_that_has_not_run(run):
+def test_results_of_a_notebook_that_has_not_run(open_with):
     with pytest.raises(FileNotFoundError, match="make notebook NAME=00_none"):
         open_with(steps=1, photos=["a"]).results_of("00_none")
 
 
-def test_stamp_names_profile_and_version(run):
+def test_stamp_names_profile_and_version(open_with):
     text = open_with(steps=1, photos=["a"]).stamp().data
     assert "*quick*" in text and notebook.version() in text
