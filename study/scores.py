@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,11 +28,10 @@ SAME = "not told apart"
 class Measure:
     """How the values of one measure are written.
 
-    title: the column's heading in tables.
-    unit: in the prose and in result files.
+    title: its name in headings, without the unit.
+    unit: in headings, in the prose and in result files.
     factor: what the measured value is multiplied by to be in that unit; 100 turns a share into per cent.
-    decimals: digits after the point in tables.
-    digits: significant digits in the prose.
+    digits: after the decimal point, in tables.
     tolerance: how far another machine's value may lie from the recorded one, in that unit; None for any distance.
     lower_is_better: whether smaller values are better ones.
     share: whether the measure is true or false for each image, so that its mean has Wilson's interval.
@@ -42,28 +40,32 @@ class Measure:
     title: str
     unit: str = ""
     factor: float = 1
-    decimals: int = 3
     digits: int = 3
     tolerance: float | None = None
     lower_is_better: bool = False
     share: bool = False
 
+    @property
+    def heading(self) -> str:
+        """Title and unit, as above a column or beside an axis."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
 
 def _share(title: str, tolerance: float | None) -> Measure:
-    return Measure(f"{title}, %", "%", 100, decimals=1, tolerance=tolerance, share=True)
+    return Measure(title, "%", 100, digits=1, tolerance=tolerance, share=True)
 
 
 MEASURES: dict[str, Measure] = {
     "accuracy": _share("accuracy", 3),
-    "psnr": Measure("PSNR, dB", "dB", decimals=2, tolerance=0.5),
+    "psnr": Measure("PSNR", "dB", digits=2, tolerance=0.5),
     "ssim": Measure("SSIM", tolerance=0.05),
     "found": _share("found", 5),
     "found_in_class": _share("found in its class", 6),
     "perceptual": Measure("perceptual", tolerance=0.03, lower_is_better=True),
     "same_class": _share("same class", 6),
     "independent": _share("independent agrees", 6),
-    "kid": Measure("KID × 1000", factor=1000, decimals=2, lower_is_better=True),
-    "spread": Measure("spread", digits=2, tolerance=0.02),
+    "kid": Measure("KID × 1000", factor=1000, digits=2, lower_is_better=True),
+    "spread": Measure("spread", tolerance=0.02),
     "cosine": Measure("cosine", tolerance=0.02),
     "r2": Measure("R²", tolerance=0.03),
 }
@@ -88,15 +90,10 @@ def tolerance_of(interval: Interval) -> float:
     return max((interval.high - interval.low) / 2, 0.02 * abs(interval.value), 1e-3)
 
 
-def slug(name: str) -> str:
-    """A name as part of an id: "ridge, robust" becomes "ridge_robust", "one-hot" becomes "onehot"."""
-    return re.sub(r"\W+", "_", name.replace("-", "")).strip("_")
-
-
 def written(measure: str, interval: Interval, sign: str = "") -> str:
     """A value and its interval as tables show them, in the measure's unit; sign="+" for differences."""
     known = MEASURES[measure]
-    return format(interval.times(known.factor), f"{sign}.{known.decimals}f")
+    return format(interval.times(known.factor), f"{sign}.{known.digits}f")
 
 
 # ---- words -----------------------------------------------------------------------------------------------------------
