@@ -99,7 +99,8 @@ class Study:
         given. ``more`` goes to `record` (for instance another tolerance) and to results.json.
         """
         known = _measures()[measure]
-        facts = {"unit": known.unit, "tolerance": known.tolerance, "digits": digits or DIGITS} | more
+        tolerance = _tolerances().get(self.name, {}).get(measure, known.tolerance)
+        facts = {"unit": known.unit, "tolerance": tolerance, "digits": digits or DIGITS} | more
         self.record(f"{measure}_{slug(name)}", interval.times(known.factor), **facts)
 
     def record_text(self, id, text):
@@ -204,6 +205,12 @@ def _measures():
     from study.scores import MEASURES  # here, because it imports PyTorch, which study.book has no need of
 
     return MEASURES
+
+
+def _tolerances():
+    from study.scores import TOLERANCES
+
+    return TOLERANCES
 
 
 def _glue(id, text):
