@@ -18,17 +18,17 @@ from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from recipes import cards, classifiers, ffi, imagenet
 from recipes.dci import dci_facegan, dci_lite0, dci_small
-from recipes.reader import Reader, train_glyph_reader
+from recipes.factor_regressor import FactorRegressor, train_glyph_factor_regressor
 
 
-def glyphs_reader(folder: Path, seed: int = 0, scale: float = 1.0) -> Reader:
-    """The reader of glyphs' factors that judges invariances (`factors.train_glyph_reader`); it inverts nothing."""
-    reader = train_glyph_reader(folder, seed, scale)
+def glyphs_reader(folder: Path, seed: int = 0, scale: float = 1.0) -> FactorRegressor:
+    """The reader of glyphs' factors that judges invariances (`factors.train_glyph_factor_regressor`); it inverts nothing."""
+    reader = train_glyph_factor_regressor(folder, seed, scale)
     reader.card = store.load(folder)[1]
     return reader
 
 
-Recipe = Callable[..., ClassifierInverter | GeneratorInverter | LogitInverter | Classifier | Reader]
+Recipe = Callable[..., ClassifierInverter | GeneratorInverter | LogitInverter | Classifier | FactorRegressor]
 RECIPES: dict[str, Recipe] = {
     "dci-facegan": dci_facegan,
     "dci-lite0": dci_lite0,
@@ -77,7 +77,7 @@ def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> d
     card = cards.complete(trained.card | {"name": name, "command": command})
     if isinstance(trained, Classifier):
         return save_classifier(folder, trained, **card)
-    if isinstance(trained, Reader):
+    if isinstance(trained, FactorRegressor):
         return store.save(folder, trained.state_dict(), card, half=True)
     network = trained.generator if isinstance(trained, LogitInverter) else trained.chain
     store.save(folder, network.state_dict(), card, half=True)

@@ -3,7 +3,7 @@
 Where images are drawn from known factors (`invkit.glyphs`), "how much of the image is left in the logits" can be
 answered factor by factor. Three readers, one scale:
 
-- `Reader`, a small network trained on real images; blur and other marks of an inverter can fool it;
+- `FactorRegressor`, a small network trained on real images; blur and other marks of an inverter can fool it;
 - `cross_fit` on what that network reads in reconstructions: a linear reader fitted to such images in k folds, so that
   it never saw the image it scores. It learns, say, that blur makes everything look larger;
 - `fit_linear` straight on the logits or features, without any inverter (Alain & Bengio 2016, arXiv 1610.01644).
@@ -12,7 +12,7 @@ A *score* is 1 - error / error of the best constant guess: for a measured factor
 scaled so that 0 is always guessing the commonest and 1 is never wrong (Cohen's kappa has the same form). The ceiling is
 what the same reader reads from the originals, the floor what it reads when logits and images are paired at random.
 
-Factors are {name: values}: float (N, D) for a measured factor, int64 (N,) for a category. Readings are {name: float
+Factors are {name: values}: float (N, D) for a measured factor, int64 (N,) for a category. Estimates are {name: float
 tensor}: (N, D) estimates of a measured factor, (N, categories) scores of a category, of which the largest counts.
 """
 
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
-from recipes.reader import Factors, Readings, _check, _widths
+from recipes.factor_regressor import Estimates, Factors, check_factors, factor_widths
 
 PENALTIES = torch.logspace(-5, 2, 15)  # of the ridge, in units of a standardised input's sum of squares
 
@@ -37,13 +37,13 @@ PENALTIES = torch.logspace(-5, 2, 15)  # of the ridge, in units of a standardise
 # ---- linear readers --------------------------------------------------------------------------------------------------
 
 
-def fit_linear(x: Tensor, factors: Factors) -> Callable[[Tensor], Readings]:
+def fit_linear(x: Tensor, factors: Factors) -> Callable[[Tensor], Estimates]:
     """Ridge regression of every factor on x (N, D); returns a function from x (M, D) to readings.
 
     Categories are regressed as indicators. Each factor gets the penalty with the least leave-one-out squared error,
     in closed form (Allen 1974): with the fit's leverages h, residual / (1 - h). Inputs are standardised.
     """
-    _check(factors, len(x))
+    check_factors(factors, len(x))
     x = x.double()
     mean, std = x.mean(0), x.std(0).clamp_min(1e-8)
     z = (x - mean) / std
@@ -62,24 +62,24 @@ def fit_linear(x: Tensor, factors: Factors) -> Callable[[Tensor], Readings]:
         best = left_out.square().sum((1, 2)).argmin()
         found[name] = v @ (coefficients[best] / s.unsqueeze(1)), centre
 
-    def read(x: Tensor) -> Readings:
+    def read(x: Tensor) -> Estimates:
         z = (x.double() - mean) / std
         return {name: (z @ weights + centre).float() for name, (weights, centre) in found.items()}
 
     return read
 
 
-def stack(readings: Readings) -> Tensor:
+def stack(readings: Estimates) -> Tensor:
     """All readings of N images side by side, (N, D), for another reader to read from."""
     return torch.cat(list(readings.values()), dim=1)
 
 
-def cross_fit(x: Tensor, factors: Factors, folds: int = 5, seed: int = 0) -> Readings:
-    """Readings of all N rows of x (N, D), each by a `fit_linear` that saw only the other folds."""
-    _check(factors, len(x))
+def cross_fit(x: Tensor, factors: Factors, folds: int = 5, seed: int = 0) -> Estimates:
+    """Estimates of all N rows of x (N, D), each by a `fit_linear` that saw only the other folds."""
+    check_factors(factors, len(x))
     if not 2 <= folds <= len(x):
         raise ValueError(f"Cross-fitting {len(x)} images takes 2 to {len(x)} folds, not {folds}.")
-    widths = _widths(factors)
+    widths = factor_widths(factors)
     found = {name: x.new_full((len(x), width), -torch.inf, dtype=torch.float32) for name, width in widths.items()}
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
     for held_out in order.chunk(folds):
@@ -152,7 +152,7 @@ def score(reading: Tensor, truth: Tensor, labels: Tensor | None = None) -> Score
     category the commonest among the *other* images of the class.
     """
     if len(reading) != len(truth) or reading.ndim != 2:
-        raise ValueError(f"Readings must be (N, width) for {len(truth)} true values, not {tuple(reading.shape)}.")
+        raise ValueError(f"Estimates must be (N, width) for {len(truth)} true values, not {tuple(reading.shape)}.")
     one_class = torch.zeros(len(truth), dtype=torch.int64, device=truth.device)
     groups = one_class if labels is None else labels
     if truth.is_floating_point():
@@ -168,16 +168,20 @@ def score(reading: Tensor, truth: Tensor, labels: Tensor | None = None) -> Score
     return Score((reading.argmax(1) != truth).float(), (counts.argmax(1) != truth).float())
 
 
-def score_all(readings: Readings, factors: Factors, labels: Tensor | None = None) -> dict[str, Score]:
+def score_all(readings: Estimates, factors: Factors, labels: Tensor | None = None) -> dict[str, Score]:
     """`score` of every factor read."""
     return {name: score(readings[name], factors[name], labels) for name in readings}
 
 
-def read_class(labels: Tensor, factors: Factors, fit_labels: Tensor, fit_factors: Factors) -> Readings:
+def read_class(labels: Tensor, factors: Factors, fit_labels: Tensor, fit_factors: Factors) -> Estimates:
     """What the class alone tells: each factor's mean (or shares) over the images of that class among others."""
     found = {}
     for name, values in fit_factors.items():
-        y = values if values.is_floating_point() else F.one_hot(values, _widths(factors | fit_factors)[name]).float()
+        y = (
+            values
+            if values.is_floating_point()
+            else F.one_hot(values, factor_widths(factors | fit_factors)[name]).float()
+        )
         table = y.mean(0).repeat(int(max(labels.max(), fit_labels.max())) + 1, 1)
         for label in fit_labels.unique():
             table[label] = y[fit_labels == label].mean(0)
@@ -233,7 +237,7 @@ def moved_by_noise(samples: Tensor, truth: Tensor) -> Interval:
     return _percentiles(value, _resampled(within) / _resampled(variance), n)
 
 
-def factors_moved(readings: Readings, factors: Factors, samples: int) -> dict[str, Interval]:
+def factors_moved(readings: Estimates, factors: Factors, samples: int) -> dict[str, Interval]:
     """`moved_by_noise` of every factor, from readings of samples * N images (all N of the first sample first).
 
     A category counts as its indicators: what moves is the category read.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from invkit import data, store
-from recipes import classifiers, dci, ffi, imagenet, reader, table
+from recipes import classifiers, dci, factor_regressor, ffi, imagenet, table
 
 
 class Loaded(Exception):
@@ -24,7 +24,7 @@ def test_a_recipe_needs_what_it_loads(name, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "load_classifier", load)
     monkeypatch.setattr(dci, "load_generator", load)
     monkeypatch.setattr(classifiers, "train_classifier", lambda *_, **__: load("nothing"))
-    monkeypatch.setattr(table, "train_glyph_reader", lambda *_: load("nothing"))
+    monkeypatch.setattr(table, "train_glyph_factor_regressor", lambda *_: load("nothing"))
     few = data.load("glyphs", n=2)
     monkeypatch.setattr(data, "load", lambda *_, **__: few)
     monkeypatch.setattr(data, "load_bytes", lambda *_, **__: (few.images, few.labels))
@@ -50,7 +50,7 @@ def test_the_reader_is_trained_by_name(tmp_path, monkeypatch):
     card = table.train("glyphs-reader", tmp_path / "glyphs-reader", seed=2, scale=0.001)
     assert (card["steps"], card["seed"], card["method"], card["data"]) == (2, 2, "reader", "glyphs:independent")
     assert "train glyphs-reader" in card["command"] and card["licence"]
-    one, beside = reader.load_reader("glyphs-reader"), reader.load_reader(tmp_path / "glyphs-reader/training")
+    one, beside = factor_regressor.load_factor_regressor("glyphs-reader"), factor_regressor.load_factor_regressor(tmp_path / "glyphs-reader/training")
     for key, tensor in beside.state_dict().items():
         assert torch.equal(one.state_dict()[key], tensor)
     assert json.loads((tmp_path / "glyphs-reader/card.json").read_text())["sha256"] == card["sha256"]

@@ -7,7 +7,7 @@ from torch import nn
 
 from invkit.data import glyphs
 from invkit.network.classifiers import Classifier
-from recipes import reader
+from recipes import factor_regressor
 from study.chapters import invariances
 
 
@@ -31,17 +31,17 @@ def squares(n, seed=0):
 
 
 def test_colours_give_hue_contrast_and_polarity():
-    named = reader.named_factors(glyphs.draw(50, seed=1))
+    named = factor_regressor.named_factors(glyphs.draw(50, seed=1))
     assert list(named)[:6] == ["ink colour", "ink hue", "ground colour", "ground hue", "contrast", "polarity"]
     assert named["x"].shape == (50, 1) and named["font"].dtype == torch.int64
     drawn = glyphs.draw(2, seed=1, ink=torch.tensor([1.0, 1, 1]), ground=torch.tensor([0.0, 0, 0]))
-    white = reader.named_factors(drawn)
+    white = factor_regressor.named_factors(drawn)
     assert white["contrast"].allclose(torch.ones(2, 1)) and white["polarity"].tolist() == [1, 1]
     assert white["ink hue"].allclose(torch.zeros(2, 2), atol=1e-6)
 
 
 def test_chroma_turns_with_the_hue_and_leaves_out_grey():
-    red, green, grey = reader.chroma(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0.5, 0.5, 0.5]]))
+    red, green, grey = factor_regressor.chroma(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0.5, 0.5, 0.5]]))
     assert red.allclose(torch.tensor([1.0, 0])) and (red @ green).item() == pytest.approx(-0.5)
     assert grey.norm() < 1e-6
 
@@ -50,7 +50,7 @@ def test_data_without_factors_is_refused():
     drawn = glyphs.draw(2)
     object.__setattr__(drawn, "factors", None)
     with pytest.raises(ValueError, match="no known factors"):
-        reader.named_factors(drawn)
+        factor_regressor.named_factors(drawn)
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
@@ -165,22 +165,23 @@ def test_the_class_alone(generator):
 
 def test_a_small_network_learns_to_read_and_comes_back_from_disk(tmp_path):
     images, known = squares(1500)
-    trained = reader.train_reader(images, known, steps=150, batch=64)
+    trained = factor_regressor.train_factor_regressor(images, known, steps=150, batch=64)
     unseen, truth = squares(200, seed=1)
-    scores = {name: s.value for name, s in invariances.score_all(trained.read(unseen), truth).items()}
+    scores = {name: s.value for name, s in invariances.score_all(trained.predict(unseen), truth).items()}
     assert min(scores.values()) > 0.8, scores
-    assert invariances.stack(trained.read(unseen)).shape == (200, 3 + 1 + 2)
-    reader.save_reader(tmp_path, trained, {"data": "squares"})
-    again = reader.load_reader(tmp_path)
-    assert again.read(unseen)["x"].allclose(trained.read(unseen)["x"], atol=0.1)
+    assert invariances.stack(trained.predict(unseen)).shape == (200, 3 + 1 + 2)
+    trained.card["data"] = "squares"
+    trained.save(tmp_path)
+    again = factor_regressor.load_factor_regressor(tmp_path)
+    assert again.predict(unseen)["x"].allclose(trained.predict(unseen)["x"], atol=0.1)
     with pytest.raises(ValueError, match="takes"):
-        again.read(torch.rand(2, 3, 32, 32))
+        again.predict(torch.rand(2, 3, 32, 32))
 
 
 def test_factors_that_do_not_fit_are_refused():
     images, known = squares(10)
     with pytest.raises(ValueError, match="'x' must be float"):
-        reader.train_reader(images, known | {"x": torch.zeros(10)}, steps=1)
+        factor_regressor.train_factor_regressor(images, known | {"x": torch.zeros(10)}, steps=1)
     with pytest.raises(ValueError, match="'large' must be"):
         invariances.fit_linear(torch.rand(10, 2), {"large": known["large"][:9]})
 

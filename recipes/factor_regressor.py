@@ -1,19 +1,11 @@
-"""What an image was drawn from, read back: the invariance profile of a classifier.
+"""A network that estimates the factors an image was drawn from: the instrument of the invariance profile (chapter 3).
 
-Where images are drawn from known factors (`invkit.glyphs`), "how much of the image is left in the logits" can be
-answered factor by factor. Three readers, one scale:
+Glyphs are drawn from known factors (`invkit.data.glyphs`): ink, ground, place, size, font. A small network is trained
+on real images to estimate all of them at once. How well it does so on reconstructions, compared with the originals,
+says factor by factor what a classifier's logits have kept (`study.chapters.invariances`).
 
-- `Reader`, a small network trained on real images; blur and other marks of an inverter can fool it;
-- `cross_fit` on what that network reads in reconstructions: a linear reader fitted to such images in k folds, so that
-  it never saw the image it scores. It learns, say, that blur makes everything look larger;
-- `fit_linear` straight on the logits or features, without any inverter (Alain & Bengio 2016, arXiv 1610.01644).
-
-A *score* is 1 - error / error of the best constant guess: for a measured factor that is R², for a category the accuracy
-scaled so that 0 is always guessing the commonest and 1 is never wrong (Cohen's kappa has the same form). The ceiling is
-what the same reader reads from the originals, the floor what it reads when logits and images are paired at random.
-
-Factors are {name: values}: float (N, D) for a measured factor, int64 (N,) for a category. Readings are {name: float
-tensor}: (N, D) estimates of a measured factor, (N, categories) scores of a category, of which the largest counts.
+Factors are {name: values}: float (N, D) for a measured factor, int64 (N,) for a category. Estimates are {name: float
+tensor}: (N, D) for a measured factor, (N, categories) scores for a category, of which the largest counts.
 """
 
 from __future__ import annotations
@@ -32,7 +24,7 @@ from invkit.data.images import Data
 from invkit.training import Player, train
 
 Factors = Mapping[str, Tensor]
-Readings = dict[str, Tensor]
+Estimates = dict[str, Tensor]
 
 # ---- factors ---------------------------------------------------------------------------------------------------------
 
@@ -68,12 +60,13 @@ def chroma(colours: Tensor) -> Tensor:
     return colours @ torch.stack([angle.cos(), angle.sin()], dim=1).to(colours.dtype)
 
 
-def _widths(factors: Factors) -> dict[str, int]:
-    """How many numbers a reading of each factor has."""
+def factor_widths(factors: Factors) -> dict[str, int]:
+    """How many numbers an estimate of each factor has."""
     return {name: v.shape[1] if v.is_floating_point() else int(v.max()) + 1 for name, v in factors.items()}
 
 
-def _check(factors: Factors, n: int) -> None:
+def check_factors(factors: Factors, n: int) -> None:
+    """Raises ValueError unless every factor has n values of a dtype and shape that this module knows."""
     for name, values in factors.items():
         measured = values.is_floating_point() and values.ndim == 2
         if len(values) != n or not (measured or (values.dtype == torch.int64 and values.ndim == 1)):
@@ -81,20 +74,30 @@ def _check(factors: Factors, n: int) -> None:
             raise ValueError(f"Factor {name!r} must be float ({n}, D) or int64 ({n},), not {what}.")
 
 
-# ---- a reader trained on real images ---------------------------------------------------------------------------------
+# ---- the network -----------------------------------------------------------------------------------------------------
 
 
-class Reader(nn.Module):
-    """Reads every factor from an image at once: three strided convolutions, a hidden layer, one linear layer.
+class FactorRegressor(nn.Module):
+    """Estimates every factor of an image at once: three strided convolutions, a hidden layer, one linear layer.
 
-    measured: {name: D}, categories: {name: how many}. The map is never averaged over space: where a thing stands is one
-    of the factors. Inside, measured factors are in standard deviations; outside, in their own units.
+    The feature map is never averaged over space, because the place of a glyph is one of the factors. Inside, measured
+    factors are in standard deviations of the training images; `predict` returns them in their own units.
+
+    Args:
+        measured: how many numbers each measured factor has, {name: D}.
+        categories: how many values each categorical factor has, {name: count}.
+        size: side of the images in pixels.
+        width: channels of the first convolution.
+        hidden: width of the hidden layer.
+        card: how the network was trained.
     """
 
     def __init__(
-        self, measured: Mapping[str, int], categories: Mapping[str, int], size: int, width: int = 24, hidden: int = 256
-    ):
+        self, measured: Mapping[str, int], categories: Mapping[str, int], size: int, width: int = 24, hidden: int = 256,
+        card: dict | None = None,
+    ):  # fmt: skip
         super().__init__()
+        self.card = card or {}
         self.measured, self.categories, self.size = dict(measured), dict(categories), size
         self.widths = self.measured | self.categories
         for name, d in self.measured.items():
@@ -111,22 +114,28 @@ class Reader(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Images (N, 3, size, size) in [0, 1] -> (N, hidden), what the heads see."""
         if images.ndim != 4 or images.shape[1:] != (3, self.size, self.size):
-            raise ValueError(f"This reader takes (N, 3, {self.size}, {self.size}), not {tuple(images.shape)}.")
+            raise ValueError(f"This regressor takes (N, 3, {self.size}, {self.size}), not {tuple(images.shape)}.")
         return self.trunk(torch.cat([images * 4 - 2, distance_from_border(images) * 4 - 2], dim=1))
 
-    def forward(self, images: Tensor) -> Readings:
-        """Readings, measured factors in standard deviations from the mean of the training images."""
+    def forward(self, images: Tensor) -> Estimates:
+        """Estimates, with measured factors in standard deviations from the mean of the training images."""
         parts = self.heads(self.features(images)).split(list(self.widths.values()), dim=1)
         return dict(zip(self.widths, parts, strict=True))
 
     @torch.no_grad()
-    def read(self, images: Tensor, batch: int = 500) -> Readings:
-        """Readings of images (N, 3, size, size), measured factors in their own units."""
+    def predict(self, images: Tensor, batch: int = 500) -> Estimates:
+        """Estimates for images (N, 3, size, size), `batch` at a time, with measured factors in their own units."""
         parts = [self(part) for part in images.split(batch)]
         found = {name: torch.cat([part[name] for part in parts]) for name in self.widths}
         for name in self.measured:
             found[name] = found[name] * self.get_buffer(f"std {name}") + self.get_buffer(f"mean {name}")
         return found
+
+    def save(self, folder: str | Path) -> dict:
+        """Write weights (in half precision) and card for `load_factor_regressor`; returns the card."""
+        # Cards call the method "reader", as they always did.
+        facts = {"method": "reader", "size": self.size, "measured": self.measured, "categories": self.categories}
+        return store.save(folder, self.state_dict(), self.card | facts, half=True)
 
 
 def distance_from_border(images: Tensor) -> Tensor:
@@ -140,38 +149,51 @@ def distance_from_border(images: Tensor) -> Tensor:
     return distance / distance.amax((2, 3), keepdim=True).clamp_min(1e-6)
 
 
-def train_reader(
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def train_factor_regressor(
     images: Tensor, factors: Factors, *, steps: int, batch: int = 128, seed: int = 0, lr: float = 3e-3,
     folder: str | Path | None = None, progress: bool = False,
-) -> Reader:  # fmt: skip
-    """A reader of these factors from images (N, 3, S, S), floats in [0, 1] or bytes, trained where the images are.
+) -> FactorRegressor:  # fmt: skip
+    """Train a factor regressor on the device where the images are.
 
-    Squared errors in standard deviations and cross-entropies in units of chance, all factors alike. Raises ValueError
-    for factors that do not fit the images.
+    The loss is the mean over factors of the squared error in standard deviations (measured factors) and of the
+    cross-entropy in units of that of a uniform guess (categories).
+
+    Args:
+        images: (N, 3, S, S), floats in [0, 1] or bytes.
+        factors: their N values of every factor.
+        steps: training steps, of `batch` images each.
+        lr: largest learning rate of Adam.
+        folder: where checkpoints go; a stopped call goes on from there. None keeps nothing.
+
+    Raises:
+        ValueError: factors that do not fit the images.
     """
-    _check(factors, len(images))
-    widths = _widths(factors)
+    check_factors(factors, len(images))
+    widths = factor_widths(factors)
     measured = {name: widths[name] for name, values in factors.items() if values.is_floating_point()}
     categories = {name: width for name, width in widths.items() if name not in measured}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        reader = Reader(measured, categories, images.shape[-1])
+        regressor = FactorRegressor(measured, categories, images.shape[-1])
     targets = dict(factors)
     for name in measured:
         mean, std = factors[name].mean(0), factors[name].std(0).clamp_min(1e-6)
-        reader.get_buffer(f"mean {name}").copy_(mean)
-        reader.get_buffer(f"std {name}").copy_(std)
+        regressor.get_buffer(f"mean {name}").copy_(mean)
+        regressor.get_buffer(f"std {name}").copy_(std)
         targets[name] = (factors[name] - mean) / std
 
     def batches(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         per_epoch = max(1, len(images) // batch)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed + step // per_epoch))
-        chosen = order[step % per_epoch * batch :][:batch]
-        drawn = images[chosen] if images.is_floating_point() else images[chosen].float() / 255
-        return drawn, {name: values[chosen] for name, values in targets.items()}
+        rows = order[step % per_epoch * batch :][:batch]
+        chosen = images[rows] if images.is_floating_point() else images[rows].float() / 255
+        return chosen, {name: values[rows] for name, values in targets.items()}
 
-    def loss(module: nn.Module, drawn, step: int) -> tuple[Tensor, dict]:
-        inputs, wanted = drawn
+    def loss(module: nn.Module, pair: tuple[Tensor, dict[str, Tensor]], step: int) -> tuple[Tensor, dict]:
+        inputs, wanted = pair
         losses = [
             F.mse_loss(found, wanted[name])
             if name in measured
@@ -180,16 +202,23 @@ def train_reader(
         ]
         return torch.stack(losses).mean(), {}
 
-    player = Player("reader", reader, loss, lr=lr, weight_decay=0.02)
-    train(player, batches, steps=steps, folder=folder, seed=seed, progress=progress, description="reader")
-    return reader.requires_grad_(False)
+    player = Player("reader", regressor, loss, lr=lr, weight_decay=0.02)
+    train(player, batches, steps=steps, folder=folder, seed=seed, progress=progress, description="factor regressor")
+    regressor.card = {"images": len(images), "steps": steps, "seed": seed}
+    regressor.card |= {"machine": store.machine_class(), "code": store.code_version()}
+    return regressor.requires_grad_(False)
 
 
-def train_glyph_reader(folder: str | Path, seed: int = 0, scale: float = 1.0) -> Reader:
-    """The shipped reader, "glyphs-reader", into `folder`: some minutes on one core.
+def train_glyph_factor_regressor(folder: str | Path, seed: int = 0, scale: float = 1.0) -> FactorRegressor:
+    """Train the factor regressor that is shipped as "glyphs-reader"; some minutes on one core.
 
-    Trained in the independent world alone, so that a hue can only be read from the image and not guessed from the
-    character; on the inverters' split, which shares no image with the test split.
+    It sees the independent world alone, where colour says nothing about the character: a hue can then only be estimated
+    from the image and not guessed from the character. Its images are of the inverters' split, which shares no image
+    with the test split.
+
+    Args:
+        folder: where checkpoints go; a stopped call goes on from there.
+        scale: share of the published steps and images.
     """
     drawn = [
         data.load("glyphs:independent", "inverter", n=4000, seed=100 + i) for i in range(max(1, round(10 * scale)))
@@ -198,24 +227,20 @@ def train_glyph_reader(folder: str | Path, seed: int = 0, scale: float = 1.0) ->
     named = [named_factors(d) for d in drawn]
     factors = {name: torch.cat([part[name] for part in named]) for name in named[0]}
     steps = max(1, round(2000 * scale))
-    reader = train_reader(images, factors, steps=steps, seed=seed, folder=folder, progress=True)
-    made = {"data": "glyphs:independent", "images": len(images), "steps": steps, "seed": seed}
-    save_reader(folder, reader, made | {"machine": store.machine_class(), "code": store.code_version()})
-    return load_reader(folder)
+    regressor = train_factor_regressor(images, factors, steps=steps, seed=seed, folder=folder, progress=True)
+    regressor.card["data"] = "glyphs:independent"
+    return regressor
 
 
-def save_reader(folder: str | Path, reader: Reader, card: dict) -> None:
-    """Write a reader in half precision; `card` says how it was made."""
-    card = card | {"method": "reader", "size": reader.size}
-    card |= {"measured": reader.measured, "categories": reader.categories}
-    store.save(folder, reader.state_dict(), card, half=True)
+def load_factor_regressor(name: str | Path) -> FactorRegressor:
+    """A factor regressor by shipped name or folder, frozen.
 
-
-def load_reader(name: str | Path) -> Reader:
-    """A reader by shipped name or folder, frozen. Raises FileNotFoundError or, for what is no reader, ValueError."""
+    Raises:
+        FileNotFoundError: no such name or folder. ValueError: weights of another kind.
+    """
     tensors, card = store.load(name)
     if card.get("method") != "reader":
-        raise ValueError(f"{name} holds no reader but {card.get('method')!r}: give a folder of train_glyph_reader.")
-    reader = Reader(card["measured"], card["categories"], card["size"])
-    reader.load_state_dict(tensors)
-    return reader.eval().requires_grad_(False)
+        raise ValueError(f"{name} holds no factor regressor but {card.get('method')!r}.")
+    regressor = FactorRegressor(card["measured"], card["categories"], card["size"], card=card)
+    regressor.load_state_dict(tensors)
+    return regressor.eval().requires_grad_(False)
