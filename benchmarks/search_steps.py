@@ -1,4 +1,4 @@
-"""How to search behind a reading (`invkit.search`), on synthetic images that no training has seen.
+"""How to search behind a reading (`invkit.dci.search`), on synthetic images that no training has seen.
 
     python benchmarks/search_steps.py --depths 15 --steps 800 --settled 4 1000 --images 8
 
@@ -22,8 +22,8 @@ from torchvision.transforms.functional import center_crop
 
 import invkit
 from invkit import dci
-from invkit.dci import search as searching
 from invkit.dci.matching import batch_norm_matched
+from invkit.dci.search import SETTLED, search
 from invkit.dci.synthetic import dead_leaves, draw_pool
 from invkit.metrics import psnr
 
@@ -66,13 +66,13 @@ def main() -> None:
         first = torch.cat([inverter.invert(part, depth, feedback=False) for part in y.split(8)])
         print(f"depth {depth}: read once, {said(first)}")
         usual = [min(depth, len(inverter.depths) // 3 + 1)]
-        settings = product(options.through or usual, options.steps, options.settled or [searching.SETTLED])
-        for through, steps, searching.SETTLED in settings:
+        settings = product(options.through or usual, options.steps, options.settled or [SETTLED])
+        for through, steps, settled in settings:
             for cut in options.cuts or [through - 1]:
                 began, where = time.perf_counter(), (depth, through, cut)
-                parts = [searching.search(inverter.chain, blocks, part, *where, steps) for part in y.split(8)]
+                parts = [search(inverter.chain, blocks, part, *where, steps, settled=settled) for part in y.split(8)]
                 seconds = (time.perf_counter() - began) / len(images)
-                how = f"through {through} from {cut}, {steps} steps, settled after {searching.SETTLED} descents"
+                how = f"through {through} from {cut}, {steps} steps, settled after {settled} descents"
                 print(f"  {how}, {seconds:.1f} s an image: {said(torch.cat(parts))}", flush=True)
 
 

@@ -1,22 +1,21 @@
-"""Divide-and-conquer inversion (Dong et al. 2021, arXiv 2107.06304): a network read back block by block, without data.
+"""A chain of block inverses and its losses (Dong et al. 2021, arXiv 2107.06304).
 
 A frozen network is a composition of shallow blocks, f = f_N ∘ … ∘ f_1. Every block gets an inverse g_k of its own, and
-the chain g_1 ∘ … ∘ g_k reads the input x back from the representation of depth k, y = f_k ∘ … ∘ f_1(x). With its
-reading x̂,
+the chain x̂ = g_1 ∘ … ∘ g_k (y) reconstructs the input x from the representation y = f_k ∘ … ∘ f_1(x) of depth k. Three
+terms train it:
 
     block term   g_k(f_k(h)) ≈ h       in the block's own input, in units of each channel's standard deviation
     input term   x̂ ≈ x                 on the synthetic inputs, through the inverses trained before
-    cycle term   f_k ∘ … ∘ f_1(x̂) ≈ y  the reading sent through the attacked network again
+    cycle term   f_k ∘ … ∘ f_1(x̂) ≈ y  the reconstruction passed through the attacked network again
 
-`train_chain` trains the inverses one after another from the input side (divide and conquer), then all together from
-random depths, so that each learns to take what its successor puts out (re-synchronise). All three errors enter as the
-mean over the batch of the *logarithm* of each sample's mean squared error. For the input term of an image this is its
-PSNR up to sign and scale, and it makes terms, samples and depths of very different errors comparable without a weight
-for each.
+Each term is the mean over the batch of the *logarithm* of each sample's mean squared error (`log_error`). For the input
+term of an image this is its PSNR up to sign and scale. It makes terms, samples and depths whose errors differ by orders
+of magnitude comparable, so that none needs a weight of its own.
 
-Reading can feed its own error back, without training and without an image (`invert_representation`): the reading is represented and read
-again, and what that second reading loses, the first is given back, x̂ ← x̂ + r (g(y) - g(f(x̂))). Where a chain's errors
-are systematic, a few such steps, a fixed number chosen on synthetic inputs, remove most of them.
+A trained chain can correct itself by error feedback (`invert_representation`), without training and without an image:
+with g the chain and f the network up to the same depth, the reconstruction is represented and inverted again, and what
+this second inversion loses is added to the first, x̂ ← x̂ + r (g(y) - g(f(x̂))). Where a chain's errors are systematic,
+a few such steps remove most of them; their number is fixed beforehand on synthetic inputs (`choose_feedback`).
 
 The input is an image for a classifier and a latent for a generator: the code is the same.
 """
@@ -32,13 +31,23 @@ import torch
 from torch import Tensor, nn
 
 from invkit.dci.inverse_block import InverseBlock
+from invkit.network.classifiers import Classifier
 
-FLOOR = 1e-5  # added to every squared error before its logarithm: what is below counts as exact
+FLOOR = 1e-5  # added to every squared error before its logarithm, so that an exact sample has a finite one
 
 
 @dataclass(frozen=True)
 class ChainLossWeights:
-    """Weight of each loss term; 0 switches a term off (its cost too). The terms are in the module's docstring."""
+    """Weights of the three loss terms of a chain; a term of weight 0 is not computed.
+
+    Attributes:
+        block: weight of the block term, 0 or more.
+        input: weight of the input term, 0 or more.
+        cycle: weight of the cycle term, 0 or more; it costs one more pass through the network.
+
+    Raises:
+        ValueError: a negative weight, or three zeros.
+    """
 
     block: float = 1.0
     input: float = 1.0
@@ -50,11 +59,14 @@ class ChainLossWeights:
 
 
 class Chain(nn.Module):
-    """The inverses g_1 … g_K of the first K blocks.
+    """The inverses g_1 … g_K of the first K blocks of a network.
 
     Args:
-        shapes: shapes of h_0 (the input), h_1, …, h_K without the batch.
-        sizes: (width, residual blocks) of each inverse; a width of 0 is one convolution (`InverseBlock`).
+        shapes: shapes of the input h_0 and of the blocks' outputs h_1, …, h_K, without the batch: K + 1 of them.
+        sizes: (width, residual blocks) of each inverse; a width of 0 makes it one convolution (`InverseBlock`).
+
+    Raises:
+        ValueError: numbers of shapes and sizes that do not fit together.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, ...]], sizes: Sequence[tuple[int, int]]):
@@ -68,22 +80,30 @@ class Chain(nn.Module):
         )
 
     def slice(self, above: int, deepest: int) -> Chain:
-        """The chain of g_{above+1} … g_deepest, the same modules: it reads representations of depth `above` back."""
+        """The chain of g_{above+1} … g_deepest, which shares these modules: it inverts depth `deepest` to `above`."""
         part = Chain([()], [])
         part.inverses = nn.ModuleList(self.inverses[above:deepest])
         return part
 
     def forward(self, h: Tensor, depth: int) -> list[Tensor]:
-        """Readings [ĥ_{depth-1}, …, ĥ_1, ĥ_0 = x̂] of a representation h of that depth."""
-        readings = []
+        """Invert a representation step by step.
+
+        Args:
+            h: a representation of depth `depth`, (N, ...).
+            depth: 0 (nothing to invert) to K.
+
+        Returns:
+            The reconstructions [ĥ_{depth-1}, …, ĥ_1, ĥ_0 = x̂] of all representations above it and of the input.
+        """
+        reconstructions = []
         for inverse in reversed(self.inverses[:depth]):
             h = inverse(h)
-            readings.append(h)
-        return readings
+            reconstructions.append(h)
+        return reconstructions
 
 
 def represent(blocks: Sequence[Callable[[Tensor], Tensor]], x: Tensor, depth: int) -> list[Tensor]:
-    """[h_0 = x, h_1, …, h_depth] by the network's own blocks."""
+    """The inputs x and their representations [h_0 = x, h_1, …, h_depth] by the network's own blocks."""
     hidden = [x]
     for block in blocks[:depth]:
         hidden.append(block(hidden[-1]))
@@ -98,16 +118,26 @@ def invert_representation(
     feedback: tuple[int, float] = (0, 1.0),
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """The input behind a representation y of a depth, after `feedback` = (steps, rate) of error feedback.
+    """Reconstruct the inputs of representations, with error feedback if wanted.
 
-    Every step costs one more pass through the network and the chain. `bounds`, (0, 1) for images, clip every reading.
+    Args:
+        chain: the inverses g_1 … g_K.
+        blocks: the network's own blocks f_1 … f_K; not used without feedback.
+        y: representations of depth `depth`, (N, ...).
+        depth: 1 to K.
+        feedback: (steps, rate) of error feedback; every step costs one more pass through the network and the chain.
+        bounds: smallest and largest value of an input, (0, 1) for images: every reconstruction is clipped to them.
+            None clips nothing.
+
+    Returns:
+        Inputs, (N, ...).
     """
     steps, rate = feedback
     return next(islice(_corrected(chain, blocks, y, depth, rate, bounds), steps, None))
 
 
 def _corrected(chain, blocks, y, depth, rate, bounds) -> Iterator[Tensor]:
-    """The first reading of y, then the reading after one more step of error feedback, and so on."""
+    """The reconstruction of y, then the one after one more step of error feedback, and so on."""
     first = x = _clip(chain(y, depth)[-1], bounds)
     while True:
         yield x
@@ -130,62 +160,85 @@ def choose_feedback(
     most: int = 4,
     rates: Sequence[float] = (0.5, 1.0),
 ) -> tuple[int, float]:
-    """The (steps, rate) of error feedback that read held-out synthetic inputs x best.
+    """Choose the error feedback of least error on held-out synthetic inputs.
 
-    error: what to minimise, given readings of x; by default their `log_error`. A step more must earn at least 0.1 dB.
+    Args:
+        chain, blocks, depth, bounds: as for `invert_representation`.
+        x: inputs that training has not seen, (N, ...).
+        error: what to minimise, a function of the reconstructions of x; None for their `log_error`.
+        most: largest number of steps to try. One more step must lower the error by at least 0.1 dB.
+        rates: rates to try.
+
+    Returns:
+        (steps, rate); (0, 1.0) where feedback does not help.
     """
-    error = error or (lambda reading: log_error(reading, x))
+    error = error or (lambda reconstruction: log_error(reconstruction, x))
     y = represent(blocks, x, depth)[-1]
-    earn = 0.01  # log10 of squared error, 0.1 dB
+    earn = 0.01  # log10 of squared error: 0.1 dB
     best, lowest = (0, 1.0), math.inf
     for rate in rates:
-        for steps, reading in enumerate(islice(_corrected(chain, blocks, y, depth, rate, bounds), most + 1)):
-            value = error(reading) + earn * steps
+        for steps, reconstruction in enumerate(islice(_corrected(chain, blocks, y, depth, rate, bounds), most + 1)):
+            value = error(reconstruction) + earn * steps
             if value < lowest:
                 best, lowest = (steps, rate), value
     return best
 
 
-def classifier_blocks(classifier) -> list[Callable[[Tensor], Tensor]]:
-    """The blocks of a classifier, the first of which takes images in [0, 1]."""
+def classifier_blocks(classifier: Classifier) -> list[Callable[[Tensor], Tensor]]:
+    """The blocks of a classifier, the first preceded by its normalisation, so that it takes images in [0, 1].
+
+    The images are not checked: the reconstructions of a chain in training may lie outside [0, 1].
+    """
     first, *rest = classifier.blocks
-    with torch.inference_mode(False):  # a gradient has to pass them
-        mean, std = (
-            torch.tensor(v, device=classifier.device).view(1, 3, 1, 1) for v in (classifier.mean, classifier.std)
-        )
-    return [lambda images: first((images - mean) / std), *rest]
+    return [lambda images: first(classifier.normalise(images)), *rest]
 
 
-def log_error(reading: Tensor, truth: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-    """Mean over samples of log10 of the sample's mean squared error, in units of `scale`; a scalar in float32."""
-    error = ((reading.float() - truth.float()) / scale).square().flatten(1).mean(1)
+def log_error(reconstruction: Tensor, truth: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    """The mean over samples of log10 of each sample's mean squared error: minus a tenth of the mean PSNR in dB.
+
+    Args:
+        reconstruction, truth: (N, ...), of one shape.
+        scale: unit of the error, a number or a tensor that broadcasts to them.
+
+    Returns:
+        A scalar in float32.
+    """
+    error = ((reconstruction.float() - truth.float()) / scale).square().flatten(1).mean(1)
     return (error + FLOOR).log10().mean()
 
 
 def loss_terms(
-    readings: list[Tensor],
+    reconstructions: list[Tensor],
     hidden: list[Tensor],
-    blocks: Sequence[Callable],
-    units: Sequence[Tensor],
+    blocks: Sequence[Callable[[Tensor], Tensor]],
+    units: Sequence[Tensor | float],
     weights: ChainLossWeights,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of the terms, and each term, for readings [ĥ_{k-1}, …, ĥ_0] of hidden[k].
+    """The loss of a chain: the weighted sum of its terms.
 
-    The block term is the mean over the readings' blocks that `units` (standard deviations of h_{k-1}, h_{k-2}, …) has.
+    Args:
+        reconstructions: [ĥ_{k-1}, …, ĥ_0], as `Chain.forward` returns them for hidden[k].
+        hidden: [h_0 = x, …, h_k], as `represent` returns them.
+        blocks: the network's own blocks f_1 … f_K, for the cycle term.
+        units: standard deviations of h_{k-1}, h_{k-2}, …; the block term is the mean over as many blocks as have one.
+        weights: of the terms.
+
+    Returns:
+        The loss, a scalar, and the terms by name without their weights.
     """
     terms = {}
     if weights.block:
         truths = hidden[-2::-1]
-        errors = [log_error(r, h, u) for r, h, u in zip(readings, truths, units, strict=False)]
+        errors = [log_error(r, h, u) for r, h, u in zip(reconstructions, truths, units, strict=False)]
         terms["block"] = sum(errors) / len(errors)
     if weights.input:
-        terms["input"] = log_error(readings[-1], hidden[0])
+        terms["input"] = log_error(reconstructions[-1], hidden[0])
     if weights.cycle:
-        again = represent(blocks, readings[-1], len(hidden) - 1)[-1]
+        again = represent(blocks, reconstructions[-1], len(hidden) - 1)[-1]
         terms["cycle"] = log_error(again, hidden[-1], spread(hidden[-1]))
     return sum(getattr(weights, name) * value for name, value in terms.items()), terms
 
 
 def spread(h: Tensor) -> Tensor:
-    """Standard deviation of each channel over the batch, (1, C, 1, 1) or (1, C)."""
+    """The standard deviation of each channel over the batch and its map, (1, C, 1, 1) or (1, C)."""
     return h.float().std(dim=[d for d in range(h.dim()) if d != 1], keepdim=True) + 1e-3

@@ -71,8 +71,12 @@ class Classifier:
     def preprocess(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] -> (images - mean) / std. TypeError or ValueError for anything but images."""
         check_images(images)
+        return self.normalise(images).contiguous(memory_format=torch.channels_last)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(images - mean) / std per channel, of any values: `preprocess` without its checks."""
         mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
-        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        return (images - mean) / std
 
     def logits(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] -> logits (N, classes), before any softmax; differentiable in the images."""

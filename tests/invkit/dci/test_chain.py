@@ -6,7 +6,7 @@ from torch import nn
 
 from invkit import dci
 from invkit.dci import synthetic
-from invkit.dci.chain import Chain, ChainLossWeights
+from invkit.dci.chain import FLOOR, Chain, ChainLossWeights, loss_terms
 from invkit.dci.training import Schedule
 from invkit.network.classifiers import Classifier
 
@@ -64,13 +64,13 @@ def test_terms_are_switchable_and_vanish_for_a_perfect_reading(blocks):
     hidden = dci.represent(blocks, torch.rand(4, 3, 16, 16), 2)
     perfect = [hidden[1], hidden[0]]
     units = [1.0]
-    total, terms = dci.loss_terms(perfect, hidden, blocks, units, ChainLossWeights(1, 1, 1))
+    total, terms = loss_terms(perfect, hidden, blocks, units, ChainLossWeights(1, 1, 1))
     assert set(terms) == {"block", "input", "cycle"}
     assert all(value == pytest.approx(-5, abs=1e-3) for value in terms.values())  # log10 of FLOOR
     assert total == pytest.approx(-15, abs=3e-3)
     for name in ("block", "input", "cycle"):
         alone = ChainLossWeights(**{"block": 0, "input": 0, "cycle": 0, name: 2.0})
-        total, terms = dci.loss_terms(perfect, hidden, blocks, units, alone)
+        total, terms = loss_terms(perfect, hidden, blocks, units, alone)
         assert set(terms) == {name} and total == pytest.approx(-10, abs=2e-3)
 
 
@@ -78,8 +78,8 @@ def test_each_term_sees_its_own_error(blocks):
     hidden = dci.represent(blocks, torch.rand(4, 3, 16, 16), 2)
     worse_block = [hidden[1] + 0.3, hidden[0]]
     worse_input = [hidden[1], hidden[0] + 0.1]
-    _, block = dci.loss_terms(worse_block, hidden, blocks, [1.0], ChainLossWeights(1, 1, 1))
-    _, image = dci.loss_terms(worse_input, hidden, blocks, [1.0], ChainLossWeights(1, 1, 1))
+    _, block = loss_terms(worse_block, hidden, blocks, [1.0], ChainLossWeights(1, 1, 1))
+    _, image = loss_terms(worse_input, hidden, blocks, [1.0], ChainLossWeights(1, 1, 1))
     assert block["block"] == pytest.approx(torch.tensor(0.09).log10().item(), abs=1e-3)
     assert block["input"] == pytest.approx(-5, abs=1e-3)
     assert image["input"] == pytest.approx(-2, abs=1e-2) and image["cycle"] > -4 > image["block"]
@@ -98,7 +98,7 @@ def test_gradients_against_finite_differences(blocks):
     def loss():
         # log_error works in float32, so the check is of its double-precision twin for the input term
         reading = chain(hidden[2], 2)[-1]
-        return (reading - images).square().flatten(1).mean(1).add(dci.FLOOR).log10().mean()
+        return (reading - images).square().flatten(1).mean(1).add(FLOOR).log10().mean()
 
     analytic = torch.autograd.grad(loss(), weight)[0][0, 0, 0, 0]
     with torch.no_grad():
@@ -108,7 +108,7 @@ def test_gradients_against_finite_differences(blocks):
         below = loss()
         weight[0, 0, 0, 0] += 1e-6
     assert analytic.item() == pytest.approx((above - below).item() / 2e-6, rel=1e-4)
-    terms = dci.loss_terms(chain(hidden[2], 2), hidden, double, [1.0], ChainLossWeights(0, 1, 0))[0]
+    terms = loss_terms(chain(hidden[2], 2), hidden, double, [1.0], ChainLossWeights(0, 1, 0))[0]
     assert terms.item() == pytest.approx(loss().item(), abs=1e-5)
 
 

@@ -354,7 +354,7 @@ def test_a_collapse_is_said_and_the_last_good_weights_stay(classifier, images, o
         if len(calls) > good:
             raise training.Collapsed("The adversarial training collapsed: drawings are alike.")
 
-    monkeypatch.setattr(ffi, "check_drawings", collapse)
+    monkeypatch.setattr(training, "check_drawings", collapse)
     generator, discriminator = networks()
     with pytest.warns(UserWarning, match=f"collapsed.* adversarial step {step} of"):
         outcome = training.train_generator(
@@ -372,7 +372,7 @@ def test_a_training_that_never_was_good_is_an_error(classifier, images, monkeypa
     def collapse(drawn, truth, like=False):
         raise training.Collapsed("The adversarial training collapsed: drawings are alike.")
 
-    monkeypatch.setattr(ffi, "check_drawings", collapse)
+    monkeypatch.setattr(training, "check_drawings", collapse)
     generator, discriminator = networks()
     made = pairs(classifier, images)
     with pytest.raises(training.Collapsed):
