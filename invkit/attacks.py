@@ -165,7 +165,7 @@ def train_classifier(
         lr, weight_decay: of Adam; folder, seed, training: as for `training.train`.
 
     Returns:
-        The classifier, in eval mode; its card says how it was trained. `save_classifier` keeps it.
+        The classifier, in eval mode; its card says how it was trained. Its `save` keeps it.
 
     Raises:
         ValueError: settings or batches that make no sense, a `start` of another shape, a `stop_at` never reached.
@@ -230,14 +230,6 @@ def train_classifier(
         "code": store.code_version(),
     }
     return Classifier(network, name, size, MEAN, STD, card=card)
-
-
-def save_classifier(folder: str | Path, classifier: Classifier, **facts) -> dict:
-    """Keep a classifier trained here, in half precision, where `load_classifier(folder)` finds it; returns the card.
-
-    facts: what the card should say besides, such as its accuracy.
-    """
-    return store.save(folder, classifier.model.state_dict(), classifier.card | facts, half=True)
 
 
 class _Trainee(nn.Module):

@@ -40,6 +40,10 @@ class _ChainInverter:
         self.card, self.size = card, card["size"]
         self.depths = list(range(1, len(chain.inverses) + 1))
 
+    def save(self, folder: str | Path) -> dict:
+        """Write weights (in half precision) and card for `load_inverter(folder)`; returns the card as written."""
+        return store.save(folder, self.chain.state_dict(), self.card, half=True)
+
     def _feedback(self, depth: int, wanted: bool) -> tuple[int, float]:
         return tuple(self.card.get("feedback", {}).get(str(depth), (0, 1.0))) if wanted else (0, 1.0)
 

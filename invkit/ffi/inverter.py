@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from invkit import store
 from invkit.dci.inverter import _fit
 from invkit.ffi.biggan import LogitGenerator
 from invkit.ffi.pairs import condition, logits_of
@@ -86,6 +89,10 @@ class LogitInverter:
         self.generator.to(device)
         self.classifier.to(device)
         return self
+
+    def save(self, folder: str | Path) -> dict:
+        """Write weights (in half precision) and card for `load_inverter(folder)`; returns the card as written."""
+        return store.save(folder, self.generator.state_dict(), self.card, half=True)
 
     def _check_depth(self, depth: int | None) -> None:
         if depth is not None and depth not in self.depths:

@@ -97,6 +97,15 @@ class Classifier:
             block.to(device)
         return self
 
+    def save(self, folder: str | Path) -> dict:
+        """Write weights (in half precision) and card of a classifier trained here, for `load_classifier(folder)`.
+
+        Returns the card as written. Raises ValueError for a network of another origin, which no card can rebuild.
+        """
+        if self.card.get("method") != "classifier":
+            raise ValueError(f"{self.name} was not trained by invkit.attacks.train_classifier.")
+        return store.save(folder, self.model.state_dict(), self.card, half=True)
+
     def _example(self) -> Tensor:
         """One image of noise, always the same, as the model takes it."""
         noise = torch.rand(1, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))

@@ -16,7 +16,6 @@ from invkit.attacks import (
     pgd,
     robust_accuracy,
     robustness_curve,
-    save_classifier,
     train_classifier,
 )
 from invkit.network.classifiers import Classifier, load_classifier
@@ -151,7 +150,8 @@ def standard():
 def test_a_standard_classifier_learns_and_is_kept(standard, tmp_path):
     images, labels = stripes(10**6)
     assert clean_accuracy(standard, images.float() / 255, labels).float().mean() >= 0.9
-    card = save_classifier(tmp_path / "mine", standard, accuracy={"clean": 1.0})
+    standard.card["accuracy"] = {"clean": 1.0}
+    card = standard.save(tmp_path / "mine")
     again = load_classifier(tmp_path / "mine")
     assert again.card == card and (card["steps"], card["epsilon"], card["alarms"]) == (30, 0, None)
     difference = again.logits(images.float() / 255) - standard.logits(images.float() / 255)
