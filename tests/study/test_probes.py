@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from invkit.ffi import probes
+from study import probes
 
 
 def random_images(n=4, size=16, seed=0):
