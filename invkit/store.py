@@ -179,9 +179,9 @@ def find(name: str | Path) -> Path:
     )
 
 
-def weights_folder() -> Path:
+def weights_folder(repository: Path = REPOSITORY) -> Path:
     """Where the shipped weights lie: the repository's `weights`, or what the environment's INVKIT_WEIGHTS names."""
-    return Path(os.environ.get("INVKIT_WEIGHTS") or REPOSITORY / "weights")
+    return Path(os.environ.get("INVKIT_WEIGHTS") or repository / "weights")
 
 
 def recorded() -> list[str]:

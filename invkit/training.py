@@ -16,7 +16,6 @@ A run's folder holds `checkpoint.safetensors` (replaced whole, never edited; the
 
 import json
 import math
-import os
 import signal
 import threading
 import time
@@ -41,6 +40,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from invkit.precision import PRECISIONS, autocast
+from invkit.store import whole
 
 CHECKPOINT = "checkpoint.safetensors"
 READ_AHEAD = 2  # batches prepared while a step runs
@@ -327,12 +327,8 @@ def _write_checkpoint(folder: Path | None, learners: list[_Learner], run: dict, 
     if folder is None or not accelerator.is_main_process:
         return
     tensors = {name: _plain(tensor) for learner in learners for name, tensor in learner.tensors().items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / (CHECKPOINT + ".partial")
-    save_file(tensors, partial, metadata={"run": json.dumps(run)})
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, folder / CHECKPOINT)
+    with whole(folder / CHECKPOINT) as partial:
+        save_file(tensors, partial, metadata={"run": json.dumps(run)})
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -38,15 +38,14 @@ from PIL import Image
 from traitlets.config import Config
 
 import invkit
+from invkit.store import code_version, machine_class, weights_folder
 from study.notebook import (
     RUN_VARIABLE,
     StudyError,
     check_parameters,
     default_parameters,
-    machine,
     read_json,
     source_of,
-    version,
     write,
 )
 
@@ -88,7 +87,7 @@ def fingerprint(name, profile):
     given = parameters(name, profile)
     code = _code_of_notebook(name)
     parts = [code, given, [fingerprint(other, profile) for other in needs(name, profile)]]
-    cards = sorted(weights_folder().glob("*/card.json"))
+    cards = sorted(weights_folder(Path()).glob("*/card.json"))
     if profile == "published":
         text = json.dumps(default_parameters(f"notebooks/{name}.ipynb") | given)
         parts += [read_json(card).get("sha256") for card in cards if card.parent.name in text]
@@ -96,11 +95,6 @@ def fingerprint(name, profile):
         text = code + json.dumps(given)  # not the modules: the recipes name all weights, and load none that are shipped
         parts += [_modules_named(code), [card.read_text() for card in cards if card.parent.name in text]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def weights_folder():
-    """`store.weights_folder`, without its import of PyTorch, which can take longer than all else here."""
-    return Path(os.environ.get("INVKIT_WEIGHTS") or "weights")
 
 
 def _code_of_notebook(name):
@@ -184,7 +178,7 @@ def run(name, profile):
     except DeadKernelError:
         raise StudyError(f"{name} lost its kernel (out of memory?); see {attempt}.") from None
     facts = {"fingerprint": digest, "profile": profile, "minutes": round((time.time() - started) / 60, 1)}
-    facts |= {"date": f"{datetime.date.today()}", "machine": machine(), "version": version()}
+    facts |= {"date": f"{datetime.date.today()}", "machine": machine_class(), "version": code_version()}
     if not results.exists():  # it has no headline numbers
         write(results, "{}\n")
     write(executed / f"{name}.ipynb", json.dumps(_clean(read_json(attempt), facts), indent=1) + "\n")

@@ -24,9 +24,10 @@ import datetime
 import json
 import os
 import re
-import subprocess
 import time
 from pathlib import Path
+
+from invkit.store import code_version, machine_class, whole
 
 RUN_VARIABLE = "INVKIT_STUDY_RUN"  # tells the kernel which run it is part of (JSON)
 DEFAULT_TOLERANCE = 0.05  # of a recorded number, when CI compares it with the committed one
@@ -165,8 +166,8 @@ class Study:
         from IPython.display import Markdown
 
         minutes = (time.time() - self._started) / 60
-        facts = [f"profile *{self.profile}*", f"{datetime.date.today():%-d %B %Y}", machine()]
-        return Markdown(f"Made with {', '.join(facts)}, in {minutes:.1f} minutes, by invkit {version()}.")
+        facts = [f"profile *{self.profile}*", f"{datetime.date.today():%-d %B %Y}", machine_class()]
+        return Markdown(f"Made with {', '.join(facts)}, in {minutes:.1f} minutes, by invkit {code_version()}.")
 
 
 def written(column, value, signed=False):
@@ -230,25 +231,6 @@ def _significant(value, digits):
         return f"{value:g}"
     exponent = int(f"{value:e}".split("e")[1])
     return f"{value:.{max(0, digits - 1 - exponent)}f}"
-
-
-def machine():
-    """The class of machine this is, without naming it: "2 CPU cores" or "NVIDIA H100"."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-
-
-def version():
-    """The package's version and, in a git checkout, the commit."""
-    import invkit
-
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or an installed copy
-        return invkit.__version__
-    return f"{invkit.__version__} ({commit})"
 
 
 def default_parameters(notebook):
@@ -317,10 +299,8 @@ def source_of(cell):
 
 def write(path, text):
     """Write whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with whole(path) as file:
+        file.write_text(text)
 
 
 def listed(names):

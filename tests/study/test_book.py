@@ -121,9 +121,9 @@ def test_weights_trained_again_run_their_reader_again(small, monkeypatch, profil
 def test_the_study_looks_for_weights_where_the_library_does(monkeypatch):
     monkeypatch.delenv("INVKIT_WEIGHTS", raising=False)
     monkeypatch.chdir(ROOT)
-    assert book.weights_folder().resolve() == store.weights_folder()
+    assert book.weights_folder(Path()).resolve() == store.weights_folder()
     monkeypatch.setenv("INVKIT_WEIGHTS", "build/weights")
-    assert book.weights_folder() == store.weights_folder() == Path("build/weights")
+    assert book.weights_folder(Path()) == store.weights_folder() == Path("build/weights")
 
 
 @pytest.mark.parametrize(

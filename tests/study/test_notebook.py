@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import write_notebook
 
+from invkit import store
 from invkit.statistics import Interval
 from study import notebook
 
@@ -230,4 +231,4 @@ def test_results_of_a_notebook_that_has_not_run(open_with):
 
 def test_stamp_names_profile_and_version(open_with):
     text = open_with(steps=1, photos=["a"]).stamp().data
-    assert "*quick*" in text and notebook.version() in text
+    assert "*quick*" in text and store.code_version() in text
