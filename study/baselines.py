@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from invkit.ffi.ridge import ridge as regress
+from study.reconstructions import Reconstruction
 
 Regressor = Callable[[Tensor], Tensor]  # logits (N, classes) -> images (N, 3, S, S) in [0, 1]
 
@@ -111,3 +112,9 @@ BASELINES: dict[str, Callable[[Examples], Regressor]] = {
     "ridge": ridge,
     "nearest": nearest,
 }
+
+
+def predict(examples: Examples, logits: Tensor, names: Sequence[str] = tuple(BASELINES)) -> dict[str, Reconstruction]:
+    """What some baselines, having learnt from the examples, make of other logits (N, classes): {name: images}."""
+    images = {name: BASELINES[name](examples)(logits) for name in names}
+    return {name: Reconstruction(image, image) for name, image in images.items()}

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from invkit import store
+from invkit.inverters import load_inverter
 
 
 @dataclass(frozen=True)
@@ -102,3 +106,15 @@ def break_even(training_hours: float, seconds: float, rival_seconds: float) -> f
     """
     saved = rival_seconds - seconds
     return math.ceil(training_hours * 3600 / saved) if saved > 0 else math.inf
+
+
+def load_available(inverters: Mapping[str, str], device: str = "cpu") -> tuple[dict[str, Any], str]:
+    """Load those of some inverters whose weights are there, and say in a sentence which are left out.
+
+    inverters: a name of one's own -> a shipped name or a folder. Some are shipped as cards only, to save space.
+    Returns ({name of one's own: inverter}, sentence), the sentence empty where nothing is missing.
+    """
+    missing = [name for name, where in inverters.items() if not store.exists(where)]
+    sentence = f"Left out, because their weights are not shipped: {', '.join(missing)}." if missing else ""
+    found = {name: load_inverter(where).to(device) for name, where in inverters.items() if name not in missing}
+    return found, sentence

@@ -212,7 +212,7 @@ def score(
     classify: images -> logits, by the classifier that was inverted.
     independent: the same by another classifier.
     n_perceptual: the perceptual distance is measured on the first so many; by default on all, and with 0 on none.
-    measures: which of the following to measure; by default all that the arguments allow.
+    measures: which of the following to measure, as far as the arguments allow; by default all.
 
     Of the best guess: psnr (dB, at most 100), ssim, found (the original is the most similar of all N images),
     found_in_class (of those with the same predicted class; NaN without a rival). Of the sample: perceptual (distance),
@@ -250,8 +250,7 @@ def score(
         "same_class": (lambda: agrees(classify)) if classes is not None and classify else None,
         "independent": (lambda: agrees(independent)) if classes is not None and independent else None,
     }
-    wanted = [name for name, measure in possible.items() if measure] if measures is None else measures
-    return Scores({name: possible[name]() for name in wanted})
+    return Scores({name: possible[name]() for name in measures or possible if possible[name]})
 
 
 def confidence(logits: Tensor) -> Tensor:

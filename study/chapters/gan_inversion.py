@@ -1,7 +1,18 @@
-"""How well a generator is inverted, what that costs, and whether it mends defective samples (Dong et al. 2021, §4).
+"""Chapter 9: how well a generator is inverted, at what cost, and whether that mends defective samples.
 
 Three ways to find the latent behind an image meet here: a trained inverse, `invkit.optimize.invert_latents` from a
 random start, and the second started from the first. All are scored against the latent that made the image.
+
+Dong et al. (2021, arXiv 2107.06304, section 4) invert a defective sample, generate an image from the latent found, and
+see a better one. To test that claim, a defect is a number: how far a sample lies from typical samples. Two scores share
+nothing:
+
+- `mahalanobis` in a classifier's pooled features: a Gaussian fitted to typical samples (Lee et al. 2018, 1807.03888);
+- `neighbour_distance` in thumbnails: mean distance to the nearest typical samples (Ramaswamy et al. 2000), no network.
+
+Samples that are chosen for a high score have a lower one after *any* change (regression to the mean), and a latent that
+was found by inversion is shorter, nearer to the mode. So there are two controls: the latent itself scaled to that
+length (`with_norm`) and a random move of the same size (`random_move`).
 """
 
 from __future__ import annotations
@@ -12,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from invkit import dci, metrics, statistics
@@ -21,22 +33,9 @@ from invkit.dci.training import Schedule
 from invkit.network.generators import Generator
 from invkit.optimize import Inversion
 from invkit.statistics import Interval
-from study.chapters import gan_defects
-
-CEILING = 100.0  # dB: beyond it a PSNR says more of float32 than of the method
+from study.scores import CEILING, Scores, score
 
 # ---- how well latents are recovered ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """Per latent (N,): cosine with the true one, explained share (their mean is R²), PSNR in dB and perceptual distance
-    of its image."""
-
-    cosine: Tensor
-    explained: Tensor
-    psnr: Tensor
-    perceptual: Tensor
 
 
 @torch.no_grad()
@@ -51,13 +50,18 @@ def invert(inverter: GeneratorInverter, images: Tensor, batch: int = 64, feedbac
     return torch.cat([inverter.invert(part, feedback=feedback) for part in images.split(batch)])
 
 
-def recovery(generator: Generator, found: Tensor, latents: Tensor) -> Recovery:
-    """Latents found (N, latent_dim) against the true ones."""
+def recovery(generator: Generator, found: Tensor, latents: Tensor) -> Scores:
+    """Score latents found, (N, latent_dim), against the true ones.
+
+    cosine: of the found and the true latent.
+    r2: the share of the latents' variance that is explained; its mean over latents is R².
+    psnr, perceptual: of the image of the found latent, in dB and as a distance.
+    """
     images, again = regenerate(generator, latents), regenerate(generator, found)
     variance = (latents - latents.mean(0)).square().sum(1).mean()
     explained = 1 - (found - latents).square().sum(1) / variance
-    psnr = metrics.psnr(again, images).clamp_max(CEILING)
-    return Recovery(metrics.cosine(found, latents), explained, psnr, metrics.perceptual(again, images))
+    of_images = score(again, images, measures=("psnr", "perceptual"))
+    return Scores({"cosine": metrics.cosine(found, latents), "r2": explained, **of_images})
 
 
 # ---- what an optimisation reaches, and when --------------------------------------------------------------------------
@@ -85,7 +89,7 @@ def psnr_within(path: Tensor, seconds: float, budgets: Sequence[float], before: 
 
 
 @dataclass(frozen=True)
-class Arm:
+class TrainingPlan:
     """One way to train the same chain of inverses.
 
     divide: steps of each inverse by itself, with the block term alone. synchronise: steps of the chain as a whole, at
@@ -102,18 +106,18 @@ class Arm:
         return Schedule(self.divide, self.synchronise, 2e-3, self.rate, self.often)
 
 
-def train_arm(
-    generator: Generator, arm: Arm, sizes: Sequence[tuple[int, int]], batch: int, **options
+def train_plan(
+    generator: Generator, plan: TrainingPlan, sizes: Sequence[tuple[int, int]], batch: int, **options
 ) -> GeneratorInverter:
-    """Train one arm on latents of the prior; options (folder, seed, precision, …) as for `dci.train_chain`."""
+    """Train one plan on latents of the prior; options (folder, seed, precision, …) as for `dci.train_chain`."""
     return dci.invert_generator(
-        generator, sizes=sizes, batch=batch, schedule=arm.schedule(), weights=ChainLossWeights(1, 0, 0),
-        synchronise_weights=arm.weights, progress=False, **options,
+        generator, sizes=sizes, batch=batch, schedule=plan.schedule(), weights=ChainLossWeights(1, 0, 0),
+        synchronise_weights=plan.weights, progress=False, **options,
     )  # fmt: skip
 
 
-def operations(generator: Generator, arm: Arm, sizes: Sequence[tuple[int, int]], batch: int) -> float:
-    """Floating-point operations of an arm's training: generator, inverses and backward pass, counted by PyTorch.
+def operations(generator: Generator, plan: TrainingPlan, sizes: Sequence[tuple[int, int]], batch: int) -> float:
+    """Floating-point operations of an plan's training: generator, inverses and backward pass, counted by PyTorch.
 
     One step of every kind is run with two latents; an operation is a multiplication or an addition in a convolution.
     """
@@ -121,32 +125,125 @@ def operations(generator: Generator, arm: Arm, sizes: Sequence[tuple[int, int]],
 
     def count(divide: int, synchronise: int, often: tuple[float, ...]) -> int:
         with FlopCounterMode(display=False) as counter:
-            train_arm(generator, replace(arm, divide=divide, synchronise=synchronise, often=often), sizes, two)
+            train_plan(generator, replace(plan, divide=divide, synchronise=synchronise, often=often), sizes, two)
         return counter.get_total_flops()
 
     def only(depth: int) -> tuple[float, ...]:
         return tuple(float(k == depth) for k in range(len(sizes)))
 
-    start = count(0, 0, arm.often)
-    total = arm.divide * (count(1, 0, arm.often) - start) if arm.divide else 0.0
-    for depth, weight in enumerate(arm.often):
-        if weight and arm.synchronise:
-            visits = arm.synchronise * weight / sum(arm.often)
+    start = count(0, 0, plan.often)
+    total = plan.divide * (count(1, 0, plan.often) - start) if plan.divide else 0.0
+    for depth, weight in enumerate(plan.often):
+        if weight and plan.synchronise:
+            visits = plan.synchronise * weight / sum(plan.often)
             total += visits * (count(0, 1, only(depth)) - start)
     return total * batch / two
 
 
-def with_compute(generator: Generator, arm: Arm, sizes: Sequence[tuple[int, int]], batch: int, compute: float) -> Arm:
-    """The arm with as many `synchronise` steps as `compute` operations pay for after its `divide` steps.
+def with_compute(
+    generator: Generator, plan: TrainingPlan, sizes: Sequence[tuple[int, int]], batch: int, compute: float
+) -> TrainingPlan:
+    """The plan with as many `synchronise` steps as `compute` operations pay for after its `divide` steps.
 
     Raises:
         ValueError: they pay for none.
     """
-    one, none = (operations(generator, replace(arm, synchronise=k), sizes, batch) for k in (1, 0))
+    one, none = (operations(generator, replace(plan, synchronise=k), sizes, batch) for k in (1, 0))
     steps = int((compute - none) / (one - none))
     if steps < 1:
         raise ValueError(f"{compute:.3g} operations pay for no step of the chain: give at least {one:.3g}.")
-    return replace(arm, synchronise=steps)
+    return replace(plan, synchronise=steps)
+
+
+# ---- which samples are defective -------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def pooled_features(classifier, images: Tensor, depth: int, size: int | None = None, batch: int = 64) -> Tensor:
+    """Mean over the map of each channel at `depth`, (N, channels), of images (N, 3, H, W) in [0, 1].
+
+    size: side the images are resized to first; by default they go in as they are.
+    """
+    pooled = []
+    for part in images.split(batch):
+        if size is not None and part.shape[-1] != size:
+            part = F.interpolate(part, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        features = classifier.features(part, depth)
+        pooled.append(features.flatten(2).mean(2) if features.dim() > 2 else features)
+    return torch.cat(pooled)
+
+
+def thumbnails(images: Tensor, side: int = 8) -> Tensor:
+    """Images averaged down to side x side pixels, as vectors (N, channels * side * side)."""
+    return F.adaptive_avg_pool2d(images, side).flatten(1)
+
+
+def mahalanobis(features: Tensor, typical: Tensor, shrinkage: float = 0.1) -> Tensor:
+    """Distance of features (N, D) from the Gaussian of typical features (M, D), in its standard deviations, (N,).
+
+    shrinkage: how far the correlations are drawn towards none, so that few typical samples give an invertible matrix.
+    """
+    _check_features(features, typical)
+    if not 0 <= shrinkage <= 1:
+        raise ValueError(f"shrinkage lies between 0 and 1, not {shrinkage}.")
+    features, typical = _standardised(features, typical)
+    correlation = typical.T @ typical / (len(typical) - 1)
+    correlation = torch.lerp(correlation, torch.eye(len(correlation)).to(correlation), shrinkage)
+    return torch.einsum("nd,dn->n", features, torch.linalg.solve(correlation, features.T)).clamp_min(0).sqrt().float()
+
+
+def neighbour_distance(features: Tensor, typical: Tensor, k: int = 5) -> Tensor:
+    """Mean Euclidean distance of features (N, D) to the k nearest of the typical ones (M, D), (N,).
+
+    The samples scored must not be among the typical ones: each would be its own neighbour.
+    """
+    _check_features(features, typical)
+    if not 1 <= k <= len(typical):
+        raise ValueError(f"k lies between 1 and the {len(typical)} typical samples, not at {k}.")
+    return torch.cdist(features, typical).topk(k, dim=1, largest=False).values.mean(1)
+
+
+def worst_fraction(scores: Tensor, fraction: float = 0.05) -> Tensor:
+    """Indices of the highest scores, the worst first: that share of all, rounded up."""
+    if scores.dim() != 1 or not 0 < fraction <= 1:
+        raise ValueError(f"Give a vector of scores and a fraction in (0, 1], not {tuple(scores.shape)} and {fraction}.")
+    return scores.topk(math.ceil(fraction * len(scores) - 1e-9)).indices
+
+
+def with_norm(latents: Tensor, like: Tensor) -> Tensor:
+    """Latents (N, D) of their own direction and the lengths of `like` (N, D): the control for a shrunken inversion."""
+    _check_pair(latents, like)
+    return latents * (like.norm(dim=1, keepdim=True) / latents.norm(dim=1, keepdim=True).clamp_min(1e-12))
+
+
+def random_move(latents: Tensor, like: Tensor, seed: int = 0) -> Tensor:
+    """Latents (N, D), each moved as far as its row of `like` lies but in a random direction: control for any change."""
+    _check_pair(latents, like)
+    direction = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(latents)
+    distance = (like - latents).norm(dim=1, keepdim=True)
+    return latents + distance * direction / direction.norm(dim=1, keepdim=True)
+
+
+def _standardised(features: Tensor, typical: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in units of the typical samples' mean and standard deviation, in double precision."""
+    features, typical = features.double(), typical.double()
+    mean, std = typical.mean(0), typical.std(0)
+    std = std.clamp_min(1e-6 * std.max().clamp_min(1e-12))  # a dead channel carries no distance
+    return (features - mean) / std, (typical - mean) / std
+
+
+def _check_features(features: Tensor, typical: Tensor) -> None:
+    if features.dim() != 2 or typical.dim() != 2 or features.shape[1] != typical.shape[1] or len(typical) < 2:
+        raise ValueError(
+            f"Scores compare features (N, D) with at least two typical ones (M, D), not {tuple(features.shape)} with "
+            f"{tuple(typical.shape)}."
+        )
+
+
+def _check_pair(latents: Tensor, like: Tensor) -> None:
+    if latents.dim() != 2 or latents.shape != like.shape:
+        shapes = f"{tuple(latents.shape)} with {tuple(like.shape)}"
+        raise ValueError(f"Controls pair latents (N, D) row by row, not {shapes}.")
 
 
 # ---- mending defective samples ---------------------------------------------------------------------------------------
@@ -167,13 +264,13 @@ class Judge:
         """{"features": (N,), "thumbnail": (N,)} of images (N, 3, H, W), which must not be among the typical ones."""
         features, thumbnails = self._described(images)
         return {
-            "features": gan_defects.mahalanobis(features, self._features),
-            "thumbnail": gan_defects.neighbour_distance(thumbnails, self._thumbnails),
+            "features": mahalanobis(features, self._features),
+            "thumbnail": neighbour_distance(thumbnails, self._thumbnails),
         }
 
     def _described(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = gan_defects.pooled_features(self.classifier, images, self.depth, self.size)
-        return features, gan_defects.thumbnails(images)
+        features = pooled_features(self.classifier, images, self.depth, self.size)
+        return features, thumbnails(images)
 
 
 def verdict(changes: Mapping[str, Interval], against: Mapping[str, Mapping[str, Interval]]) -> str:
@@ -190,3 +287,7 @@ def verdict(changes: Mapping[str, Interval], against: Mapping[str, Mapping[str, 
     if all(gain.high < 0 for scores in against.values() for gain in scores.values()):
         return "mends"
     return "mends no better than a control"
+
+
+# Old names, until the notebooks use the new ones.
+Arm, train_arm = TrainingPlan, train_plan

@@ -5,10 +5,10 @@ Attackers are compared on one classifier and the same images: divide-and-conquer
 (Mahendran & Vedaldi 2015, arXiv 1412.0035).
 
 The second version of Dong et al. turns the first of them on split computing: a device sends the features of depth k,
-h = f_k ∘ … ∘ f_1(x), a cloud computes the logits from them, and who listens reads x̂ = g_1 ∘ … ∘ g_k(h). With a defence
-d (see `invkit.defences`) the device sends d(h). What that costs is `cost`: the classes that are still right, and the
-divergence KL(p ‖ p') of the cloud's answer. What it buys is measured against an attacker who knows the defence and
-adapts, `tune`: the last block of the network now ends in the defence, and the chain is re-synchronised (`dci`) to
+h = f_k ∘ … ∘ f_1(x), a cloud computes the logits from them, and who listens reconstructs x̂ = g_1 ∘ … ∘ g_k(h). With a
+defence d (see `leakage_defences`) the device sends d(h). What that costs is `cost`: the classes that are still right,
+and the divergence KL(p ‖ p') of the cloud's answer. What it buys is measured against an attacker who knows the defence
+and adapts, `tune`: the last block of the network now ends in the defence, and the chain is re-synchronised (`dci`) to
 
     g_1 ∘ … ∘ g_k(d(h)) ≈ x
 
@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
-from invkit import dci, metrics, optimize, statistics
+from invkit import dci, optimize, statistics
 from invkit.dci import matching, synthetic
 from invkit.dci.chain import Chain, ChainLossWeights
 from invkit.dci.inverter import ClassifierInverter
@@ -40,13 +40,14 @@ from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from study import plots
-from study.chapters import logit_inversion
 from study.chapters.leakage_defences import Defence, Statistics, describe, make
-from study.chapters.zero_shot_inversion import Reading
 from study.notebook import listed
+from study.reconstructions import TimedImages, break_even, reconstruct, represent
+from study.scores import MEASURES, Scores, judged, score, word, written
 
 TUNING = 10**6  # the first step of tuning, and of taking statistics: their crops are not those of training
 STATISTICS = 2 * TUNING
+MEASURED = ("psnr", "found", "perceptual")  # of every attacker
 
 # ---- attackers -------------------------------------------------------------------------------------------------------
 
@@ -114,19 +115,21 @@ def train_attacker(
 
 
 @torch.no_grad()
-def read_logits(inverter: LogitInverter, images: Tensor, seed: int = 0) -> tuple[Reading, Tensor]:
-    """What a feedforward inverter reads from the logits of images: without noise, in one pass, and one drawing."""
-    logits = logit_inversion.represent(inverter, images)
+def reconstruct_from_logits(
+    inverter: LogitInverter, images: Tensor, seed: int = 0, batch: int = 100
+) -> tuple[TimedImages, Tensor]:
+    """Reconstruct images (N, 3, S, S) from their logits: without noise, which is timed, and one sample with noise."""
+    logits = represent(inverter, images)
     began = time.perf_counter()
-    read = torch.cat([inverter.invert(part) for part in logits.split(100)])
+    found = torch.cat([inverter.invert(part) for part in logits.split(batch)])
     seconds = (time.perf_counter() - began) / len(images)
-    return Reading(read, seconds), logit_inversion.read(inverter, logits, 1, seed).sample
+    return TimedImages(found, seconds), reconstruct(inverter, logits, 1, seed).sample
 
 
-def optimise(classifier: Classifier, images: Tensor, depth: int, steps: int, seed: int = 0) -> Reading:
+def optimise(classifier: Classifier, images: Tensor, depth: int, steps: int, seed: int = 0) -> TimedImages:
     """Images found by moving pixels until the classifier's features of that depth agree."""
     found = optimize.invert_features(classifier, send(classifier, images, depth), depth, steps=steps, seed=seed)
-    return Reading(found.estimate, found.seconds / len(images))
+    return TimedImages(found.estimate, found.seconds / len(images))
 
 
 def check_same(classifier: Classifier, *inverters: ClassifierInverter | LogitInverter) -> None:
@@ -145,41 +148,6 @@ def resized(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
     return TF.resize(images, [size, size], antialias=True).clamp(0, 1)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Per image (K,): PSNR in dB, whether the original is found, and the perceptual distance where it was measured."""
-
-    psnr: Tensor
-    found: Tensor
-    perceptual: Tensor | None = None
-
-    def intervals(self) -> dict[str, Interval]:
-        """Means over images with 95 % intervals: Wilson's for `found`, the bootstrap's for the others."""
-        means = {"psnr": statistics.bootstrap(self.psnr), "found": statistics.proportion(self.found)}
-        return means if self.perceptual is None else means | {"perceptual": statistics.bootstrap(self.perceptual)}
-
-    def minus(self, other: Scores) -> dict[str, Interval]:
-        """Mean differences with 95 % paired bootstrap intervals, over the images that both have: the first ones."""
-        k, differences = min(len(self.psnr), len(other.psnr)), {}
-        for name in ("psnr", "found", "perceptual"):
-            a, b = getattr(self, name), getattr(other, name)
-            if a is not None and b is not None:
-                differences[name] = statistics.paired_bootstrap(a[:k].float(), b[:k].float())
-        return differences
-
-
-@torch.no_grad()
-def score(readings: Tensor, images: Tensor, sample: Tensor | None = None, perceptual: bool = True) -> Scores:
-    """Readings (K, 3, S, S) against the first K of images (N, 3, S, S); the original is looked for among all N.
-
-    sample: single drawings, for the perceptual distance, where the readings are means over noises.
-    """
-    k = len(readings)
-    ranks = metrics.retrieval_ranks(torch.cat([readings, images[k:]]), images)[:k]
-    far = metrics.perceptual(readings if sample is None else sample, images[:k]) if perceptual else None
-    return Scores(metrics.psnr(readings, images[:k]).clamp_max(logit_inversion.CEILING), ranks == 1, far)
 
 
 def in_words(words: Mapping[str, str]) -> str:
@@ -281,23 +249,23 @@ def tune(
 
 
 @torch.no_grad()
-def read(chain: Chain, features: Tensor, depth: int, batch: int = 100) -> Tensor:
-    """Images in [0, 1] that a chain reads from features of that depth, in one pass."""
+def invert(chain: Chain, features: Tensor, depth: int, batch: int = 100) -> Tensor:
+    """Images in [0, 1] that a chain reconstructs from features of that depth, in one pass."""
     return torch.cat(
         [dci.invert_representation(chain, [], part, depth, bounds=(0, 1)) for part in features.split(batch)]
     )
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One defence of one strength: what it costs; what the attacker reads as it was, and tuned against that."""
+class DefenceOutcome:
+    """One defence of one strength: what it costs; what the attacker reconstructs as it was, and tuned against that."""
 
     name: str
     strength: float
     cost: Cost
     as_was: Scores
     tuned: Scores
-    readings: Mapping[str, Tensor]  # "as was" and "tuned", of the first images
+    reconstructions: Mapping[str, Tensor]  # "as was" and "tuned", of the first images
 
     @property
     def label(self) -> str:
@@ -305,12 +273,12 @@ class Outcome:
 
     def leaked(self, measure: str) -> Tensor:
         """Per image, "psnr" or "found" of the attacker that does better by it on average: who attacks has both."""
-        both = [getattr(scores, measure).float() for scores in (self.tuned, self.as_was)]
+        both = [scores[measure] for scores in (self.tuned, self.as_was)]
         return max(both, key=lambda values: values.mean().item())
 
 
 @dataclass(frozen=True)
-class Trial:
+class DefenceTrial:
     """All that the outcomes at one depth share.
 
     features, labels: of the images that say what a defence costs, (M, *shape) and (M,); images: the first N of these,
@@ -328,26 +296,27 @@ class Trial:
     seed: int = 0
     shown: int = 8
 
-    def run(self, name: str, strength: float) -> Outcome:
+    def run(self, name: str, strength: float) -> DefenceOutcome:
         classifier, depth = self.inverter.classifier, self.depth
         defend = make(name, strength, channel_statistics(classifier, self.sources, depth))
         folder = self.folder and self.folder / f"{name}-{strength:g}-depth-{depth}"
         tuned = tune(self.inverter, depth, defend, self.sources, folder=folder, seed=self.seed, **self.tuning)
         sent = defended(defend, self.features[: len(self.images)], self.seed)
-        readings = {"as was": read(self.inverter.chain, sent, depth), "tuned": read(tuned, sent, depth)}
-        scores = [score(images, self.images, perceptual=False) for images in readings.values()]
+        reconstructions = {"as was": invert(self.inverter.chain, sent, depth), "tuned": invert(tuned, sent, depth)}
+        scores = [_score(images, self.images, measures=("psnr", "found")) for images in reconstructions.values()]
         paid = cost(classifier, self.features, self.labels, depth, defend, self.seed)
-        return Outcome(name, strength, paid, *scores, {key: value[: self.shown] for key, value in readings.items()})
+        shown = {key: value[: self.shown] for key, value in reconstructions.items()}
+        return DefenceOutcome(name, strength, paid, *scores, shown)
 
 
 @dataclass(frozen=True)
-class Choice:
+class DefenceChoice:
     """The strongest setting of a defence whose cost is tolerated, and what attackers lose by it.
 
     lost: of accuracy, as a share; psnr, found: differences to no defence, in dB and as a share (paired, `leaked`).
     """
 
-    outcome: Outcome
+    outcome: DefenceOutcome
     lost: Interval
     psnr: Interval
     found: Interval
@@ -361,7 +330,7 @@ class Choice:
         return "fewer found" if self.found.high < 0 else "only blurred"
 
 
-def choose(outcomes: Sequence[Outcome], plain: Outcome, tolerated: float) -> Choice | None:
+def choose(outcomes: Sequence[DefenceOutcome], plain: DefenceOutcome, tolerated: float) -> DefenceChoice | None:
     """Of one defence's outcomes, the weakest first, the strongest that is tolerated; None where none is.
 
     It is chosen by its cost alone: its loss of accuracy against `plain` (no defence), and that of every weaker setting,
@@ -376,10 +345,10 @@ def choose(outcomes: Sequence[Outcome], plain: Outcome, tolerated: float) -> Cho
     if chosen is None:
         return None
     gains = [statistics.paired_bootstrap(chosen[0].leaked(name), plain.leaked(name)) for name in ("psnr", "found")]
-    return Choice(*chosen, *gains)
+    return DefenceChoice(*chosen, *gains)
 
 
-def won_back(outcomes: Sequence[Outcome], plain: Outcome) -> Interval:
+def won_back(outcomes: Sequence[DefenceOutcome], plain: DefenceOutcome) -> Interval:
     """What tuning against a defence gains, in dB, beyond as much training without one; mean over outcomes, paired."""
     gains = torch.stack([o.tuned.psnr - o.as_was.psnr for o in outcomes]).mean(0)
     return statistics.paired_bootstrap(gains, plain.tuned.psnr - plain.as_was.psnr)
@@ -390,7 +359,7 @@ def won_back(outcomes: Sequence[Outcome], plain: Outcome) -> Interval:
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # per cent of errors
 
 
-def trade_off(panels: Mapping[str, Sequence[Outcome]], floor: Mapping[str, Mapping[str, float]]) -> Figure:
+def trade_off(panels: Mapping[str, Sequence[DefenceOutcome]], floor: Mapping[str, Mapping[str, float]]) -> Figure:
     """Privacy against accuracy: {"depth 2": outcomes, ...} side by side; above in PSNR, below in the share found.
 
     Across: the cloud's errors, on a logarithmic scale that tells 0.2 % from 1 %. A line joins the strengths of one
@@ -423,7 +392,7 @@ def trade_off(panels: Mapping[str, Sequence[Outcome]], floor: Mapping[str, Mappi
     return figure
 
 
-def _draw(axis: Axes, outcomes: Sequence[Outcome], measure: str, factor: float, colour: int):
+def _draw(axis: Axes, outcomes: Sequence[DefenceOutcome], measure: str, factor: float, colour: int):
     """One defence in one panel, its path over the strengths for both attackers; returns what stands in the legend."""
     style = {"color": plots.COLOURS[colour], "marker": plots.MARKERS[colour], "markersize": 5, "capsize": 0}
     half = 50 / len(outcomes[0].cost.correct)  # a logarithm has no place for 0: half an image instead
@@ -442,3 +411,257 @@ def _ends(intervals: Sequence[Interval]) -> tuple[list[float], list[list[float]]
     """Values, and how far their intervals reach down and up."""
     values = [i.value for i in intervals]
     return values, [[i.value - i.low for i in intervals], [i.high - i.value for i in intervals]]
+
+
+# ---- what the chapter records and shows ------------------------------------------------------------------------------
+
+SHORT = {"zero-shot": "zero", "optimised": "optimised"}  # in ids; the third attacker is "fed", on images of its kind
+
+
+def place(classifier: Classifier, depth: int) -> str:
+    """ "depth 3", or "the logits" for the last one."""
+    return "the logits" if depth == len(classifier.blocks) else f"depth {depth}"
+
+
+def intervals(scored: Mapping[str, Mapping[int, Scores]]) -> dict[str, dict[int, dict[str, Interval]]]:
+    """{attacker: {depth: {measure: mean over images}}} of {attacker: {depth: scores}}."""
+    return {who: {depth: some.intervals() for depth, some in at.items()} for who, at in scored.items()}
+
+
+def record_leaks(study, classifier: Classifier, scored: Mapping, mean: Scores, first: int) -> None:
+    """Record every attacker's scores at every depth, those of the mean image, and where the zero-shot attack succeeds.
+
+    scored: {attacker: {depth: scores}}.
+    mean: the scores of the mean image.
+    first: the depth whose zero-shot scores are also recorded as "zero first".
+    """
+    for attacker, by_depth in intervals(scored).items():
+        for depth, values in by_depth.items():
+            name = f"{SHORT[attacker]} {depth}" if attacker in SHORT else "fed"
+            for measure, interval in values.items():
+                study.record_interval(measure, name, interval)
+    for measure, interval in mean.intervals().items():
+        study.record_interval(measure, "mean", interval)
+    zero = scored["zero-shot"]
+    for measure in ("psnr", "found"):
+        study.record_interval(measure, "zero first", zero[first].intervals()[measure])
+    above = [place(classifier, d) for d, some in zero.items() if some.minus(mean)["psnr"].low > 0]
+    chance = 1 / len(mean.psnr)
+    known = [place(classifier, d) for d, some in zero.items() if some.intervals()["found"].low > chance]
+    study.record_text("above_words", f"at {listed(above)}" if above else "nowhere")
+    study.record_text("known_words", f"at {listed(known)}" if known else "nowhere")
+
+
+def leak_rows(classifier: Classifier, scored: Mapping, mean: Scores) -> dict:
+    """Rows of a table, {(place, attacker): {column: value}}, by depth; the mean image comes last."""
+    means, rows = intervals(scored), {}
+    for depth in sorted({depth for by_depth in means.values() for depth in by_depth}):
+        block = classifier.blocks[depth - 1]
+        sent = torch.Size(block.shape).numel() / (3 * classifier.size**2)
+        facts = {"block": block.name, "convolutions": str(block.convolutions), "numbers": f"{sent:.2f}"}
+        for attacker, by_depth in means.items():
+            if depth in by_depth:
+                rows[place(classifier, depth), attacker] = facts | by_depth[depth]
+    return rows | {("nothing", "mean image"): mean.intervals()}
+
+
+def leak_chart(scored: Mapping, mean: Scores) -> Figure:
+    """PSNR, share found and perceptual distance over depth, a line for each attacker."""
+    means, floor = intervals(scored), mean.intervals()
+    depths = sorted({depth for by_depth in means.values() for depth in by_depth})
+    groups, reference = {}, {}
+    for measure in MEASURED:
+        known = MEASURES[measure]
+        groups[known.heading] = {
+            attacker: [at[d][measure].times(known.factor) if d in at else None for d in depths]
+            for attacker, at in means.items()
+        }
+        dashed = {"chance": 100 / len(mean.psnr)} if measure == "found" else {"mean image": floor[measure].value}
+        reference[known.heading] = dashed
+    return plots.panels(depths, groups, "depth", reference=reference)
+
+
+def against(scored: Mapping, mean: Scores) -> dict[tuple[int, str, str], dict[str, Interval]]:
+    """One attacker minus another on the same images: {(depth, one, other): {measure: difference}}."""
+    *_, fed = scored
+    depth, trained = next(iter(scored[fed].items()))
+    pairs = {(d, "zero-shot", "optimised"): s.minus(scored["optimised"][d]) for d, s in scored["zero-shot"].items()}
+    for other in SHORT:
+        if depth in scored[other]:
+            pairs[depth, fed, other] = trained.minus(scored[other][depth])
+    return pairs | {(depth, fed, "mean image"): trained.minus(mean)}
+
+
+def record_against(study, classifier: Classifier, pairs: Mapping[tuple[int, str, str], Mapping[str, Interval]]) -> None:
+    """Record the differences of `against` with the word that each allows, and zero-shot against optimised in words."""
+    words: dict[str, dict[str, str]] = {"psnr": {}, "perceptual": {}}
+    for (depth, one, other), differences in pairs.items():
+        name = f"{SHORT.get(one, 'fed')} minus {SHORT.get(other, 'mean')}" + f" {depth}" * (one in SHORT)
+        for measure, difference in differences.items():
+            study.record_interval(measure, name, difference, digits=2, verdict=word(measure, difference))
+            if one in SHORT and measure in words:
+                words[measure][place(classifier, depth)] = word(measure, difference)
+    psnr, look = (in_words(some) for some in words.values())
+    study.record_text("against_words", f"By PSNR zero-shot is {psnr}; by the perceptual distance it is {look}")
+
+
+def against_rows(classifier: Classifier, pairs: Mapping[tuple[int, str, str], Mapping[str, Interval]]) -> dict:
+    """Rows of a table, {(place, attackers): {heading: difference and word}}."""
+    return {
+        (place(classifier, depth), f"{one} − {other}"): {
+            MEASURES[measure].heading: judged(measure, difference) for measure, difference in differences.items()
+        }
+        for (depth, one, other), differences in pairs.items()
+    }
+
+
+def record_seconds(study, found: Mapping[str, Mapping[int, TimedImages]], training_seconds: float) -> None:
+    """Record what an image costs each attacker at each depth, and when the zero-shot one's training has paid."""
+    for attacker, by_depth in found.items():
+        for depth, made in by_depth.items():
+            id = f"seconds_{SHORT.get(attacker, 'fed')}_{depth}"
+            study.record(id, made.seconds, unit="s", tolerance=None)
+    ours, theirs = (sum(made.seconds for made in found[who].values()) / len(found[who]) for who in SHORT)
+    study.record("training", training_seconds, unit="s", digits=2, tolerance=None)
+    study.record("paid", break_even(training_seconds / 3600, ours, theirs), unit="images", tolerance=None)
+
+
+def second_rows(classifier: Classifier, found: Mapping[str, Mapping[int, TimedImages]]) -> dict:
+    """Rows of a table, {place: {attacker: milliseconds an image}}."""
+    depths = sorted({depth for by_depth in found.values() for depth in by_depth})
+    return {
+        place(classifier, d): {who: f"{1000 * at[d].seconds:,.1f}" for who, at in found.items() if d in at}
+        for d in depths
+    }
+
+
+def record_outcomes(study, outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> None:
+    """Record what each defence costs, what the tuned attacker then gets, and what the tuning gained.
+
+    outcomes: {depth: outcomes}, the first of each without a defence. The costliest is looked for at the first depth.
+    """
+    won = []
+    for depth, (plain, *tried) in outcomes.items():
+        for o in (plain, *tried):
+            id = f"{o.name}_{o.strength:g}_depth_{depth}".replace(".", "")
+            study.record_interval("accuracy", id, statistics.proportion(o.cost.correct), tolerance=4)
+            study.record(f"kl_{id}", statistics.bootstrap(o.cost.divergence), unit="nats", tolerance=None)
+            for measure, interval in o.tuned.intervals().items():
+                study.record_interval(measure, f"tuned {id}", interval)
+        gain = won_back(tried, plain)
+        won.append(f"{gain:+.2f} dB at depth {depth}")
+        study.record_interval("psnr", f"won back {depth}", gain, digits=2)
+        longer = plain.tuned.minus(plain.as_was)["psnr"]
+        study.record_interval("psnr", f"longer {depth}", longer, digits=2)
+    text = "What tuning against a defence gains beyond tuning as long without one is, on average over the settings,"
+    study.record_text("won_words", f"{text} {listed(won)}.")
+    worst = min(next(iter(outcomes.values())), key=lambda o: o.cost.correct.mean().item())
+    study.record_text("costliest", f"the costliest setting tried there ({worst.label})")
+    study.record("costliest_accuracy", statistics.proportion(worst.cost.correct).times(100), unit="%", tolerance=4)
+    study.record_interval("found", "costliest", statistics.proportion(worst.leaked("found")), digits=2)
+
+
+def outcome_rows(outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> dict:
+    """Rows of a table, {(depth, defence): {column: value}}: what it costs, and both attackers' PSNR and share found."""
+    rows = {}
+    for depth, tried in outcomes.items():
+        for o in tried:
+            row = {"accuracy": statistics.proportion(o.cost.correct), "KL, nats": f"{o.cost.divergence.mean():.2g}"}
+            for measure in ("psnr", "found"):
+                known, as_was = MEASURES[measure], o.as_was.intervals()[measure].value
+                row[f"{known.title} as was"] = f"{known.factor * as_was:.{known.digits}f}"
+                row[f"{known.title} tuned, {known.unit}"] = written(measure, o.tuned.intervals()[measure])
+            rows[f"{depth}", o.label] = row
+    return rows
+
+
+def choices_of(
+    outcomes: Mapping[int, Sequence[DefenceOutcome]], tolerated: float
+) -> dict[tuple[int, str], DefenceChoice | None]:
+    """{(depth, defence): what `choose` takes of its outcomes}."""
+    return {
+        (depth, name): choose([o for o in tried if o.name == name], plain, tolerated)
+        for depth, (plain, *tried) in outcomes.items()
+        for name in dict.fromkeys(o.name for o in tried)
+    }
+
+
+def record_choices(study, choices: Mapping[tuple[int, str], DefenceChoice | None]) -> None:
+    """Record what each tolerated defence takes from the attacker, and the verdicts in words."""
+    for (depth, name), choice in choices.items():
+        if choice:
+            more = {"digits": 2, "verdict": choice.verdict, "strength": choice.outcome.strength}
+            study.record_interval("psnr", f"{name} chosen {depth}", choice.psnr, tolerance=1.5, **more)
+            study.record_interval("found", f"{name} chosen {depth}", choice.found, **more)
+    by_verdict = {
+        verdict: {f"{name} at depth {depth}": c for (depth, name), c in choices.items() if c and c.verdict == verdict}
+        for verdict in ("fewer found", "only blurred", "no protection seen")
+    }
+    hides = by_verdict["fewer found"]
+    text = "no defence tried is seen to let fewer originals be found"
+    if hides:
+        most = 100 * max(-choice.found.value for choice in hides.values())
+        text = f"{listed(list(hides))} let{'s' * (len(hides) < 2)} fewer be found (by {most:.0f} % at most)"
+    study.record_text("hiding_words", text)
+    counted = "; ".join(f"{verdict}: {listed(list(some))}" for verdict, some in by_verdict.items() if some)
+    study.record_text("choice_words", counted or "no setting is tolerated")
+    study.record("hiding", len(hides), n=len(choices), digits=1, tolerance=None)
+
+
+def choice_rows(choices: Mapping[tuple[int, str], DefenceChoice | None]) -> dict:
+    """Rows of a table, {(depth, defence): {column: value}}: the price of each choice and what it takes."""
+    rows = {}
+    for (depth, name), choice in choices.items():
+        label = choice.outcome.label if choice else f"{name}: none is tolerated"
+        rows[f"{depth}", label] = choice and {
+            "accuracy lost, %": f"{choice.lost.times(100):+.1f}",
+            "KL, nats": f"{choice.outcome.cost.divergence.mean():.2g}",
+            **{MEASURES[m].heading: written(m, getattr(choice, m), "+") for m in ("psnr", "found")},
+            "verdict": choice.verdict,
+        } or {}  # fmt: skip
+    return rows
+
+
+def picked(
+    tried: Sequence[DefenceOutcome], choices: Mapping[tuple[int, str], DefenceChoice | None], depth: int
+) -> list:
+    """The outcomes worth a picture: no defence; and of each defence the tolerated setting and the strongest one."""
+    some = [tried[0]]
+    for name in dict.fromkeys(o.name for o in tried[1:]):
+        choice = choices[depth, name]
+        strongest = [o for o in tried if o.name == name][-1]
+        some += [choice.outcome] if choice else []
+        some += [strongest] if strongest not in some else []
+    return some
+
+
+def record_words(
+    study, classifier: Classifier, fed: LogitInverter, zero: ClassifierInverter, data: str, live: bool
+) -> None:
+    """Record the words of the chapter's sentences: what is attacked, on which kind of images, and by whom.
+
+    fed: the inverter of logits that was trained on images of the kind `data`.
+    zero: the zero-shot inverter, trained in the chapter if `live`.
+    """
+    one, many = {"glyphs": ("a glyph", "glyphs")}.get(data.partition(":")[0], ("a photo", "photos"))
+    trained = f"was trained on this page, in {zero.card['steps']:,} short steps" if live else "comes with its weights"
+    for id, text in {
+        "network": classifier.name, "a_kind": one, "kind": many, "objective": fed.card["objective"],
+        "logits_depth": len(classifier.blocks), "size_classifier": classifier.size, "size_compared": fed.size,
+        "training_words": f"The zero-shot attacker {trained}.",
+    }.items():  # fmt: skip
+        study.record_text(id, f"{text}")
+
+
+# Old names, until the notebooks use the new ones.
+Outcome, Trial, Choice = DefenceOutcome, DefenceTrial, DefenceChoice
+read_logits, read = reconstruct_from_logits, invert
+DefenceOutcome.readings = property(lambda self: self.reconstructions)
+_score = score
+
+
+def score(readings, images, sample=None, perceptual=True):
+    from study.scores import Reconstruction
+
+    measures = MEASURED if perceptual else MEASURED[:2]
+    return _score(Reconstruction(readings, readings if sample is None else sample), images, measures=measures)

@@ -1,29 +1,29 @@
-"""Photos read back from logits (Teterwak et al. 2021) and from every depth (Dong et al. 2021): networks compared.
+"""Chapter 11: photos from logits (Teterwak et al. 2021) and from every depth (Dong et al. 2021), networks compared.
 
-Readings, baselines and scores are those of `logit_study` and `zero_shot`. Here is what comparing networks on natural
-images needs beyond them: photos at the size that a classifier is shown and at the size that an inverter draws, the
-kinds of place at which a network is cut, a curve over training images, and the rules that turn intervals into words.
-Every rule is about 95 % intervals of paired differences over the same photos, and was fixed before the numbers.
+Here is what comparing networks on natural images needs: photos at the size that a classifier is shown and at the size
+of an inverter's reconstructions, the kinds of place at which a network is cut, a curve over training images, and the
+rules that turn intervals into words. Every rule is about 95 % intervals of paired differences over the same photos, and
+was fixed before the numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invkit import data, ffi, statistics
+from invkit import data, ffi
 from invkit.ffi.pairs import pairs
 from invkit.statistics import Interval
-from study.chapters import logit_inversion, zero_shot_inversion
-from study.chapters.logit_inversion import Reading, Scores
 from study.notebook import listed
+from study.reconstructions import Reconstruction, reconstruct_every_depth
+from study.scores import SAME, Scores, score, word
 
-YES, PARTLY, MIXED, SAME, NO, UNTESTED = "yes", "in part", "both ways", "not told apart", "no", "not tested"
+YES, PARTLY, MIXED, NO, UNTESTED = "yes", "in part", "both ways", "no", "not tested"
 
 # ---- photos ----------------------------------------------------------------------------------------------------------
 
@@ -81,21 +81,10 @@ def logits_of(inverter, shown: Tensor, folder: str | Path | None = None) -> Tens
     return pairs(inverter.classifier, shown, folder=folder).logits[0].to(shown.device)
 
 
-def score(reading: Reading, photos: Photos, predicted: Tensor, n_perceptual: int | None = None) -> Scores:
-    """Readings against the photos as they are drawn; what classifiers see in the readings is not measured (NaN)."""
-
-    def blind(images: Tensor) -> Tensor:
-        return images.new_zeros(len(images), 1)
-
-    scores = logit_inversion.score(reading, photos.drawn, predicted, blind, blind, n_perceptual=n_perceptual)
-    unknown = torch.full_like(scores.psnr, torch.nan)
-    return replace(scores, same_class=unknown, independent=unknown)
-
-
-def same_for_all(image: Tensor, n: int) -> Reading:
-    """The reading that answers every one of n logit vectors with the one image (3, S, S)."""
+def same_for_all(image: Tensor, n: int) -> Reconstruction:
+    """The one image (3, S, S) as the reconstruction from each of n logit vectors."""
     images = image.expand(n, *image.shape)
-    return Reading(images, images)
+    return Reconstruction(images, images)
 
 
 # ---- from inside -----------------------------------------------------------------------------------------------------
@@ -125,28 +114,21 @@ def share_of_zeros(classifier, photos: Tensor, depth: int) -> float:
     return (classifier.features(photos, depth) == 0).float().mean().item()
 
 
-def by_depth(
-    inverter, photos: Tensor, batch: int = 25
-) -> tuple[dict[int, Tensor], dict[int, zero_shot_inversion.Scores]]:
-    """({depth: readings}, {depth: their scores}) of square photos (N, 3, S, S), resized to what the inverter reads."""
+def by_depth(inverter, photos: Tensor, batch: int = 25) -> tuple[dict[int, Tensor], dict[int, Scores]]:
+    """Square photos (N, 3, S, S), resized to the inverter's size: ({depth: reconstructions}, {depth: their scores})."""
     photos = shrink(photos, inverter.size)
-    read = {d: r.images for d, r in zero_shot_inversion.read_every_depth(inverter, photos, batch=batch).items()}
-    return read, {depth: zero_shot_inversion.score(images, photos) for depth, images in read.items()}
+    found = {depth: timed.images for depth, timed in reconstruct_every_depth(inverter, photos, batch=batch).items()}
+    return found, {depth: _score(images, photos) for depth, images in found.items()}
 
 
-def depth_differences(
-    a: Mapping[int, zero_shot_inversion.Scores], b: Mapping[int, zero_shot_inversion.Scores]
-) -> dict[int, dict[str, Interval]]:
-    """{depth: {measure: mean of a - b over the same photos}}; the two must have been read at the same depths."""
+def depth_differences(a: Mapping[int, Scores], b: Mapping[int, Scores]) -> dict[int, dict[str, Interval]]:
+    """{depth: {measure: mean of a - b over the same photos}}.
+
+    Raises ValueError for networks that were not cut at the same depths.
+    """
     if list(a) != list(b):
         raise ValueError(f"Compare two networks cut at the same depths, not at {list(a)} and {list(b)}.")
-    return {
-        depth: {
-            measure: statistics.paired_bootstrap(getattr(a[depth], measure).float(), getattr(b[depth], measure).float())
-            for measure in ("psnr", "ssim", "perceptual", "found")
-        }
-        for depth in a
-    }
+    return {depth: a[depth].minus(b[depth]) for depth in a}
 
 
 # ---- is it the budget? -----------------------------------------------------------------------------------------------
@@ -212,12 +194,6 @@ EASIER_WORDS = {YES: "easier", PARTLY: "easier in part", MIXED: "easier by one m
                 SAME: "not told apart from it", NO: "harder, at least in part", UNTESTED: UNTESTED}  # fmt: skip
 
 
-def word(measure: str, difference: Interval) -> str:
-    """ "better", "worse" or "not told apart": what a difference of that measure allows one to say."""
-    words = ("worse", "better") if measure in logit_inversion.LOWER_IS_BETTER else ("better", "worse")
-    return zero_shot_inversion.verdict(difference, *words, SAME)
-
-
 def together(words: Sequence[str]) -> str:
     """One verdict of several words: "yes" if all are "better"; "in part" if some are, and none "worse"; "both ways" if
     some are better and some worse; "no" if some are worse and none better; else "not told apart"."""
@@ -231,16 +207,18 @@ def together(words: Sequence[str]) -> str:
 
 
 def beyond_class(against: Mapping[str, Mapping[str, Interval]]) -> str:
-    """Do logits tell more than the class? {opponent that knows the class alone: {measure: reading - opponent}}.
+    """Do logits tell more than the class?
 
-    "yes" if PSNR, retrieval among all photos and perceptual distance are all better than every opponent's; the other
-    verdicts are those of `together`.
+    against: {opponent that knows the class alone: `Scores.minus` of the inverter of logits and the opponent}.
+    Returns "yes" if PSNR, retrieval among all photos and perceptual distance are all better than every opponent's; the
+    other verdicts are those of `together`. The rule of chapter 2, `logit_inversion.more_than_class`, looks among the
+    images of one predicted class, of which there are too few here.
     """
     return together([word(m, differences[m]) for differences in against.values() for m in BEYOND])
 
 
 def easier(differences: Mapping[str, Interval]) -> str:
-    """Is one network easier to read back than another? By PSNR and retrieval, one minus the other; see `together`."""
+    """Is one network easier to invert than another? By PSNR and retrieval, one minus the other; see `together`."""
     return together([word(m, differences[m]) for m in CONTRAST])
 
 
@@ -261,12 +239,22 @@ def answer(n: int, beyond: Mapping[str, str], logits: str, depths: Sequence[str]
     for name, verdict in beyond.items():
         grouped.setdefault(verdict, []).append(name)
     first = ", ".join(f"{BEYOND_WORDS[verdict]} for {listed(names)}" for verdict, names in grouped.items())
-    inside = "read from inside, the two were not compared"
+    inside = "from the layers inside, the two were not compared"
     if depths:
         better, worse = (sum(w == kind for w in depths) for kind in ("better", "worse"))
-        inside = f"read from inside, it is easier at {better} of {len(depths)} depths and harder at {worse}"
+        inside = f"from the layers inside, it is easier at {better} of {len(depths)} depths and harder at {worse}"
     return (
-        "Do the logits of a photo tell more than its class, and is an adversarially robust network easier to read back "
-        f"than a standard one? On {n:,} photos, by rules set before the numbers: {first or UNTESTED}; read from its "
+        "Do the logits of a photo tell more than its class, and is an adversarially robust network easier to invert "
+        f"than a standard one? On {n:,} photos, by rules set before the numbers: {first or UNTESTED}; from its "
         f"logits, the robust network is {EASIER_WORDS[logits]}; {inside}."
     )
+
+
+# Old names, until the notebooks use the new ones.
+_score = score
+
+
+def score(reading, photos, predicted=None, n_perceptual=None):
+    if isinstance(photos, Tensor):
+        return _score(reading, photos)
+    return _score(reading, photos.drawn, predicted, n_perceptual=n_perceptual)

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from invkit.dci.chain import ChainLossWeights
-from invkit.network.classifiers import Classifier
-from invkit.network.generators import Generator
+from invkit.network.classifiers import Classifier, load_classifier
+from invkit.network.generators import Generator, load_generator
 from invkit.optimize import invert_latents
 from invkit.statistics import Interval
 from study.chapters import gan_inversion
-from study.chapters.gan_inversion import Arm
+from study.chapters.gan_inversion import TrainingPlan
 
 SIZES = ((6, 0), (6, 0))
 END = (0.0, 1.0)  # visits of the deepest inverse alone
@@ -28,16 +28,16 @@ def generator():
 def test_true_latents_are_recovered_and_others_are_not(generator):
     latents = generator.sample_latents(6)
     near = gan_inversion.recovery(generator, latents + 1e-3, latents)
-    assert near.cosine.min() > 0.999 and near.explained.mean() > 0.999 and near.psnr.min() > 40
+    assert near.cosine.min() > 0.999 and near.r2.mean() > 0.999 and near.psnr.min() > 40
     opposite = gan_inversion.recovery(generator, -latents, latents)
-    assert opposite.cosine.max() < -0.99 and opposite.explained.mean() < 0
+    assert opposite.cosine.max() < -0.99 and opposite.r2.mean() < 0
     assert (opposite.psnr < near.psnr).all() and (opposite.perceptual > near.perceptual).all()
 
 
 def test_explained_shares_average_to_r2(generator):
     latents = generator.sample_latents(20)
     found = 0.7 * latents + 0.1
-    explained = gan_inversion.recovery(generator, found, latents).explained
+    explained = gan_inversion.recovery(generator, found, latents).r2
     assert explained.mean().item() == pytest.approx(gan_inversion.metrics.r2(found, latents), abs=1e-5)
 
 
@@ -61,34 +61,36 @@ def test_seconds_buy_whole_steps():
 
 
 def test_operations_count_every_step_and_every_latent(generator):
-    arm = Arm(divide=0, synchronise=3, weights=ChainLossWeights(0, 1, 0), often=END)
-    cost = gan_inversion.operations(generator, arm, SIZES, batch=4)
+    plan = TrainingPlan(divide=0, synchronise=3, weights=ChainLossWeights(0, 1, 0), often=END)
+    cost = gan_inversion.operations(generator, plan, SIZES, batch=4)
     blocks = 2 * 4 * 2 * 16**2 + 2 * 16**2 * 2 * 3 * 16  # forward: each input number times its kernel
     assert cost > 3 * 4 * blocks
-    assert gan_inversion.operations(generator, arm, SIZES, batch=8) == 2 * cost
-    with_cycle = Arm(divide=0, synchronise=3, weights=ChainLossWeights(0, 1, 1), often=END)
+    assert gan_inversion.operations(generator, plan, SIZES, batch=8) == 2 * cost
+    with_cycle = TrainingPlan(divide=0, synchronise=3, weights=ChainLossWeights(0, 1, 1), often=END)
     extra = gan_inversion.operations(generator, with_cycle, SIZES, batch=4) - cost
     assert extra == 3 * 4 * 2 * blocks  # again forward, and backward to the latent
-    both = gan_inversion.operations(generator, Arm(2, 3, ChainLossWeights(0, 1, 0), END), SIZES, batch=4)
-    divided = gan_inversion.operations(generator, Arm(2, 0, ChainLossWeights(0, 1, 0), END), SIZES, batch=4)
+    both = gan_inversion.operations(generator, TrainingPlan(2, 3, ChainLossWeights(0, 1, 0), END), SIZES, batch=4)
+    divided = gan_inversion.operations(generator, TrainingPlan(2, 0, ChainLossWeights(0, 1, 0), END), SIZES, batch=4)
     assert both == cost + divided
 
 
 def test_equal_compute_is_spent_to_the_last_step(generator):
-    dci = Arm(2, 5, ChainLossWeights(0.1, 1, 1), (1.0, 1.0))
+    dci = TrainingPlan(2, 5, ChainLossWeights(0.1, 1, 1), (1.0, 1.0))
     compute = gan_inversion.operations(generator, dci, SIZES, batch=4)
-    direct = gan_inversion.with_compute(generator, Arm(0, 0, ChainLossWeights(0, 1, 0), END), SIZES, 4, compute)
+    direct = gan_inversion.with_compute(
+        generator, TrainingPlan(0, 0, ChainLossWeights(0, 1, 0), END), SIZES, 4, compute
+    )
     spent = gan_inversion.operations(generator, direct, SIZES, batch=4)
     assert spent <= compute < spent * (direct.synchronise + 1) / direct.synchronise
     with pytest.raises(ValueError, match="give at least"):
-        gan_inversion.with_compute(generator, Arm(0, 0, ChainLossWeights(0, 1, 0), END), SIZES, 4, 10.0)
+        gan_inversion.with_compute(generator, TrainingPlan(0, 0, ChainLossWeights(0, 1, 0), END), SIZES, 4, 10.0)
 
 
-def test_training_an_arm_learns_latents(generator):
+def test_training_a_plan_learns_latents(generator):
     latents = generator.sample_latents(50, seed=9)
     images = gan_inversion.regenerate(generator, latents)
     trained = [
-        gan_inversion.train_arm(generator, Arm(0, steps, ChainLossWeights(0, 1, 0), END), SIZES, 16, seed=1)
+        gan_inversion.train_plan(generator, TrainingPlan(0, steps, ChainLossWeights(0, 1, 0), END), SIZES, 16, seed=1)
         for steps in (1, 60)
     ]
     first, last = (gan_inversion.metrics.cosine(gan_inversion.invert(t, images), latents).mean() for t in trained)
@@ -127,3 +129,109 @@ def test_the_verdict_follows_its_rule(change, gain, word):
     changes = {"features": interval(-2, -1), "thumbnail": interval(*change)}
     against = {"norm": {"features": interval(-2, -1)}, "move": {"thumbnail": interval(*gain)}}
     assert gan_inversion.verdict(changes, against) == word
+
+
+# ---- which samples are defective
+
+
+def normal(n, d, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def test_mahalanobis_of_a_gaussian_follows_its_chi_distribution():
+    mixing = normal(4, 4, seed=1)
+    typical, samples = normal(4000, 4) @ mixing + 3, normal(4000, 4, seed=2) @ mixing + 3
+    squared = gan_inversion.mahalanobis(samples, typical, shrinkage=0).square()
+    assert squared.mean().item() == pytest.approx(4, rel=0.1)  # chi-square with 4 degrees of freedom
+    assert squared.var().item() == pytest.approx(8, rel=0.25)
+
+
+def test_mahalanobis_knows_the_directions_that_never_vary():
+    """Equally far in pixels, but one lies along the line that typical samples spread on and the other off it."""
+    typical = normal(500, 1) * torch.tensor([[1.0, 1.0]]) + 0.05 * normal(500, 2, seed=1)
+    along, off = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, -1.0]])
+    assert gan_inversion.mahalanobis(off, typical) > 2 * gan_inversion.mahalanobis(along, typical)
+    assert gan_inversion.mahalanobis(off, typical) > gan_inversion.mahalanobis(off, typical, shrinkage=0.5)
+
+
+def test_fewer_samples_than_features_and_dead_channels_give_finite_scores():
+    typical, samples = normal(10, 30), normal(5, 30, seed=1)
+    typical[:, 0] = samples[:, 0] = 1
+    assert gan_inversion.mahalanobis(samples, typical).isfinite().all()
+
+
+def test_neighbour_distance_by_hand():
+    typical = torch.tensor([[0.0, 0.0], [1.0, 0.0], [9.0, 9.0]])
+    assert torch.allclose(
+        gan_inversion.neighbour_distance(torch.tensor([[0.0, 0.0]]), typical, k=2), torch.tensor([0.5])
+    )
+
+
+@pytest.fixture(scope="module")
+def faces():
+    facegan = load_generator()
+    return facegan.images(facegan.sample_latents(80)).split([64, 16])
+
+
+def test_a_texture_no_face_has_shows_in_features(faces):
+    typical, whole = faces
+    broken = whole.clone()
+    broken[..., 16:40, 16:40] = torch.rand(16, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    described = gan_inversion.pooled_features(load_classifier("lite0"), torch.cat([typical, whole, broken]), 5)
+    typical, whole, broken = described.split([64, 16, 16])
+    assert (gan_inversion.mahalanobis(broken, typical) > gan_inversion.mahalanobis(whole, typical)).all()
+
+
+def test_a_hole_shows_in_thumbnails(faces):
+    typical, whole = faces
+    broken = whole.clone()
+    broken[..., 16:40, 16:40] = 0
+    typical, whole, broken = (gan_inversion.thumbnails(images) for images in (typical, whole, broken))
+    assert (gan_inversion.neighbour_distance(broken, typical) > gan_inversion.neighbour_distance(whole, typical)).all()
+
+
+def test_pooled_features_do_not_depend_on_the_batch_and_resize_on_request():
+    classifier = load_classifier("lite0")
+    images = torch.rand(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    whole = gan_inversion.pooled_features(classifier, images, 2)
+    assert whole.shape == (3, 16)
+    assert torch.allclose(whole, gan_inversion.pooled_features(classifier, images, 2, batch=2), atol=1e-4)
+    assert not torch.allclose(whole, gan_inversion.pooled_features(classifier, images, 2, size=64), atol=1e-3)
+    assert gan_inversion.pooled_features(classifier, images, len(classifier.blocks)).shape == (3, 1000)
+
+
+def test_thumbnails_are_block_means():
+    images = torch.arange(2 * 3 * 16 * 16.0).view(2, 3, 16, 16)
+    assert torch.allclose(
+        gan_inversion.thumbnails(images, 8).view(2, 3, 8, 8)[:, :, 0, 0], images[:, :, :2, :2].mean((2, 3))
+    )
+
+
+def test_worst_fraction_lists_the_worst_first():
+    assert gan_inversion.worst_fraction(torch.tensor([3.0, 9.0, 1.0, 5.0]), 0.5).tolist() == [1, 3]
+    assert len(gan_inversion.worst_fraction(torch.rand(1000), 0.05)) == 50
+    assert len(gan_inversion.worst_fraction(torch.rand(10), 0.05)) == 1
+
+
+def test_controls_match_the_length_and_the_move():
+    latents, found = normal(20, 100), 0.7 * normal(20, 100, seed=1)
+    scaled = gan_inversion.with_norm(latents, found)
+    assert torch.allclose(scaled.norm(dim=1), found.norm(dim=1), rtol=1e-5)
+    assert torch.allclose(torch.cosine_similarity(scaled, latents), torch.ones(20))
+    moved = gan_inversion.random_move(latents, found, seed=3)
+    assert torch.allclose((moved - latents).norm(dim=1), (found - latents).norm(dim=1), rtol=1e-4)
+    assert torch.equal(moved, gan_inversion.random_move(latents, found, seed=3))
+    assert not torch.equal(moved, gan_inversion.random_move(latents, found, seed=4))
+
+
+def test_wrong_requests_name_the_fix():
+    with pytest.raises(ValueError, match="typical"):
+        gan_inversion.mahalanobis(torch.rand(2, 3), torch.rand(5, 4))
+    with pytest.raises(ValueError, match="shrinkage"):
+        gan_inversion.mahalanobis(torch.rand(2, 3), torch.rand(5, 3), shrinkage=2)
+    with pytest.raises(ValueError, match="k lies"):
+        gan_inversion.neighbour_distance(torch.rand(2, 3), torch.rand(5, 3), k=6)
+    with pytest.raises(ValueError, match="fraction"):
+        gan_inversion.worst_fraction(torch.rand(5), 0)
+    with pytest.raises(ValueError, match="row by row"):
+        gan_inversion.with_norm(torch.rand(2, 3), torch.rand(3, 3))

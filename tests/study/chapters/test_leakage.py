@@ -10,9 +10,9 @@ from invkit import metrics
 from invkit.dci.chain import Chain
 from invkit.dci.inverter import ClassifierInverter
 from invkit.network.classifiers import Classifier
-from invkit.statistics import Interval
 from study.chapters import leakage, leakage_defences
-from study.chapters.leakage import Cost, Outcome, Scores, Sources, Trial
+from study.chapters.leakage import Cost, DefenceOutcome, DefenceTrial, Sources
+from study.scores import Scores
 
 SIZE = 16
 
@@ -46,9 +46,9 @@ def images():
 
 def outcome(name, correct, psnr, found, tuned_psnr=None, tuned_found=None):
     n = len(psnr)
-    as_was = Scores(torch.tensor(psnr), torch.tensor(found))
-    tuned = Scores(torch.tensor(tuned_psnr or psnr), torch.tensor(tuned_found or found))
-    return Outcome(name, 0.5, Cost(torch.tensor(correct), torch.zeros(n)), as_was, tuned, {})
+    as_was = Scores({"psnr": torch.tensor(psnr), "found": torch.tensor(found).float()})
+    tuned = Scores({"psnr": torch.tensor(tuned_psnr or psnr), "found": torch.tensor(tuned_found or found).float()})
+    return DefenceOutcome(name, 0.5, Cost(torch.tensor(correct), torch.zeros(n)), as_was, tuned, {})
 
 
 # ---- attackers -------------------------------------------------------------------------------------------------------
@@ -68,29 +68,11 @@ def test_every_fourth_batch_is_matched_where_the_network_has_batch_norm():
     assert torch.equal(second, sources.leaves.batch(5, 2, SIZE))
 
 
-def test_the_attacker_reads_every_depth_and_the_logits(classifier, attacker, images):
+def test_the_attacker_inverts_every_depth_and_the_logits(classifier, attacker, images):
     assert attacker.depths == [1, 2, 3]
     for depth in attacker.depths:
-        readings = leakage.read(attacker.chain, leakage.send(classifier, images, depth), depth)
-        assert torch.allclose(readings, attacker.reconstruct(images, depth), atol=1e-5)
-
-
-def test_scores_look_for_the_original_among_all_images(images):
-    near = (images[:3] + 0.1).clamp(0, 1)
-    scores = leakage.score(near, images, perceptual=False)
-    assert torch.equal(scores.psnr, metrics.psnr(near, images[:3])) and scores.found.tolist() == [True] * 3
-    assert not leakage.score(images[3:], images, perceptual=False).found.any()  # each is another's reading
-    assert leakage.score(images, images, perceptual=False).psnr.max() == 100
-    assert set(scores.intervals()) == {"psnr", "found"}
-
-
-def test_differences_are_over_the_images_that_both_have():
-    many = Scores(torch.tensor([3.0, 4.0, 50.0]), torch.tensor([True, True, False]))
-    few = Scores(torch.tensor([1.0, 2.0]), torch.tensor([False, False]))
-    difference = many.minus(few)
-    assert difference["psnr"].value == 2 and difference["psnr"].n == 2
-    assert difference["found"].value == 1
-    assert few.minus(many)["psnr"].value == -2
+        found = leakage.invert(attacker.chain, leakage.send(classifier, images, depth), depth)
+        assert torch.allclose(found, attacker.reconstruct(images, depth), atol=1e-5)
 
 
 def test_inverters_of_another_network_are_refused(classifier, attacker):
@@ -151,7 +133,7 @@ def test_tuning_adapts_a_copy_to_the_defence(attacker, sources):
     assert len(tuned.inverses) == 2
     unseen = sources.batches(32)(3 * leakage.TUNING + 1, 2)
     sent = leakage.defended(defend, leakage.send(attacker.classifier, unseen, 2))
-    as_was, adapted = (leakage.read(chain, sent, 2) for chain in (attacker.chain, tuned))
+    as_was, adapted = (leakage.invert(chain, sent, 2) for chain in (attacker.chain, tuned))
     assert metrics.psnr(adapted, unseen).mean() > metrics.psnr(as_was, unseen).mean()
 
 
@@ -165,18 +147,18 @@ def test_tuning_again_gives_the_same_chain(attacker, sources):
 def test_a_trial_measures_cost_and_both_attackers(classifier, attacker, sources, images):
     labels = classifier.logits(images).argmax(1)
     sent = leakage.send(classifier, images, 2)
-    trial = Trial(attacker, sources, 2, sent, labels, images[:4], {"steps": 2, "batch": 4}, shown=3)
+    trial = DefenceTrial(attacker, sources, 2, sent, labels, images[:4], {"steps": 2, "batch": 4}, shown=3)
     result = trial.run("noise", 0.5)
     assert result.label == "noise, 0.5 s.d." and len(result.cost.correct) == 6
     assert len(result.as_was.psnr) == len(result.tuned.psnr) == 4
-    assert {name: len(shown) for name, shown in result.readings.items()} == {"as was": 3, "tuned": 3}
+    assert {name: len(shown) for name, shown in result.reconstructions.items()} == {"as was": 3, "tuned": 3}
     assert torch.equal(result.as_was.psnr, trial.run("noise", 0.5).as_was.psnr)
 
 
 # ---- judging ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_leaks_is_what_the_better_of_both_attackers_reads():
+def test_what_leaks_is_what_the_better_of_both_attackers_reconstructs():
     result = outcome("noise", [1.0] * 2, [10.0, 10.0], [True, True], [11.0, 12.0], [False, True])
     assert result.leaked("psnr").tolist() == [11.0, 12.0]  # tuned
     assert result.leaked("found").tolist() == [1.0, 1.0]  # as it was
@@ -214,7 +196,9 @@ def test_words_gather_the_depths():
 
 def test_the_chart_has_a_panel_for_each_depth_and_measure(classifier, attacker, sources, images):
     labels = classifier.logits(images).argmax(1)
-    trial = Trial(attacker, sources, 1, leakage.send(classifier, images, 1), labels, images, {"steps": 1, "batch": 2})
+    trial = DefenceTrial(
+        attacker, sources, 1, leakage.send(classifier, images, 1), labels, images, {"steps": 1, "batch": 2}
+    )
     results = [trial.run("none", 0), trial.run("noise", 0.5), trial.run("quantisation", 2)]
     figure = leakage.trade_off(
         {"depth 1": results, "again": results}, {"psnr": {"mean image": 11.0}, "found": {"chance": 0.1}}
@@ -225,13 +209,8 @@ def test_the_chart_has_a_panel_for_each_depth_and_measure(classifier, attacker, 
     assert legend == ["noise", "quantisation", "no defence", "mean image", "chance"]
 
 
-def test_an_inverter_that_knows_only_maps_reads_what_it_knows(classifier, images):
+def test_an_inverter_that_knows_only_maps_inverts_what_it_knows(classifier, images):
     shapes = [(3, SIZE, SIZE), *(tuple(block.shape) for block in classifier.blocks[:2])]
     maps = ClassifierInverter(Chain(shapes, [(8, 1), (8, 1)]), classifier, {"size": SIZE})
     assert maps.depths == [1, 2]
-    assert leakage.read(maps.chain, leakage.send(classifier, images, 2), 2).shape == images.shape
-
-
-def test_intervals_of_shares_are_wilsons():
-    scores = Scores(torch.tensor([10.0, 12.0, 14.0]), torch.tensor([True, True, True]))
-    assert scores.intervals()["found"].low < 1 and isinstance(scores.intervals()["psnr"], Interval)
+    assert leakage.invert(maps.chain, leakage.send(classifier, images, 2), 2).shape == images.shape

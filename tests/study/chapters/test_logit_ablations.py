@@ -1,13 +1,15 @@
-"""Ablations of logit inversion: arms differ in what they name, see the same, and are judged by their rule."""
+"""Ablations of logit inversion: designs differ in what they name, see the same, and are judged by their rule."""
 
 import pytest
 import torch
 from torch import nn
 
 from invkit import ffi
+from invkit.ffi import training
 from invkit.network.classifiers import Classifier
 from study.chapters import logit_ablations
-from study.chapters.logit_ablations import ARMS, BOTH, FULL, HELPS, HURTS, SAME, Arm, Setting
+from study.chapters.logit_ablations import BOTH, CHANGES, FULL, HELPS, HURTS, SAME, DesignBudget, DesignChange
+from study.scores import Scores
 
 SMALL = {"channels": (8, 8, 8, 8), "noise_dim": 16, "hidden": 16, "shared_dim": 8, "coarse": 4, "coarse_hidden": 8}
 
@@ -28,13 +30,13 @@ def images():
 
 
 @pytest.fixture
-def setting(classifier, images):
-    return Setting(classifier, images, steps=2, coarse_steps=1, batch=8, generator=SMALL)
+def budget(classifier, images):
+    return DesignBudget(classifier, images, steps=2, coarse_steps=1, batch=8, generator=SMALL)
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """{arm: what it asked of `ffi.train_inverter`}; nothing is trained."""
+    """{change: what it asked of `ffi.train_inverter`}; nothing is trained."""
     calls = []
 
     def train(classifier, images, **options):
@@ -45,32 +47,32 @@ def asked(monkeypatch):
     return calls
 
 
-# ---- arms ------------------------------------------------------------------------------------------------------------
+# ---- designs ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_arm_differs_from_the_full_design_and_from_every_other_in_what_it_names_alone(setting, asked):
-    for arm in logit_ablations.choose(list(ARMS)).values():
-        logit_ablations.train_arm(setting, arm, seed=3)
+def test_every_design_differs_from_the_full_design_and_from_every_other_in_what_it_names_alone(budget, asked):
+    for change in logit_ablations.choose(list(CHANGES)).values():
+        logit_ablations.train_design(budget, change, seed=3)
     seen = [(options.pop("classifier"), options.pop("images")) for options in asked]
     full, *others = asked
-    for arm, options in zip(ARMS.values(), others, strict=True):
+    for change, options in zip(CHANGES.values(), others, strict=True):
         differing = {key for key in full if options.get(key) != full[key]}
         differing |= options.keys() - full.keys()
-        named = {key for key in ("generator", "discriminator") if getattr(arm, key)} | set(arm.training)
+        named = {key for key in ("generator", "discriminator") if getattr(change, key)} | set(change.training)
         assert differing == named
         assert options["seed"] == 3
-    assert [classifier is not setting.classifier for classifier, _ in seen[1:]] == [a.features for a in ARMS.values()]
-    assert all(images is setting.images for _, images in seen)
+    assert [classifier is not budget.classifier for classifier, _ in seen[1:]] == [a.features for a in CHANGES.values()]
+    assert all(images is budget.images for _, images in seen)
     assert len({repr(options) for options in asked}) == len(asked) - 1  # reading features changes the classifier alone
     assert full["objective"] == "hybrid" and full["generator"] == SMALL and not full["discriminator"]
 
 
-def test_the_full_design_comes_first_and_the_arms_in_their_order():
+def test_the_full_design_comes_first_and_the_others_in_their_order():
     assert list(logit_ablations.choose(["one-hot", "regression alone"])) == [FULL, "regression alone", "one-hot"]
 
 
-@pytest.mark.parametrize(("names", "message"), [(["two-hot"], "no arm 'two-hot'.*one-hot"), ([], "Nothing is left")])
-def test_unknown_or_no_arms_are_refused_in_a_sentence(names, message):
+@pytest.mark.parametrize(("names", "message"), [(["two-hot"], "no change 'two-hot'.*one-hot"), ([], "Nothing is left")])
+def test_unknown_or_no_changes_are_refused_in_a_sentence(names, message):
     with pytest.raises(ValueError, match=message):
         logit_ablations.choose(names)
 
@@ -85,44 +87,48 @@ def test_unknown_or_no_arms_are_refused_in_a_sentence(names, message):
         ({"seeds": (1, 1)}, "several different"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_refused(setting, change, message):
+def test_a_budget_that_makes_no_sense_is_refused(budget, change, message):
     with pytest.raises(ValueError, match=message):
-        Setting(**vars(setting) | change)
+        DesignBudget(**vars(budget) | change)
 
 
 # ---- training and scores ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [FULL, "adversary alone, no coarse image", "penultimate features", "one-hot"])
-def test_an_arm_trains_into_an_inverter_that_can_be_scored(setting, images, tmp_path, name):
-    run = logit_ablations.train_arm(setting, logit_ablations.choose(list(ARMS))[name], folder=tmp_path)
+def test_a_design_trains_into_an_inverter_that_can_be_scored(budget, images, tmp_path, name):
+    run = logit_ablations.train_design(budget, logit_ablations.choose(list(CHANGES))[name], folder=tmp_path)
     assert run.inverter.card["steps"] == 2 and run.failure is None and run.seconds > 0 and run.numbers > 1000
     unseen = images[:10].float() / 255
     scores = logit_ablations.score(run.inverter, unseen, samples=2, n_perceptual=0)
-    assert {measure: values.shape for measure, values in scores.items()} == {"psnr": (1, 10), "found": (1, 10)}
+    assert {measure: values.shape for measure, values in scores.items()} == {"psnr": (10,), "found": (10,)}
 
 
-def test_features_make_the_generator_larger_and_one_hot_does_not(setting):
+def test_features_make_the_generator_larger_and_one_hot_does_not(budget):
     alone = {"objective": "regression"}
-    arms = Arm("", alone), Arm("", alone | {"kind": "one-hot"}), Arm("", alone, features=True)
-    full, onehot, features = (logit_ablations.train_arm(setting, arm).numbers for arm in arms)
+    designs = (
+        DesignChange("", alone),
+        DesignChange("", alone | {"kind": "one-hot"}),
+        DesignChange("", alone, features=True),
+    )
+    full, onehot, features = (logit_ablations.train_design(budget, change).numbers for change in designs)
     inputs = SMALL["hidden"] + 3 * SMALL["coarse"] ** 2 + 2 * SMALL["coarse_hidden"]  # the layers that read them
     assert onehot == full and features - full == 2 * inputs  # 12 features instead of 10 logits
 
 
-def test_an_adversary_that_diverges_is_reported_and_not_raised(setting, asked):
-    run = logit_ablations.train_arm(setting, ARMS["adversary alone"])
+def test_an_adversary_that_diverges_is_reported_and_not_raised(budget, asked):
+    run = logit_ablations.train_design(budget, CHANGES["adversary alone"])
     assert run.inverter is None and run.numbers == 0
     assert run.failure.startswith("The adversarial training diverged") and run.failure.endswith(".")
 
 
-def test_an_adversary_that_had_to_be_stopped_is_reported_with_what_is_left(setting, monkeypatch):
+def test_an_adversary_that_had_to_be_stopped_is_reported_with_what_is_left(budget, monkeypatch):
     def collapse(*_, **__):
-        raise ffi.Collapsed("The adversarial training collapsed: on purpose.")
+        raise training.Collapsed("The adversarial training collapsed: on purpose.")
 
-    monkeypatch.setattr(ffi, "check_drawings", collapse)
+    monkeypatch.setattr(training, "check_drawings", collapse)
     with pytest.warns(UserWarning, match="on purpose"):
-        run = logit_ablations.train_arm(setting, Arm("objective"))
+        run = logit_ablations.train_design(budget, DesignChange("objective"))
     assert run.inverter is not None and "on purpose" in run.failure
 
 
@@ -161,11 +167,11 @@ class Perfect:
         return torch.zeros(n, 0)
 
 
-def test_perfect_readings_are_all_found_and_wrong_ones_are_not(images):
+def test_perfect_reconstructions_are_all_found_and_wrong_ones_are_not(images):
     unseen = images[:20].float() / 255
     scores = logit_ablations.score(Perfect(), unseen, samples=1, n_perceptual=4)
-    assert scores["found"].mean() == 1 and scores["psnr"].min() > 99 and scores["perceptual"].shape == (1, 4)
-    assert scores["perceptual"].abs().max() < 1e-4
+    assert scores["found"].mean() == 1 and scores["psnr"].min() > 99 and int((~scores["perceptual"].isnan()).sum()) == 4
+    assert scores["perceptual"][:4].abs().max() < 1e-4
     wrong = Perfect()
     wrong.represent = lambda images: images.flip(0).flatten(1)
     assert logit_ablations.score(wrong, unseen, samples=1, n_perceptual=0)["found"].mean() == 0
@@ -174,7 +180,7 @@ def test_perfect_readings_are_all_found_and_wrong_ones_are_not(images):
 # ---- verdicts --------------------------------------------------------------------------------------------------------
 
 
-def test_effect_is_arm_minus_full_design_and_knows_which_scores_are_better_low():
+def test_effect_is_changed_minus_full_design_and_knows_which_scores_are_better_low():
     full = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     for measure, word in (("psnr", HELPS), ("found", HELPS), ("perceptual", HURTS)):
         gain, verdict = logit_ablations.effect(measure, full + torch.tensor([[0.4, 0.5, 0.5, 0.6]]), full)
@@ -184,8 +190,8 @@ def test_effect_is_arm_minus_full_design_and_knows_which_scores_are_better_low()
 
 def test_no_difference_is_seen_where_seeds_disagree():
     full = torch.zeros(2, 4)
-    arm = torch.tensor([[3.0, 3.1, 3.2, 3.3], [-0.1, -0.2, -0.1, -0.2]])
-    assert logit_ablations.effect("psnr", arm, full)[1] == SAME
+    change = torch.tensor([[3.0, 3.1, 3.2, 3.3], [-0.1, -0.2, -0.1, -0.2]])
+    assert logit_ablations.effect("psnr", change, full)[1] == SAME
 
 
 def test_nothing_found_still_has_an_interval():
@@ -195,9 +201,10 @@ def test_nothing_found_still_has_an_interval():
     assert two.value == pytest.approx(0.5) and two.n == 3
 
 
-def test_seeds_are_put_side_by_side():
-    one = {"psnr": torch.tensor([[1.0, 2.0]])}
-    assert logit_ablations.over_seeds([one, one])["psnr"].shape == (2, 2)
+def test_seeds_are_put_side_by_side_where_a_score_was_measured():
+    one = Scores({"psnr": torch.tensor([1.0, 2.0]), "perceptual": torch.tensor([0.5, torch.nan])})
+    both = logit_ablations.over_seeds([one, one])
+    assert both["psnr"].shape == (2, 2) and both["perceptual"].tolist() == [[0.5], [0.5]]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +215,7 @@ def test_verdicts_of_several_scores_become_one(words, together):
     assert logit_ablations.together(words) == together
 
 
-def test_the_answer_names_every_arm_once():
+def test_the_answer_names_every_change_once():
     verdicts = {"a": HELPS, "b": HURTS, "c": SAME, "d": HURTS, "e": HURTS}
     assert logit_ablations.answer(verdicts) == "what helps is a; what hurts is b, d and e; no difference is seen for c"
-    assert "no arm" in logit_ablations.answer({})
+    assert "no design" in logit_ablations.answer({})

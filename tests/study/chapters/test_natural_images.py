@@ -10,9 +10,8 @@ from invkit.network.classifiers import Classifier
 from invkit.network.small import build
 from invkit.statistics import Interval
 from study.chapters import natural_images as study
-from study.chapters import zero_shot_inversion
-from study.chapters.logit_inversion import Reading, Scores
-from study.chapters.natural_images import MIXED, NO, PARTLY, SAME, UNTESTED, YES, Photos
+from study.chapters.natural_images import MIXED, NO, PARTLY, UNTESTED, YES
+from study.scores import SAME, Scores, score
 
 ABOVE, BELOW, AROUND = Interval(2, 1, 3, 9), Interval(-2, -3, -1, 9), Interval(0, -1, 1, 9)
 
@@ -22,8 +21,7 @@ def noise(n, side=32, seed=0):
 
 
 def scores(psnr, found):
-    nothing = torch.full_like(psnr, torch.nan)
-    return Scores(psnr, nothing, found, nothing, nothing, nothing, nothing)
+    return Scores({"psnr": psnr, "found": found})
 
 
 # ---- photos
@@ -59,16 +57,11 @@ def test_only_some_data_sets_teach():
 # ---- scores
 
 
-def test_scores_are_of_the_photos_as_drawn_and_say_nothing_of_classes_seen():
+def test_one_image_for_all_finds_none():
     images = noise(6)
-    photos = Photos(noise(6, 64), images, torch.zeros(6, dtype=torch.int64))
-    near = (images + 0.05 * noise(6, seed=1)).clamp(0, 1)
-    made = study.score(Reading(near, near), photos, torch.tensor([0, 0, 0, 1, 1, 2]), n_perceptual=4)
-    means = made.intervals()
-    assert means["found"].value == 1 and means["perceptual"].n == 4 and means["found_in_class"].n == 5
-    assert "same_class" not in means and "independent" not in means
-    same = study.score(study.same_for_all(images.mean(0), 6), photos, torch.zeros(6, dtype=torch.int64), 2)
-    assert same.found.sum() == 0 and (made.psnr > same.psnr).all()
+    near = score((images + 0.05 * noise(6, seed=1)).clamp(0, 1), images, measures=("psnr", "found"))
+    same = score(study.same_for_all(images.mean(0), 6), images, measures=("psnr", "found"))
+    assert same.found.sum() == 0 and near.found.all() and (near.psnr > same.psnr).all()
 
 
 def test_logits_are_those_of_the_photos_as_shown_and_are_kept(tmp_path):
@@ -99,7 +92,7 @@ def test_blocks_cut_by_hand_are_named_so():
 def test_differences_by_depth_are_paired():
     photos = noise(8)
     good, bad = ((photos + s * (noise(8, seed=2) - 0.5)).clamp(0, 1) for s in (0.1, 0.8))
-    a, b = ({1: zero_shot_inversion.score(images, photos)} for images in (good, bad))
+    a, b = ({1: score(images, photos)} for images in (good, bad))
     found = study.depth_differences(a, b)[1]
     assert found["psnr"].low > 0 and study.word("perceptual", found["perceptual"]) == "better"
     with pytest.raises(ValueError, match="same depths"):
@@ -143,12 +136,6 @@ def test_only_the_last_step_of_a_curve_says_whether_it_climbs():
 
 
 # ---- the rules
-
-
-def test_less_perceptual_distance_is_better():
-    assert study.word("perceptual", BELOW) == study.word("psnr", ABOVE) == "better"
-    assert study.word("perceptual", ABOVE) == study.word("found", BELOW) == "worse"
-    assert study.word("psnr", AROUND) == SAME
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Measures of surgery on inverters whose response is known: one that loses nothing, one that sees only colour."""
+"""Surgery on logits and on images, with inverters whose response is known: one loses nothing, one sees only colour."""
 
 import math
 
@@ -7,9 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from invkit import metrics
-from invkit.ffi import probes
-from study.chapters import logit_inversion, surgery
-from study.chapters.surgery import SURGERIES, Surgery
+from invkit.metrics import distance
+from study import probes
+from study.chapters import image_surgery, logit_surgery
+from study.chapters.image_surgery import SURGERIES, Surgery
+from study.reconstructions import represent
+from study.surgery import reconstruct_each, slopes
 
 SIZE = 32
 
@@ -53,30 +56,30 @@ def images():
 
 def test_slopes_of_straight_lines():
     values = torch.tensor([0.0, 1.0, 3.0])[:, None] * torch.tensor([2.0, -1.0]) + 5
-    assert surgery.slopes([0, 1, 3], values).tolist() == pytest.approx([2, -1])
+    assert slopes([0, 1, 3], values).tolist() == pytest.approx([2, -1])
     with pytest.raises(ValueError, match="3 strengths"):
-        surgery.slopes([0, 1], values)
+        slopes([0, 1], values)
     with pytest.raises(ValueError, match="at least two"):
-        surgery.slopes([1, 1, 1], values)
+        slopes([1, 1, 1], values)
 
 
 def test_measures_are_those_of_the_probes_whatever_the_batch(images):
     inverter = Everything()
-    z = logit_inversion.represent(inverter, images, batch=5)
-    readings = surgery.read(inverter, [z, probes.scale(z, 0.5)], batch=7)
+    z = represent(inverter, images, batch=5)
+    found = reconstruct_each(inverter, [z, probes.scale(z, 0.5)], batch=7)
     classes = images.mean((2, 3)).argmax(1)
-    values = surgery.measure(readings, images, classes, {"colour": lambda x: x.mean((2, 3))})
+    values = logit_surgery.measure(found, images, classes, {"colour": lambda x: x.mean((2, 3))})
     assert all(value.shape == (2, 12) for value in values.values())
     assert torch.allclose(values["contrast"][1], probes.contrast(images) / 2, atol=1e-6)
     assert torch.allclose(values["brightness"][1], probes.brightness(images) / 2, atol=1e-6)
     assert torch.allclose(values["sharpness"][1], probes.sharpness(images), atol=1e-4)
     assert torch.allclose(values["distance"][1], images.square().mean((1, 2, 3)).sqrt() / 2, atol=1e-6)
     assert values["distance"][0].max() == 0 and values["colour"].min() == 1
-    others = surgery.measure(readings, images, (classes + 1) % 3, {"colour": lambda x: x.mean((2, 3))})
+    others = logit_surgery.measure(found, images, (classes + 1) % 3, {"colour": lambda x: x.mean((2, 3))})
     assert others["colour"].max() == 0
 
 
-def test_a_subject_is_read_and_watched_at_every_strength(images):
+def test_a_subject_is_inverted_and_watched_at_every_strength(images):
     class Colours(MeanColour):
         def represent(self, images):
             return 10 * super().represent(images)
@@ -84,68 +87,71 @@ def test_a_subject_is_read_and_watched_at_every_strength(images):
         def invert(self, logits, noise=None):
             return super().invert(logits / 10)
 
-    subject = surgery.Subject.of(Colours(), images, judge=None)
+    subject = logit_surgery.Subject.of(Colours(), images, judge=None)
     spread = 10 * images.mean((2, 3)).std(0)
     assert torch.allclose(subject.std, spread, atol=1e-5)
     assert subject.unit == pytest.approx(spread.square().mean().sqrt().item(), rel=1e-5)
-    outcome = subject.under(lambda s, x: probes.shift(s.logits, x * s.unit), [0.0, 0.1])
-    assert outcome.images.shape == (2, 12, 3, SIZE, SIZE)
-    assert surgery.slopes([0.0, 0.1], outcome.measures["brightness"]).mean() == pytest.approx(subject.unit / 10)
-    assert outcome.measures["itself"].min() == 1  # a shift changes no class
+    measured = subject.under(lambda s, x: probes.shift(s.logits, x * s.unit), [0.0, 0.1])
+    assert measured.images.shape == (2, 12, 3, SIZE, SIZE)
+    assert slopes([0.0, 0.1], measured.measures["brightness"]).mean() == pytest.approx(subject.unit / 10)
+    assert measured.measures["itself"].min() == 1  # a shift changes no class
     turned = subject.under(lambda s, x: s.logits.roll(1, 1), [0.0])
     assert turned.measures["itself"].max() == 0
 
 
 def test_a_double_exposure_is_told_from_a_new_image(images):
     ends = images, images.flip(0)
-    assert surgery.ghosting((ends[0] + ends[1]) / 2, ends).tolist() == pytest.approx([1] * 12, abs=1e-4)
-    assert surgery.ghosting(ends[1], ends).tolist() == pytest.approx([0] * 12, abs=1e-4)
+    assert logit_surgery.ghosting((ends[0] + ends[1]) / 2, ends).tolist() == pytest.approx([1] * 12, abs=1e-4)
+    assert logit_surgery.ghosting(ends[1], ends).tolist() == pytest.approx([0] * 12, abs=1e-4)
 
 
 def test_a_loop_that_forgets_is_seen_to(images):
     mean = images.mean(0, keepdim=True)
     rounds = [mean + (images - mean) / 2**k for k in range(4)]
-    path = surgery.wander(rounds)
-    spread = surgery.distance(images, mean)
+    path = logit_surgery.wander(rounds)
+    spread = distance(images, mean)
     for k in (1, 2, 3):
         assert torch.allclose(path["spread"][k - 1], spread / 2**k, atol=1e-5)
         assert torch.allclose(path["step"][k - 1], spread / 2**k, atol=1e-5)
         assert torch.allclose(path["distance"][k - 1], spread * (1 - 0.5**k), atol=1e-5)
     with pytest.raises(ValueError, match="one shape"):
-        surgery.wander([images, images[..., :8]])
+        logit_surgery.wander([images, images[..., :8]])
 
 
 def test_effective_number_of_classes():
-    assert surgery.effective_number(torch.tensor([3, 3, 3])) == pytest.approx(1)
-    assert surgery.effective_number(torch.tensor([0, 1, 2, 5])) == pytest.approx(4)
-    assert 1 < surgery.effective_number(torch.tensor([0] * 9 + [1])) < 2
+    assert logit_surgery.effective_number(torch.tensor([3, 3, 3])) == pytest.approx(1)
+    assert logit_surgery.effective_number(torch.tensor([0, 1, 2, 5])) == pytest.approx(4)
+    assert 1 < logit_surgery.effective_number(torch.tensor([0] * 9 + [1])) < 2
+
+
+# ---- on images
 
 
 @pytest.mark.parametrize("name", SURGERIES)
 def test_an_inverter_that_loses_nothing_follows_by_the_amount_applied(images, name):
     surgery = SURGERIES[name]
-    response = surgery.respond(Everything(), images, surgery)
+    response = image_surgery.respond(Everything(), images, surgery)
     step = surgery.candidates[1] - surgery.candidates[0]
     assert (response.amounts - torch.tensor(surgery.amounts)[:, None]).abs().max() < step
     assert response.slopes(surgery).mean().item() == pytest.approx(1, abs=0.05)
-    assert torch.equal(response.slopes(surgery), surgery.ceiling(images, surgery))
+    assert torch.equal(response.slopes(surgery), image_surgery.ceiling(images, surgery))
     assert response.follow.min() > 0.999
 
 
 def test_no_change_is_found_where_none_can_be_seen(images):
     grey = torch.full_like(images, 0.5)
     for name in ("rotate", "translate", "blur"):
-        assert surgery.matched_amounts(grey, grey[None], SURGERIES[name]).abs().max() < 1e-4
+        assert image_surgery.matched_amounts(grey, grey[None], SURGERIES[name]).abs().max() < 1e-4
         step = SURGERIES[name].candidates.diff()[0]
-        assert surgery.matched_amounts(images, images[None], SURGERIES[name]).abs().max() < 0.05 * step
+        assert image_surgery.matched_amounts(images, images[None], SURGERIES[name]).abs().max() < 0.05 * step
 
 
 def test_an_inverter_of_colour_alone_does_not_turn_or_move(images):
     for name in ("rotate", "translate"):
         surgery = SURGERIES[name]
-        response = surgery.respond(MeanColour(), images, surgery)
+        response = image_surgery.respond(MeanColour(), images, surgery)
         assert response.slopes(surgery).abs().max() < 0.05
-    blend = surgery.respond(MeanColour(), images, SURGERIES["blend"])
+    blend = image_surgery.respond(MeanColour(), images, SURGERIES["blend"])
     assert blend.slopes(SURGERIES["blend"]).mean().item() == pytest.approx(1, abs=0.05)
 
 
@@ -155,30 +161,30 @@ def test_follow_is_minus_one_where_the_change_is_undone(images):
             return images
 
     brighten = Surgery(lambda x, a: x * (1 - a), (0.2, 0.4), (0, 1, 21), "")
-    response = surgery.respond(Undoing(), images, brighten)
+    response = image_surgery.respond(Undoing(), images, brighten)
     assert response.follow.max() < -0.999 and response.amounts.abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["unseen symbols", "photos", "dead leaves", "flat colours"])
 def test_outsiders_are_images_drawn_by_seed(kind):
-    draw = surgery.OUTSIDERS[kind]
+    draw = image_surgery.OUTSIDERS[kind]
     drawn = draw(8, 1, SIZE)
     assert drawn.shape == (8, 3, SIZE, SIZE) and 0 <= drawn.min() and drawn.max() <= 1
     assert torch.equal(drawn, draw(8, 1, SIZE)) and not torch.equal(drawn, draw(8, 2, SIZE))
 
 
 def test_symbols_are_drawn_all_different_and_too_many_photos_refused():
-    assert probes.contrast(surgery.symbols(100, seed=1)).min() > 0.01
+    assert probes.contrast(image_surgery.symbols(100, seed=1)).min() > 0.01
     with pytest.raises(ValueError, match="quarters"):
-        surgery.photo_parts(10_000)
+        image_surgery.photo_parts(10_000)
 
 
 def test_what_is_told_by_colour_alone(images):
-    everything, colour = (surgery.told(inverter, images) for inverter in (Everything(), MeanColour()))
+    everything, colour = (image_surgery.told(inverter, images) for inverter in (Everything(), MeanColour()))
     assert everything.distance.max() == 0 and everything.found.all() and everything.chance.min() > 0
     assert torch.allclose(colour.colour, torch.ones(12), atol=1e-4)
     assert torch.allclose(colour.distance, probes.contrast(images), atol=1e-4)
-    assert surgery.told(MeanColour(), images.mean(0).expand_as(images)).colour is None
+    assert image_surgery.told(MeanColour(), images.mean(0).expand_as(images)).colour is None
     swapped = colour.images.roll(1, 0)
     assert metrics.psnr(swapped, images).mean() < metrics.psnr(colour.images, images).mean()
     assert math.isclose(F.softmax(images.mean((2, 3)), 1).amax(1)[3], colour.confidence[3], rel_tol=1e-5)
