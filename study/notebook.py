@@ -104,6 +104,17 @@ class Study:
         facts = {"unit": known.unit, "tolerance": tolerance, "digits": digits or DIGITS} | more
         self.record(f"{measure}_{slug(name)}", interval.times(known.factor), **facts)
 
+    def record_rows(self, rows, columns=None, **more):
+        """Record the cells of a table, each by `record_interval` under the id ``<measure>_<row's name>``.
+
+        ``rows``: {row's name: {measure: interval}}; ``columns``: the measures to record, all when not given, of which
+        a row may lack some; ``more`` goes to `record_interval`.
+        """
+        for name, row in rows.items():
+            for measure in columns or row:
+                if measure in row:
+                    self.record_interval(measure, name, row[measure], **more)
+
     def record_text(self, id, text):
         """Record a word or phrase for the prose, where ``{glue:text}`` of ``id`` shows it."""
         self._keep(id, {"text": str(text)})

@@ -68,10 +68,36 @@ MEASURES: dict[str, Measure] = {
     "spread": Measure("spread", tolerance=0.02),
     "cosine": Measure("cosine", tolerance=0.02),
     "r2": Measure("R²", tolerance=0.03),
+    # of classifiers and of logit vectors: chapter 1
+    "clean": _share("right as they are", 1),
+    "attacked": _share("right under the attack", 3),
+    "right": _share("right", 1),
+    "largest": Measure("largest", digits=2),
+    "margin": Measure("margin", digits=2),
+    "loss": Measure("loss", digits=3),
+    "within": _share("variance within classes", 3),
+    "directions": Measure("directions", digits=1, tolerance=2),
+    "membership": _share("membership", 2),
+    "grain": Measure("grain", digits=2, tolerance=0.05),
+    # of the noise: chapter 3
+    "pixels_moved": _share("moved by the noise", 5),
+    "pixels_missed": _share("missed by the mean", 5),
+    "moved": _share("moved by the noise", 10),
+    # of mistakes: chapter 4
+    "error": _share("mistaken", 3),
+    "error_familiar": _share("mistaken, familiar fonts", 1),
+    "pixel": Measure("pixel distance", tolerance=0.04, lower_is_better=True),
+    "look": Measure("nearer to the input (< 0), perceptual", tolerance=0.04, lower_is_better=True),
+    "look_pixel": Measure("nearer to the input (< 0), pixels", lower_is_better=True),
+    "look_mean": Measure("nearer to the mean of its class (< 0)", lower_is_better=True),
+    "read": Measure("true less predicted class seen", "%", 100, digits=1, tolerance=15),
+    "seen": _share("seen in the reconstruction", 12),
+    "input": _share("seen in the input", 12),
 }
 
 # Chapters whose values differ more, or less, from machine to machine: some train networks on the spot.
 TOLERANCES: dict[str, dict[str, float | None]] = {
+    "04_mistakes": {"perceptual": 0.04},
     "07_zero_shot_inversion": {"psnr": 0.3, "ssim": 0.03, "found": 10},
     "09_gan_inversion": {"perceptual": 0.02},
     "10_leakage": {"psnr": 1.0, "perceptual": 0.1, "found": 25},
