@@ -8,26 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from invkit import dci, store
+from invkit import dci
 from invkit.dci import matching, synthetic
 from invkit.dci.chain import ChainLossWeights
-from invkit.dci.inverter import (
-    ClassifierInverter,
-    GeneratorInverter,
-    _add_time,
-    add_feedback,
-    invert_classifier,
-    invert_generator,
-)
+from invkit.dci.invert import add_feedback, add_training_time, invert_classifier, invert_generator
+from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.refine import refine
 from invkit.dci.training import Schedule
-from invkit.network.classifiers import Classifier, load_classifier
+from invkit.network.classifiers import load_classifier
 from invkit.network.generators import load_generator
-from invkit.precision import autocast
 
 # lite0 at 224 pixels. Down to the 28 x 28 maps, crops of 128 pixels have a third of the work; below, they would
 # be mostly padding.
@@ -53,7 +44,7 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
     blocks = dci.classifier_blocks(classifier)
     share = min(1.0, scale)
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed)
-    matched = _matched_pool(classifier, max(16, round(256 * share)), seed, folder / "matched.safetensors")
+    matched = matching.matched_pool(classifier, max(16, round(256 * share)), seed, folder / "matched.safetensors")
     schedule = Schedule(
         divide=round(250 * scale), synchronise=round(3000 * scale), divide_lr=2e-3, synchronise_lr=8e-4,
         often=LITE0_OFTEN, cycle_every=4,
@@ -82,30 +73,12 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
         window=14, margin=16, steps=round(1250 * scale), lr=1.2e-4, weights=ChainLossWeights(block=0.1, input=1, cycle=0),
         often=LITE0_DEEP_OFTEN, folder=folder / "deep", **settings,
     )  # fmt: skip
-    _add_time(inverter.card, [shallow, deep])
+    add_training_time(inverter.card, [shallow, deep])
     return add_feedback(inverter, synthetic.dead_leaves(8, 224, (seed + 2) * 100_003))
 
 
 def _lite0_crops(depth: int) -> tuple[int, int]:
     return (24, 128) if depth <= 6 else (8, 224)  # images a batch, their pixels
-
-
-def _matched_pool(classifier: Classifier, n: int, seed: int, file: Path) -> synthetic.Pool:
-    """Dead leaves of 240 pixels made more natural by 40 steps of batch-norm matching below the 56 x 56 maps.
-
-    They take minutes: `file` keeps them for a resumed run.
-    """
-
-    def make() -> dict[str, Tensor]:
-        images = []
-        for start in tqdm(range(0, n, 16), desc="batch-norm matching", unit="batch"):
-            first = synthetic.dead_leaves(16, 240, (seed + 1) * 100_003 + start).to(classifier.device)
-            with autocast(classifier.device):
-                matched = matching.batch_norm_matched(classifier, 16, 240, steps=40, lr=0.1, skip=10, start=first)
-            images.append(matched.cpu())
-        return {"images": synthetic.Pool(torch.cat(images), seed).images}
-
-    return synthetic.Pool(store.kept(file, make)["images"], seed)
 
 
 def dci_small(folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str) -> ClassifierInverter:

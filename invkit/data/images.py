@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torchvision.transforms import functional as TF
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,23 @@ class Data:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def fit_square(images: Tensor, size: int) -> Tensor:
+    """Images as squares: the shorter side resized to `size`, bilinear and antialiased, then the centre cropped.
+
+    Args:
+        images: floats in [0, 1], (N, 3, H, W).
+        size: side of the squares in pixels, 1 or more.
+
+    Returns:
+        Images (N, 3, size, size); those that have this size already are returned as they are.
+
+    Raises:
+        ValueError: no such images.
+    """
+    if images.dim() != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ValueError(f"Images must be floats of shape (N, 3, H, W), not {images.dtype} {tuple(images.shape)}.")
+    if images.shape[-2:] == (size, size):
+        return images
+    return TF.center_crop(TF.resize(images, size, antialias=True), size)

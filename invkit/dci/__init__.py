@@ -1,7 +1,9 @@
-"""Divide-and-conquer inversion (Dong et al. 2021, arXiv 2107.06304): a network read back block by block, without data.
+"""Divide-and-conquer inversion (Dong et al. 2021, arXiv 2107.06304): a network is inverted block by block, without data.
 
-synthetic (images without data), matching (images matched to a classifier), inverse_block (one inverse), chain (all of
-them, and their losses), training (divide, synchronise), refine (the deep ones further), search, inverter (what one uses).
+- `synthetic`, `matching`: the images to train on, and those matched to a classifier; `random_numbers` underlies them.
+- `inverse_block`, `chain`: the inverse of one block, and all of them with their losses.
+- `training`, `refine`: divide, conquer and re-synchronise; then train the deep inverses further.
+- `invert`: from a network to its trained inverter. `inverter`: the inverter. `search`: slow, closer reconstructions.
 """
 
 from invkit.dci.chain import (
@@ -13,19 +15,29 @@ from invkit.dci.chain import (
     log_error,
     represent,
 )
-from invkit.dci.inverter import (
-    ClassifierInverter,
-    GeneratorInverter,
-    add_feedback,
-    default_sizes,
-    invert_classifier,
-    invert_generator,
-)
+from invkit.dci.invert import add_feedback, default_sizes, invert_classifier, invert_generator
+from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.refine import refine
+from invkit.dci.search import search
 from invkit.dci.training import Schedule, synchronise, train_chain
 
 __all__ = [
-    "Chain", "ClassifierInverter", "GeneratorInverter", "Schedule", "ChainLossWeights", "add_feedback", "choose_feedback",
-    "classifier_blocks", "default_sizes", "invert_classifier", "invert_generator", "invert_representation", "log_error", "refine",
-    "represent", "synchronise", "train_chain",
-]  # fmt: skip
+    "Chain",
+    "ChainLossWeights",
+    "ClassifierInverter",
+    "GeneratorInverter",
+    "Schedule",
+    "add_feedback",
+    "choose_feedback",
+    "classifier_blocks",
+    "default_sizes",
+    "invert_classifier",
+    "invert_generator",
+    "invert_representation",
+    "log_error",
+    "refine",
+    "represent",
+    "search",
+    "synchronise",
+    "train_chain",
+]

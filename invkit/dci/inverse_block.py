@@ -1,14 +1,11 @@
-"""Networks: the inverse of one shallow block (Dong et al. 2021, section 3), and BigGAN conditioned on logits.
+"""The inverse of one shallow block of a network (Dong et al. 2021, arXiv 2107.06304, section 3).
 
-`InverseBlock` maps what a block puts out to what went in, whatever happens to the resolution on the way: a strided
-block is inverted by sub-pixel up-sampling (Shi et al. 2016), an up-sampling one by a strided convolution, a linear
-layer by a linear layer. It works in units of the channels' own mean and standard deviation, and starts as a linear map:
-the last convolution of every residual branch is zero. Without hidden maps it is one convolution behind a leaky ReLU,
-so that a chain of such inverses is a plain encoder, the lightest there is.
-
-`LogitGenerator` and `ProjectionDiscriminator` are those of BigGAN (Brock, Donahue & Simonyan, ICLR 2019, arXiv
-1809.11096) that read a logit vector where BigGAN reads a class (Teterwak et al., ICML 2021, arXiv 2103.07470). Switches
-depart from the published networks, `published` has those.
+`InverseBlock` maps the output of a block to its input, whatever the block does to the resolution: a strided block is
+inverted by sub-pixel up-sampling (Shi et al. 2016, arXiv 1609.05158), an up-sampling one by a strided convolution, a
+linear layer by a linear layer. It standardises both sides by the mean and standard deviation of their channels
+(`InverseBlock.calibrate`), and it starts as a linear map, since the last convolution of every residual branch starts at
+zero. Without hidden maps it is one convolution behind a leaky ReLU, and a chain of such inverses is a plain
+convolutional encoder, the cheapest there is.
 """
 
 from __future__ import annotations
@@ -37,17 +34,17 @@ class ResidualBlock(nn.Module):
 
 
 class InverseBlock(nn.Module):
-    """Inverse g of a block f: from f(h), shaped `in_shape`, back to h, shaped `out_shape` (channels, height, width).
+    """The inverse g of a block f: a map from f(h) back to h.
 
     Args:
-        in_shape: shape of what is inverted, (C, H, W) or (C,) for a vector.
-        out_shape: shape of what is read back. Maps of other sizes than these work as long as nothing is a vector.
-        width: channels of the hidden maps; 0 leaves one convolution behind a leaky ReLU, from a map of the same size or
-            a larger one.
-        blocks: residual blocks, at the coarser of the two resolutions.
+        in_shape: shape of f(h) without the batch, (C, H, W), or (C,) for a vector.
+        out_shape: shape of h without the batch, of the same two kinds. Maps of other sizes work too, as long as neither
+            side is a vector.
+        width: channels of the hidden maps; 0 leaves one convolution behind a leaky ReLU, which cannot enlarge a map.
+        blocks: number of residual blocks, computed at the coarser of the two resolutions.
 
     Raises:
-        ValueError: a shape that is neither (C,) nor (C, H, W); one convolution for what has to be enlarged.
+        ValueError: a shape that is neither (C,) nor (C, H, W); a width of 0 where the map has to be enlarged.
     """
 
     def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int], width: int, blocks: int = 2):
@@ -56,7 +53,7 @@ class InverseBlock(nn.Module):
         source, target = _as_map(in_shape), _as_map(out_shape)
         self.up, self.down = _ratio(source[1:], target[1:]), _ratio(target[1:], source[1:])
         outputs = target[0] * self.up**2
-        dense = self.down > 1 and target[1:] == (1, 1)  # a vector out of a map: every place has weights of its own
+        dense = self.down > 1 and target[1:] == (1, 1)  # from a map to a vector: every place has weights of its own
         self.plain = width == 0
         if self.plain:
             if self.up > 1:
@@ -75,7 +72,7 @@ class InverseBlock(nn.Module):
         self.register_buffer("out_std", torch.ones(1, target[0], 1, 1))
 
     def _add_hidden(self, source: tuple[int, int, int], outputs: int, dense: bool, width: int, blocks: int) -> None:
-        """The residual path and the linear one beside it."""
+        """Add the residual path (enter, body, leave) and the linear one beside it (skip)."""
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         if self.down > 1 and not dense:
             self.enter = nn.Conv2d(source[0], width, 2 * self.down, self.down, padding=self.down // 2)
@@ -89,7 +86,12 @@ class InverseBlock(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, source: Tensor, target: Tensor) -> None:
-        """Takes the units of both sides from examples: f(h), (N, *in_shape), and h, (N, *out_shape)."""
+        """Set the mean and standard deviation of the channels on both sides from examples.
+
+        Args:
+            source: f(h), (N, *in_shape).
+            target: h, (N, *out_shape).
+        """
         for name, values in (("in", source), ("out", target)):
             values = values.float().reshape(len(values), values.shape[1], -1)
             mean, std = values.mean((0, 2)), values.std((0, 2))
@@ -97,6 +99,7 @@ class InverseBlock(nn.Module):
             getattr(self, f"{name}_std").copy_(std.clamp_min(1e-3 * std.max().clamp_min(1e-6)).view(1, -1, 1, 1))
 
     def forward(self, y: Tensor) -> Tensor:
+        """h, (N, *out_shape), from y = f(h), (N, *in_shape)."""
         native = y.shape[1:] == self.in_shape
         y = (y.reshape(len(y), -1, *(y.shape[2:] or (1, 1))) - self.in_mean) / self.in_std
         h = self.skip(F.leaky_relu(y, 0.2)) if self.plain else self.leave(self.body(self.enter(y))) + self.skip(y)
@@ -109,8 +112,9 @@ class InverseBlock(nn.Module):
 
 
 def _as_map(shape: Sequence[int]) -> tuple[int, int, int]:
+    """(C, H, W) of a shape; a vector (C,) is a map of one place."""
     if len(shape) not in (1, 3):
-        raise ValueError(f"An inverse block reads and writes vectors (C,) or maps (C, H, W), not {tuple(shape)}.")
+        raise ValueError(f"An inverse block maps between vectors (C,) and maps (C, H, W), not {tuple(shape)}.")
     return (*shape, 1, 1) if len(shape) == 1 else tuple(shape)
 
 

@@ -1,33 +1,32 @@
-"""Images without data: what a zero-shot inversion trains on (DESIGN: no photograph, no data set).
+"""Synthetic images matched to a classifier's batch norms (DeepInversion, Yin et al. 2020, arXiv 1912.08795).
 
-Four sources, from the least to the most like a photograph:
-
-- `white_noise`: independent pixels.
-- `pink_noise`: Gaussian fields with the 1/f amplitude spectrum of natural images (Field 1987).
-- `dead_leaves`: textured, lit shapes that occlude one another (Matheron 1968; Lee, Mumford & Huang 2001). Radii follow
-  the density r^-3, the only one that looks the same at every scale: each octave of radii covers the same area.
-- `batch_norm_matched`: images optimised until the batch-norm layers of a classifier see the statistics they saw in
-  training, and perhaps show it a class each (DeepInversion, Yin et al. 2020); they need the classifier, and no photo.
-
-All return float images in [0, 1], (n, 3, size, size), made on `device`. Of the first three, image `first` + i depends on
-its number, the seed and the size alone, not on how many are drawn with it, and is the same on every device but for
-rounding.
+Batch norm stores the mean and variance that each channel had over the training photographs. Images optimised until the
+classifier's batch norms see these statistics again are the most natural synthetic images here; if wanted, each of them
+also shows one of the classifier's classes. They need the classifier, but no photograph.
 """
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
-from invkit.dci.synthetic import _check, pink_noise
+from invkit import store
+from invkit.dci.synthetic import Pool, check_size, dead_leaves, pink_noise
+from invkit.network.classifiers import Classifier
+from invkit.precision import autocast
 
 
 class _Moments(torch.autograd.Function):
-    """Mean and variance of each channel of maps (N, C, H, W), in float32 or better: one pass and one product forth, one
-    pass back. What autograd makes of `var_mean` costs a CPU three times as much, more than the classifier itself."""
+    """Mean and variance of each channel of maps (N, C, H, W), each (C,), in float32 or better.
+
+    Forwards it takes one pass and one matrix product, backwards one pass. The gradient that autograd derives for
+    `var_mean` costs a CPU three times as much, more than the classifier itself.
+    """
 
     @staticmethod
     def forward(ctx, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,12 +48,19 @@ class _Moments(torch.autograd.Function):
         return torch.addcmul(level, h, slope)
 
 
-def statistics_distance(classifier, images: Tensor, skip: int = 0) -> Tensor:
-    """How unnatural a classifier's batch norms find images: a scalar, 0 when they see the statistics of their training.
+def statistics_distance(classifier: Classifier, images: Tensor, skip: int = 0) -> Tensor:
+    """How far the statistics of images are from those that a classifier's batch norms saw in training.
 
-    Mean over layers and channels of the Kullback-Leibler divergence between two Gaussians: the channel's values over
-    these images, and the running mean and variance stored in the layer. Differentiable in the images, (N, 3, H, W).
-    The first `skip` layers do not count: their maps are large and cost the most.
+    The mean over layers and channels of the Kullback-Leibler divergence between two Gaussians: the channel's values
+    over these images, and the running mean and variance stored in the layer.
+
+    Args:
+        classifier: with batch norms that keep running statistics.
+        images: (N, 3, H, W) in [0, 1].
+        skip: how many of the first batch norms do not count; their maps are the largest and cost the most.
+
+    Returns:
+        A scalar, differentiable in the images: 0 where all statistics agree.
 
     Raises:
         ValueError: the classifier has no batch norm that keeps running statistics.
@@ -62,7 +68,8 @@ def statistics_distance(classifier, images: Tensor, skip: int = 0) -> Tensor:
     return _distance_and_logits(classifier, images, skip)[0]
 
 
-def _distance_and_logits(classifier, images: Tensor, skip: int) -> tuple[Tensor, Tensor]:
+def _distance_and_logits(classifier: Classifier, images: Tensor, skip: int) -> tuple[Tensor, Tensor]:
+    """`statistics_distance`, and the logits (N, classes) of the same pass."""
     terms = []
 
     def compare(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -84,7 +91,7 @@ def _distance_and_logits(classifier, images: Tensor, skip: int) -> tuple[Tensor,
 
 
 def batch_norm_matched(
-    classifier,
+    classifier: Classifier,
     n: int,
     size: int,
     seed: int = 0,
@@ -96,19 +103,31 @@ def batch_norm_matched(
     classes: Tensor | None = None,
     confidence: float = 0.1,
 ) -> Tensor:
-    """Images optimised until the classifier's batch norms see their training statistics; (n, 3, size, size) in [0, 1].
+    """Images optimised until the classifier's batch norms see their training statistics, (n, 3, size, size) in [0, 1].
 
-    DeepInversion (Yin et al. 2020, eqs. 3 and 4): Adam on the pixels, behind a sigmoid that keeps them in range,
-    minimises `statistics_distance` (with `skip`) plus `smooth` times the total variation. The statistics are of all n
-    images together, so ask for at least 16. The start is 1/f noise, or `start`, of that shape.
+    Equations 3 and 4 of Yin et al. (2020): Adam on the pixels, behind a sigmoid that keeps them in range, minimises
+    `statistics_distance` plus `smooth` times the total variation. The statistics are those of all n images together, so
+    n should be at least 16.
 
-    classes: (n,) indices, one an image, that each is to show besides: `confidence` times the cross entropy is added,
-        and every step sees the images shifted and perhaps mirrored, as in the paper, so that they show it anywhere.
+    Args:
+        classifier: with batch norms that keep running statistics.
+        n: how many images, 1 or more.
+        size: their side in pixels, 8 or more.
+        seed: of the 1/f noise to start from, and of the shifts.
+        steps: steps of Adam.
+        lr: largest learning rate.
+        smooth: weight of the total variation.
+        skip: as for `statistics_distance`.
+        start: images to start from, (n, 3, size, size) in [0, 1]; None for 1/f noise.
+        classes: one class index for each image that it should show, (n,): `confidence` times the cross entropy is
+            added, and in every step the images are shifted and perhaps mirrored, as in the paper, so that they show the
+            class at any place. None for no classes.
+        confidence: weight of that cross entropy.
 
     Raises:
-        ValueError: a classifier without batch norms, a start or classes of another shape.
+        ValueError: a classifier without batch norms; a start or classes of another shape.
     """
-    _check(n, size)
+    check_size(n, size)
     start = pink_noise(n, size, seed, classifier.device) if start is None else start
     if start.shape != (n, 3, size, size):
         raise ValueError(f"start must have shape {(n, 3, size, size)}, not {tuple(start.shape)}.")
@@ -134,6 +153,32 @@ def batch_norm_matched(
 
 
 def _shifted(images: Tensor, most: int, g: torch.Generator) -> Tensor:
-    """All images rolled by the same random shift of at most so many pixels, and mirrored half of the times."""
+    """Roll all images by the same random shift of at most `most` pixels, and mirror them with a probability of 1/2."""
     images = torch.roll(images, torch.randint(-most, most + 1, (2,), generator=g).tolist(), (2, 3))
     return images.flip(3) if torch.rand((), generator=g) < 0.5 else images
+
+
+def matched_pool(
+    classifier: Classifier, n: int, seed: int, file: Path | None, size: int = 240, steps: int = 40
+) -> Pool:
+    """A pool of dead leaves, made more natural by batch-norm matching below the largest maps.
+
+    Args:
+        classifier: with batch norms that keep running statistics.
+        n: how many images; rounded up to a multiple of 16, since 16 are optimised together.
+        seed: of the leaves and of the pool's crops.
+        file: where the images are kept, since they take minutes; if it exists, they are loaded. None keeps nothing.
+        size: side of the images in pixels.
+        steps: steps of the optimisation.
+    """
+
+    def make() -> dict[str, Tensor]:
+        images = []
+        for start in tqdm(range(0, n, 16), desc="batch-norm matching", unit="batch"):
+            leaves = dead_leaves(16, size, (seed + 1) * 100_003 + start).to(classifier.device)
+            with autocast(classifier.device):
+                matched = batch_norm_matched(classifier, 16, size, steps=steps, lr=0.1, skip=10, start=leaves)
+            images.append(matched.cpu())
+        return {"images": Pool(torch.cat(images), seed).images}
+
+    return Pool(store.kept(file, make)["images"], seed)

@@ -1,9 +1,10 @@
-"""Train the deep inverses of a chain further, where time goes into them alone.
+"""Further training of the deep inverses of a chain alone, on windows of the maps: our addition to Dong et al. (2021).
 
-Re-synchronising (`invkit.dci`) from a deep block spends its time mostly in the shallow inverses, whose maps are many
-times larger than those in question. Here these are frozen, and they read only a *window* of the representation at the
-cut: half as wide and high, it is a quarter of their work. What they read is compared with the image behind the window,
-but for a margin, since places at a window's edge lack neighbours that they would have in the whole.
+Re-synchronising (`invkit.dci.synchronise`) from a deep block spends most of its time in the shallow inverses, whose
+maps are many times larger than those of the deep ones. Here the shallow inverses are frozen, and they invert only a
+*window* of the representation at the cut between the two: half as wide and high, it is a quarter of their work. The
+reconstruction of the window is compared with the image behind it, except for a margin, because places at the edge of a
+window lack neighbours that they have in the whole map.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from invkit.dci.chain import Chain, ChainLossWeights, loss_terms, represent, spread
-from invkit.dci.training import draw_depths
+from invkit.dci.training import random_depths
+from invkit.seeds import generator_for
 from invkit.training import Player, Trained, train
 
 
@@ -36,42 +38,49 @@ def refine(
     precision: str = "auto",
     progress: bool = True,
 ) -> Trained:
-    """Train the inverses deeper than `depth`, in place, on images batches(step); those above stay as they are.
+    """Train the inverses deeper than `depth`, in place; those above it stay as they are.
 
     Args:
-        batches: step -> images (N, 3, S, S) in [0, 1].
-        depth: the cut.
-        window: places on a side of the window of h_depth that is read as an image.
-        margin: pixels on each side of what is read there that do not count.
-        weights: of the block term and of the window's image term; the cycle term would need the whole image.
-        often: how often depth + 1, depth + 2, … are read from, relative to each other; None: all alike.
-        folder: for checkpoints; a stopped run goes on from there.
+        chain: the inverses g_1 … g_K.
+        blocks: the network's own frozen blocks f_1 … f_K.
+        batches: batches(step) returns images (N, 3, S, S) in [0, 1]; they must depend on the step alone.
+        depth: the cut, 1 to K - 1.
+        window: side of the window of h_depth that the shallow inverses invert, in places of that map.
+        margin: pixels on each side of the window's reconstruction that do not count.
+        steps: training steps.
+        lr: largest learning rate.
+        weights: of the block term and of the window's input term; the cycle term would need the whole image.
+        often: one number for each of the depths `depth` + 1, `depth` + 2, …, how often it is visited relative to the
+            others; None visits all equally often.
+        folder: for checkpoints; a stopped run goes on from there. None keeps none.
+        seed, precision, progress: as for `train_chain`.
 
     Raises:
         ValueError: weights with a cycle term; a window larger than the map, or one of which the margin leaves nothing.
     """
     if weights.cycle:
-        raise ValueError(
-            "A cycle term needs the whole image, of which only a window is read: set ChainLossWeights(cycle=0)."
-        )
-    down_of = draw_depths(often, len(chain.inverses) - depth, seed)
+        raise ValueError("A cycle term needs the whole image, and only a window is inverted: set the weight cycle=0.")
+    down_of = random_depths(often, len(chain.inverses) - depth, seed)
     shallow, deep = chain.slice(0, depth), chain.slice(depth, len(chain.inverses))
     chain.requires_grad_(False)
     deep.requires_grad_(True)
 
-    def read_back(module: nn.Module, images: Tensor, step: int):
+    def loss(module: nn.Module, images: Tensor, step: int):
         down = down_of(step)
         with torch.no_grad():
             path = represent(blocks, images, depth + down)[depth:]
-        readings = module(path[-1], down)
-        places, pixels = windows(readings[-1].shape[-1], images.shape[-1], window, margin, seed * 1_000_003 + step)
-        seen = shallow(readings[-1][:, :, *places].contiguous(memory_format=torch.channels_last), depth)[-1]
-        inner = slice(margin, seen.shape[-1] - margin)
+        reconstructions = module(path[-1], down)
+        at_cut = reconstructions[-1]
+        places, pixels = windows(at_cut.shape[-1], images.shape[-1], window, margin, generator_for(seed, step))
+        image = shallow(at_cut[:, :, *places].contiguous(memory_format=torch.channels_last), depth)[-1]
+        inner = slice(margin, image.shape[-1] - margin)
         units = [spread(h) for h in path[-2::-1]]
-        return loss_terms([*readings, seen[:, :, inner, inner]], [images[:, :, *pixels], *path], blocks, units, weights)
+        return loss_terms(
+            [*reconstructions, image[:, :, inner, inner]], [images[:, :, *pixels], *path], blocks, units, weights
+        )
 
     done = train(
-        Player("deep", deep, read_back, lr=lr, clip=1.0), batches, steps=steps, ema=0.995, folder=folder, seed=seed,
+        Player("deep", deep, loss, lr=lr, clip=1.0), batches, steps=steps, ema=0.995, folder=folder, seed=seed,
         precision=precision, progress=progress, description=f"inverses below {depth}",
     )  # fmt: skip
     chain.requires_grad_(True)
@@ -79,16 +88,29 @@ def refine(
 
 
 def windows(
-    places: int, pixels: int, window: int, margin: int, seed: int
+    places: int, pixels: int, window: int, margin: int, generator: torch.Generator
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """A random square window of a map of `places` on a side, as (rows, columns) of the map and of its image, of
-    `pixels` on a side, from which a margin is taken off. Raises ValueError where there is no such window."""
+    """A random square window of a map, and the same window of the image behind that map.
+
+    Args:
+        places: side of the map.
+        pixels: side of the image, a multiple of `places`.
+        window: side of the window in places, 1 to `places`.
+        margin: pixels that are taken off each side of the image's window.
+        generator: of the window's position.
+
+    Returns:
+        (rows, columns) of the window in the map, and (rows, columns) in the image, as slices.
+
+    Raises:
+        ValueError: there is no such window.
+    """
     scale, rest = divmod(pixels, places)
     if rest or not 0 < window <= places or not 0 <= 2 * margin < window * scale:
         raise ValueError(
             f"There is no window of {window} places with a margin of {margin} pixels in a map of {places} places on a "
             f"side for images of {pixels} pixels: choose a smaller one, or another depth."
         )
-    starts = torch.randint(places - window + 1, (2,), generator=torch.Generator().manual_seed(seed)).tolist()
+    starts = torch.randint(places - window + 1, (2,), generator=generator).tolist()
     on_map = tuple(slice(start, start + window) for start in starts)
     return on_map, tuple(slice(scale * s.start + margin, scale * s.stop - margin) for s in on_map)

@@ -20,9 +20,9 @@ chain's own reconstruction, whose errors are of another kind, is a part of that 
 
 The mean of each channel over its map describes the image as a whole: its colour, its light, its amount of texture. In
 the first descents these means move freely, since the chain's reconstruction may have them wrong. Every random step
-shrinks them, and so pulls them towards the statistics of the synthetic training images; repeated without end, this would
-bias all results towards those images. After the first `settled` descents, each further one therefore starts from the
-average channel means of the results since then.
+shrinks them, and so pulls them towards the statistics of the synthetic training images; repeated again and again, this
+would bias all results towards those images. After the first `settled` descents, each further one therefore starts from
+the average channel means of the results since then.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Images without data: what a zero-shot inversion trains on (DESIGN: no photograph, no data set).
+"""Synthetic training images: everything that a zero-shot inversion trains on; no photograph is used.
 
-Four sources, from the least to the most like a photograph:
+Three sources, from the least to the most like a photograph:
 
 - `white_noise`: independent pixels.
 - `pink_noise`: Gaussian fields with the 1/f amplitude spectrum of natural images (Field 1987).
-- `dead_leaves`: textured, lit shapes that occlude one another (Matheron 1968; Lee, Mumford & Huang 2001). Radii follow
-  the density r^-3, the only one that looks the same at every scale: each octave of radii covers the same area.
-- `batch_norm_matched`: images optimised until the batch-norm layers of a classifier see the statistics they saw in
-  training, and perhaps show it a class each (DeepInversion, Yin et al. 2020); they need the classifier, and no photo.
+- `dead_leaves`: textured, lit shapes that occlude one another (Matheron 1968; Lee, Mumford & Huang 2001). Their radii
+  have the density r^-3, the only one that looks the same at every scale: each octave of radii covers the same area.
 
-All return float images in [0, 1], (n, 3, size, size), made on `device`. Of the first three, image `first` + i depends on
-its number, the seed and the size alone, not on how many are drawn with it, and is the same on every device but for
-rounding.
+A fourth source, images matched to a classifier's batch norms, is in `invkit.dci.matching`.
+
+All return float images in [0, 1], (n, 3, size, size), computed on `device`. Image number `first` + i depends on this
+number, the seed and the size alone, not on how many images are computed with it, and it is the same on every device up
+to rounding (`invkit.dci.random_numbers`).
 """
 
 from __future__ import annotations
@@ -24,32 +24,45 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invkit.dci.draws import Draws
+from invkit.dci.random_numbers import RandomNumbers
+from invkit.seeds import generator_for
 
 # Colours of natural images vary along brightness first, then blue-yellow, then red-green (Ruderman et al. 1998).
 OPPONENT = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, -2.0], [1.0, -1.0, 0.0]])
 OPPONENT = OPPONENT / OPPONENT.norm(dim=1, keepdim=True)
 
 
-def _check(n: int, size: int) -> None:
+def check_size(n: int, size: int) -> None:
+    """Raise ValueError unless at least one image of at least 8 pixels is asked for."""
     if n < 1 or size < 8:
         raise ValueError(f"Ask for at least one image of at least 8 pixels, not n={n}, size={size}.")
 
 
 def white_noise(n: int, size: int, seed: int = 0, device: torch.device | str = "cpu", first: int = 0) -> Tensor:
-    """Uniform noise, every pixel and channel by itself; (n, 3, size, size) in [0, 1]."""
-    _check(n, size)
-    return Draws(n, seed, device, first).uniform("pixels", 3, size, size)
+    """Independent uniform pixels, (n, 3, size, size) in [0, 1].
+
+    Args:
+        n: how many images, 1 or more.
+        size: side in pixels, 8 or more.
+        seed: 0 or more.
+        device: where to compute them.
+        first: number of the first image.
+
+    Raises:
+        ValueError: no image, or one of fewer than 8 pixels.
+    """
+    check_size(n, size)
+    return RandomNumbers(n, seed, device, first).uniform("pixels", 3, size, size)
 
 
-def pink_fields(draws: Draws, name: str, channels: int, size: int, slope: float) -> Tensor:
-    """Gaussian fields of mean 0 and variance 1, of amplitude frequency^-slope; (n, channels, size, size)."""
-    device = draws.device
+def pink_fields(numbers: RandomNumbers, name: str, channels: int, size: int, slope: float) -> Tensor:
+    """Gaussian fields of mean 0, variance 1 and amplitude frequency^-slope, (n, channels, size, size)."""
+    device = numbers.device
     fy = torch.fft.fftfreq(size, device=device)[:, None]
     fx = torch.fft.rfftfreq(size, device=device)[None]
     amplitude = (fy**2 + fx**2).clamp_min(1 / size**2) ** (-slope / 2)
     amplitude[0, 0] = 0
-    noise = draws.normal(name, channels, size, size)
+    noise = numbers.normal(name, channels, size, size)
     field = torch.fft.irfft2(torch.fft.rfft2(noise) * amplitude, s=(size, size))
     return field / field.std(dim=(2, 3), keepdim=True)
 
@@ -57,30 +70,45 @@ def pink_fields(draws: Draws, name: str, channels: int, size: int, slope: float)
 def pink_noise(
     n: int, size: int, seed: int = 0, device: torch.device | str = "cpu", first: int = 0, slope: float = 1.0
 ) -> Tensor:
-    """1/f noise in opponent colours, of random brightness and contrast; (n, 3, size, size) in [0, 1]."""
-    _check(n, size)
-    draws = Draws(n, seed, device, first)
+    """1/f noise in opponent colours, of random brightness and contrast; (n, 3, size, size) in [0, 1].
+
+    Args:
+        n, size, seed, device, first: as for `white_noise`.
+        slope: the amplitude falls as frequency^-slope; natural images have about 1.
+    """
+    check_size(n, size)
+    numbers = RandomNumbers(n, seed, device, first)
     spread = torch.tensor([1.0, 0.35, 0.2], device=device)
-    mean = 0.5 + 0.15 * draws.normal("mean", 3, 1, 1)
-    contrast = 0.1 + 0.25 * draws.uniform("contrast", 1, 1, 1)
-    fields = pink_fields(draws, "field", 3, size, slope)
+    mean = 0.5 + 0.15 * numbers.normal("mean", 3, 1, 1)
+    contrast = 0.1 + 0.25 * numbers.uniform("contrast", 1, 1, 1)
+    fields = pink_fields(numbers, "field", 3, size, slope)
     field = torch.einsum("nchw,c,cd->ndhw", fields, spread, OPPONENT.to(device))
     return (mean + contrast * math.sqrt(3) / 1.1 * field).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
 class Leaves:
-    """How dead leaves look. The defaults follow a search for what a classifier's batch norms find most natural
-    (`statistics_distance`, `benchmarks/match_leaves.py`), stopped short of its limits; no photo was looked at.
+    """How dead leaves look.
+
+    The defaults come from a search for what a classifier's batch norms find most natural (`statistics_distance`,
+    `benchmarks/match_leaves.py`), stopped short of its limits; no photograph was looked at.
 
     Attributes:
-        smallest: smallest leaf radius in pixels. largest: largest radius as a share of the image side.
-        coverage: how often each octave of radii covers the image on average.
-        contrast: standard deviation of leaf brightness. saturation: colourfulness relative to brightness.
-        brightness: mean brightness. scene, place: shares of the colour variance that all leaves of an image, and that
-            neighbouring leaves, have in common.
-        texture: mean contrast of the texture on a leaf. slope: its spectral slope, lowest and highest.
-        light: mean strength of the shading across a leaf. blur: largest blur of an image, pixels (standard deviation).
+        smallest: smallest radius of a leaf, in pixels.
+        largest: largest radius of a leaf, as a share of the image's side.
+        coverage: how many leaves of each octave of radii cover a pixel on average.
+        contrast: standard deviation of the leaves' brightness, in units of the range [0, 1].
+        saturation: standard deviation of the leaves' colours relative to that of their brightness.
+        brightness: mean brightness of the leaves, 0 to 1.
+        scene: share of the variance of colours that all leaves of an image have in common.
+        place: share of the variance of colours that neighbouring leaves have in common.
+        texture: mean contrast of the texture on a leaf.
+        slope: smallest and largest spectral slope of a texture.
+        light: mean strength of the shading across a leaf.
+        blur: largest blur of an image, in pixels (standard deviation of a Gaussian).
+
+    Raises:
+        ValueError: a negative setting, or a radius or coverage of 0.
     """
 
     smallest: float = 3.0
@@ -113,23 +141,27 @@ BOXES = 0.4  # share of the leaves that are boxes; the others are ellipses
 def dead_leaves(
     n: int, size: int, seed: int = 0, device: torch.device | str = "cpu", first: int = 0, leaves: Leaves = LEAVES
 ) -> Tensor:
-    """Occluding ellipses, boxes and slivers with 1/f texture and shading; (n, 3, size, size) in [0, 1].
+    """Dead leaves: occluding ellipses and boxes with 1/f texture and shading, (n, 3, size, size) in [0, 1].
 
-    Two leaves in five are boxes. Every leaf gets a random rank; a pixel shows the leaf of highest rank that covers it. Leaves are drawn half an
-    octave of radii at a time as patches scattered into one depth buffer, so the cost follows the covered area, not the
-    leaves times the pixels.
+    Two leaves in five are boxes. Every leaf gets a random rank, and a pixel shows the leaf of highest rank that covers
+    it. The leaves of half an octave of radii at a time are scattered as patches into one buffer of ranks, so that the
+    cost follows the covered area, not the number of leaves times the number of pixels.
+
+    Args:
+        n, size, seed, device, first: as for `white_noise`.
+        leaves: how they look.
     """
-    _check(n, size)
-    draws = Draws(n, seed, device, first)
+    check_size(n, size)
+    numbers = RandomNumbers(n, seed, device, first)
     # Every image has a smallest radius of its own, so some are busy and some are calm.
     range_of_radii = max(1.0, leaves.largest * size / leaves.smallest / 4)
-    smallest = leaves.smallest * range_of_radii ** draws.uniform("smallest", 1) ** 2.5
+    smallest = leaves.smallest * range_of_radii ** numbers.uniform("smallest", 1) ** 2.5
     bands = _bands(leaves.smallest, max(leaves.largest * size, 2 * leaves.smallest))
-    geometry = [_draw_band(draws, f"band {i}", size, *band, leaves.coverage) for i, band in enumerate(bands)]
+    geometry = [_band_of_leaves(numbers, f"band {i}", size, *band, leaves.coverage) for i, band in enumerate(bands)]
     for leaf in geometry:
         leaf["r"] = torch.where(leaf["r"] < smallest, 0.05, leaf["r"])  # too small to cover a pixel
     total = sum(leaf["x"].shape[1] for leaf in geometry)
-    ranks = 1 + draws.uniform("rank", total).argsort(1)
+    ranks = 1 + numbers.uniform("rank", total).argsort(1)
     depth_buffer = torch.zeros(n * size * size, dtype=torch.int32, device=device)  # 0: the ground behind all leaves
     start = 0
     for leaf, (_, high) in zip(geometry, bands, strict=True):
@@ -138,7 +170,7 @@ def dead_leaves(
         start = stop
     order = ranks.argsort(1)
     by_rank = {k: torch.cat([leaf[k] for leaf in geometry], 1).gather(1, order) for k in ("x", "y", "r")}
-    return _paint(depth_buffer.view(n, -1).long(), size, by_rank, leaves, draws)
+    return _paint(depth_buffer.view(n, -1).long(), size, by_rank, leaves, numbers)
 
 
 def _bands(low: float, high: float) -> list[tuple[float, float]]:
@@ -146,11 +178,16 @@ def _bands(low: float, high: float) -> list[tuple[float, float]]:
     return [(low * (high / low) ** (i / count), low * (high / low) ** ((i + 1) / count)) for i in range(count)]
 
 
-def _draw_band(draws: Draws, name: str, size: int, low: float, high: float, coverage: float) -> dict[str, Tensor]:
-    """Leaves with radii between low and high, half of `coverage` of them together; each value (n, leaves)."""
+def _band_of_leaves(
+    numbers: RandomNumbers, name: str, size: int, low: float, high: float, coverage: float
+) -> dict[str, Tensor]:
+    """The geometry of all leaves with radii between low and high; each value (n, leaves).
+
+    Their density covers a pixel `coverage` / 2 times on average, since an octave has two bands.
+    """
     area = 2 * low * low * math.log(high / low) / (1 - (low / high) ** 2) * math.pi * 0.7  # mean over r^-3 and aspects
     count = max(1, round(coverage / 2 * (size + 2 * high) ** 2 / area))  # leaves just outside the image reach into it
-    u = draws.uniform(name, 6, count).unbind(1)
+    u = numbers.uniform(name, 6, count).unbind(1)
     return {
         "x": u[0] * (size + 2 * high) - high,
         "y": u[1] * (size + 2 * high) - high,
@@ -162,7 +199,7 @@ def _draw_band(draws: Draws, name: str, size: int, low: float, high: float, cove
 
 
 def _scatter(depth_buffer: Tensor, ranks: Tensor, leaf: dict[str, Tensor], size: int, reach: int) -> None:
-    """Writes the rank of each leaf into every pixel it covers, keeping the highest."""
+    """Write the rank of each leaf into every pixel that it covers, where no higher rank stands."""
     n, count = ranks.shape
     side = min(2 * reach + 1, size)
     offset = torch.arange(side, device=ranks.device)
@@ -191,34 +228,42 @@ def _scatter(depth_buffer: Tensor, ranks: Tensor, leaf: dict[str, Tensor], size:
             depth_buffer.scatter_reduce_(0, pixel.flatten(), (inside * rank[part, None, None]).flatten(), "amax")
 
 
-def _paint(visible: Tensor, size: int, geometry: dict[str, Tensor], leaves: Leaves, draws: Draws) -> Tensor:
-    """Colour, texture, light and blur for the leaf seen at every pixel; visible (n, size * size) holds ranks."""
-    n, device = len(visible), draws.device
+def _paint(visible: Tensor, size: int, geometry: dict[str, Tensor], leaves: Leaves, numbers: RandomNumbers) -> Tensor:
+    """Images (n, 3, size, size) of leaves with colour, texture, shading and blur.
+
+    visible: the rank of the leaf that is seen at every pixel, (n, size * size); 0 is the ground.
+    geometry: x, y and r of the leaves in the order of their ranks, each (n, leaves).
+    """
+    n, device = len(visible), numbers.device
     count = geometry["x"].shape[1] + 1  # the ground is leaf 0
     x, y, r = (torch.cat([torch.full((n, 1), size / 2, device=device), geometry[k]], 1) for k in ("x", "y", "r"))
 
     # Colour: what all leaves of an image share, what neighbours share (a smooth field), and what a leaf has of its own.
     spread = torch.tensor([1.0, leaves.saturation, leaves.saturation / 2], device=device) * leaves.contrast
-    vivid = torch.cat([torch.ones(n, 1, device=device), (2 * draws.uniform("vivid", 1)).expand(n, 2)], 1)[:, None]
-    field = pink_fields(draws, "place", 3, 16, 1.2).flatten(2)
+    vivid = torch.cat([torch.ones(n, 1, device=device), (2 * numbers.uniform("vivid", 1)).expand(n, 2)], 1)[:, None]
+    field = pink_fields(numbers, "place", 3, 16, 1.2).flatten(2)
     cell = (y * 16 / size).long().clamp(0, 15) * 16 + (x * 16 / size).long().clamp(0, 15)
     near = field.gather(2, cell[:, None].expand(-1, 3, -1)).transpose(1, 2)
     shares = [math.sqrt(share) for share in (leaves.scene, leaves.place, max(0, 1 - leaves.scene - leaves.place))]
-    of_image, of_leaf = draws.normal("colour of image", 1, 3), draws.normal("colour of leaf", count, 3)
+    of_image, of_leaf = numbers.normal("colour of image", 1, 3), numbers.normal("colour of leaf", count, 3)
     opponent = (shares[0] * of_image + shares[1] * near + shares[2] * of_leaf) * spread * vivid
-    colour = leaves.brightness + (0.5 + draws.uniform("contrast", 1, 1)) * math.sqrt(3) * opponent @ OPPONENT.to(device)
+    colour = leaves.brightness + (0.5 + numbers.uniform("contrast", 1, 1)) * math.sqrt(3) * opponent @ OPPONENT.to(
+        device
+    )
 
     # Texture: a 1/f field with a slope of the leaf's own, seldom strong (exponential); light: a linear shading.
     low, high = leaves.slope
-    shared = Draws(1, draws.seed, device)  # the textures are those of a seed, whichever of its images are asked for
+    shared = RandomNumbers(1, numbers.seed, device)  # all images of a seed share their textures
     slopes = [low + (high - low) * i / (TEXTURES - 1) for i in range(TEXTURES)]
     bank = torch.cat([pink_fields(shared, f"texture {i}", 1, size, slope) for i, slope in enumerate(slopes)])
-    field = (draws.uniform("field", count) * TEXTURES).long() * size * size
-    sign = torch.where(draws.uniform("sign", count) < 0.5, -1.0, 1.0)
-    rough = leaves.texture * -draws.uniform("texture", count).clamp_min(1e-3).log() * sign
-    sx, sy = (draws.normal(f"light {k}", count) * leaves.light / r.clamp_min(4) for k in "xy")
+    field = (numbers.uniform("field", count) * TEXTURES).long() * size * size
+    sign = torch.where(numbers.uniform("sign", count) < 0.5, -1.0, 1.0)
+    rough = leaves.texture * -numbers.uniform("texture", count).clamp_min(1e-3).log() * sign
+    sx, sy = (numbers.normal(f"light {k}", count) * leaves.light / r.clamp_min(4) for k in "xy")
     flat = colour - (sx * x + sy * y)[..., None]
-    table = torch.cat([flat, sx[..., None], sy[..., None], rough[..., None]], 2)  # one row a leaf: read once a pixel
+    table = torch.cat(
+        [flat, sx[..., None], sy[..., None], rough[..., None]], 2
+    )  # one row a leaf: one gather for each pixel
     row = torch.arange(n, device=device)[:, None] * count + visible
     seen = table.view(n * count, 6)[row.flatten()].view(n, size, size, 6)
     line = torch.arange(size, device=device, dtype=torch.float32)
@@ -226,15 +271,15 @@ def _paint(visible: Tensor, size: int, geometry: dict[str, Tensor], leaves: Leav
     texture = bank.flatten()[field.flatten()[row] + pixel].view(n, size, size)
     brightness = seen[..., 3] * line + seen[..., 4] * line[:, None] + seen[..., 5] * texture
     image = (seen[..., :3] + brightness[..., None]).permute(0, 3, 1, 2)
-    return _blur(image.clamp(0, 1), leaves.blur, draws)
+    return _blur(image.clamp(0, 1), leaves.blur, numbers)
 
 
-def _blur(images: Tensor, largest: float, draws: Draws) -> Tensor:
-    """Each image blurred by a Gaussian of its own width, up to `largest` pixels: an optics that is never perfect."""
+def _blur(images: Tensor, largest: float, numbers: RandomNumbers) -> Tensor:
+    """Blur each image by a Gaussian of its own width, up to `largest` pixels, as imperfect optics do."""
     if largest == 0:
         return images
     n, c, size, _ = images.shape
-    sigma = (0.3 + (largest - 0.3) * draws.uniform("blur", 1)).clamp_min(0.2)
+    sigma = (0.3 + (largest - 0.3) * numbers.uniform("blur", 1)).clamp_min(0.2)
     tap = torch.arange(-3, 4, device=images.device)
     kernel = torch.exp(-0.5 * (tap / sigma) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(c, 0)
@@ -244,12 +289,13 @@ def _blur(images: Tensor, largest: float, draws: Draws) -> Tensor:
 
 
 class Pool:
-    """Synthetic images drawn once and cut anew for every batch: random place, scale and orientation.
+    """Synthetic images that are computed once; every batch is cut from them at random places, scales and orientations.
 
-    A crop of dead leaves is dead leaves, so a pool costs next to nothing in training and hardly repeats itself.
+    A crop of dead leaves is dead leaves again, so a pool costs next to nothing in training and hardly repeats itself.
 
     Args:
-        images: uint8 or float images, (n, 3, side, side), larger than the crops that will be taken.
+        images: uint8, or float in [0, 1], (n, 3, side, side), larger than the crops that will be taken.
+        seed: of the crops, 0 or more.
     """
 
     def __init__(self, images: Tensor, seed: int = 0):
@@ -257,11 +303,15 @@ class Pool:
         self.seed = seed
 
     def batch(self, step: int, n: int, size: int) -> Tensor:
-        """n crops of size x size as floats in [0, 1], (n, 3, size, size); the same for the same seed and step."""
+        """n crops as floats in [0, 1], (n, 3, size, size), which depend on the seed and the step alone.
+
+        Raises:
+            ValueError: crops larger than the pool's images.
+        """
         count, _, side, _ = self.images.shape
         if size > side:
             raise ValueError(f"The pool's images have {side} pixels a side: crops of {size} need a larger pool.")
-        g = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        g = generator_for(self.seed, step)
         crop = round(size * min(side / size, 2.0) ** float(torch.rand((), generator=g)))  # one scale a batch
         index = torch.randint(count, (n,), generator=g)
         left, top = torch.randint(side - crop + 1, (2, n), generator=g)
@@ -272,19 +322,27 @@ class Pool:
         cut = (cut.transpose(2, 3) if turned else cut).float() / 255
         if crop > size:
             cut = F.interpolate(cut, (size, size), mode="bilinear", antialias=True, align_corners=False)
-            cut = cut.clamp_(0, 1)  # which resizing leaves by a rounding
+            cut = cut.clamp_(0, 1)  # resizing may leave the range by a rounding error
         return cut.contiguous(memory_format=torch.channels_last)
 
 
 def draw_pool(n: int, size: int = 320, seed: int = 0, leaves: Leaves = LEAVES, pink: float = 0.1) -> Pool:
-    """A pool of dead leaves, the first share `pink` of it 1/f noise. Image i does not depend on n but for that share."""
+    """A pool of dead leaves and some 1/f noise.
+
+    Args:
+        n: how many images; image i does not depend on it, except for the number of noise images.
+        size: their side in pixels.
+        seed: of the images and of the crops.
+        leaves: how dead leaves look.
+        pink: share of the pool, its first images, that is 1/f noise, 0 to 1.
+    """
     noise = round(pink * n)
     images = torch.empty(n, 3, size, size, dtype=torch.uint8)
     for start in range(0, n, 16):
-        for low, high, draw in (
+        for low, high, source in (
             (start, min(start + 16, noise), pink_noise),
             (max(start, noise), min(start + 16, n), partial(dead_leaves, leaves=leaves)),
         ):
             if low < high:
-                images[low:high] = (draw(high - low, size, seed, first=low) * 255).round().to(torch.uint8)
+                images[low:high] = (source(high - low, size, seed, first=low) * 255).round().to(torch.uint8)
     return Pool(images, seed)

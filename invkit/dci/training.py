@@ -1,24 +1,9 @@
-"""Divide-and-conquer inversion (Dong et al. 2021, arXiv 2107.06304): a network read back block by block, without data.
+"""Training of a chain of inverses: divide and conquer, then re-synchronise (Dong et al. 2021, arXiv 2107.06304).
 
-A frozen network is a composition of shallow blocks, f = f_N ∘ … ∘ f_1. Every block gets an inverse g_k of its own, and
-the chain g_1 ∘ … ∘ g_k reads the input x back from the representation of depth k, y = f_k ∘ … ∘ f_1(x). With its
-reading x̂,
-
-    block term   g_k(f_k(h)) ≈ h       in the block's own input, in units of each channel's standard deviation
-    input term   x̂ ≈ x                 on the synthetic inputs, through the inverses trained before
-    cycle term   f_k ∘ … ∘ f_1(x̂) ≈ y  the reading sent through the attacked network again
-
-`train_chain` trains the inverses one after another from the input side (divide and conquer), then all together from
-random depths, so that each learns to take what its successor puts out (re-synchronise). All three errors enter as the
-mean over the batch of the *logarithm* of each sample's mean squared error. For the input term of an image this is its
-PSNR up to sign and scale, and it makes terms, samples and depths of very different errors comparable without a weight
-for each.
-
-Reading can feed its own error back, without training and without an image (`invert_representation`): the reading is represented and read
-again, and what that second reading loses, the first is given back, x̂ ← x̂ + r (g(y) - g(f(x̂))). Where a chain's errors
-are systematic, a few such steps, a fixed number chosen on synthetic inputs, remove most of them.
-
-The input is an image for a classifier and a latent for a generator: the code is the same.
+`train_chain` first trains the inverses one after another from the input side, each on the outputs of its own block
+(divide and conquer). It then trains all of them together, every step from one random depth, so that each inverse learns
+to take what its successor puts out instead of the true representation (re-synchronise). The loss terms of both phases
+are those of `invkit.dci.chain`.
 """
 
 from __future__ import annotations
@@ -32,19 +17,25 @@ import torch
 from torch import Tensor, nn
 
 from invkit.dci.chain import Chain, ChainLossWeights, loss_terms, represent, spread
+from invkit.seeds import generator_for
 from invkit.training import Player, Trained, train
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long each phase lasts, in steps, and at which learning rate.
+    """How long each phase of training lasts, and at which learning rate.
 
-    divide: steps of each inverse by itself; 0 starts the chain as a whole. synchronise: steps of the chain as a whole;
-        0 leaves every inverse as it was trained by itself. Both with one depth in `often` and the input term alone make
-        the end-to-end decoder that the method is compared with.
-    often: how often synchronising visits each depth, relative to the others; None visits all alike.
-    cycle_every: synchronising adds the cycle term, which costs a pass through the network and back, in every so many
-        steps.
+    A schedule with `divide` = 0 and one depth alone in `often`, together with the input term alone, trains the
+    end-to-end decoder that the method is compared with.
+
+    Attributes:
+        divide: training steps of each inverse by itself; 0 leaves this phase out.
+        synchronise: training steps of the whole chain; 0 leaves this phase out.
+        divide_lr, synchronise_lr: largest learning rate of each phase.
+        often: one number for each depth, how often the second phase visits it relative to the others; None visits all
+            depths equally often.
+        cycle_every: the second phase computes the cycle term only in every so many steps, since it costs a pass
+            through the network and back.
     """
 
     divide: int = 1000
@@ -71,14 +62,23 @@ def train_chain(
     precision: str = "auto",
     progress: bool = True,
 ) -> list[Trained]:
-    """Divide, conquer and re-synchronise; returns what each phase of training leaves, the last being the whole chain's.
+    """Train the inverses of a chain, in place: one after another, then all together.
 
     Args:
-        chain: the inverses, trained in place.
+        chain: the inverses g_1 … g_K.
         blocks: the network's own frozen blocks f_1 … f_K.
-        batches: batches(step, depth) gives the inputs of a step that trains that depth; it must depend on these alone.
-        synchronise_weights: the weights of the second phase, by default those of the first.
-        folder: for checkpoints, one subfolder a phase; a stopped run goes on from there. None keeps none.
+        batches: batches(step, depth) returns the inputs (N, ...) of a step that trains this depth; they must depend on
+            step and depth alone. The second phase counts its steps on from `schedule.divide`.
+        schedule: steps and learning rates.
+        weights: of the loss terms of the first phase.
+        synchronise_weights: of the loss terms of the second phase; None for those of the first.
+        folder: where checkpoints are kept, one subfolder a phase; a stopped run goes on from there. None keeps none.
+        seed: 0 or more.
+        precision: "auto", "bf16" or "no", as for `invkit.training.train`.
+        progress: show a progress bar.
+
+    Returns:
+        A record of each phase of training: of every inverse, if they were trained by themselves, then of the chain.
     """
     folder = Path(folder) if folder is not None else None
     settings = {"seed": seed, "precision": precision, "progress": progress}
@@ -88,29 +88,19 @@ def train_chain(
         with torch.no_grad():
             hidden = represent(blocks, batches(0, depth), depth)
             inverse.calibrate(hidden[depth], hidden[depth - 1])
-        if schedule.divide == 0:
-            continue
-
-        def divide(module: nn.Module, x: Tensor, step: int, depth: int = depth):
-            with torch.no_grad():
-                hidden = represent(blocks, x, depth)
-            readings = [module(hidden[depth])]
-            if weights.input or weights.cycle:
-                readings += chain(readings[0], depth - 1)
-            return loss_terms(readings, hidden, blocks, [spread(hidden[depth - 1])], weights)
-
-        inverse.requires_grad_(True)
-        trained = train(
-            Player(f"g{depth}", inverse, divide, lr=schedule.divide_lr, clip=1.0),
-            lambda step, depth=depth: batches(step, depth),
-            steps=schedule.divide,
-            ema=0.99,
-            folder=folder and folder / f"divide-{depth:02d}",
-            description=f"inverse {depth} of {len(blocks)}",
-            **settings,
-        )
-        done.append(trained)
-        inverse.requires_grad_(False)
+        if schedule.divide:
+            inverse.requires_grad_(True)
+            trained = train(
+                Player(f"g{depth}", inverse, _divide(chain, blocks, depth, weights), lr=schedule.divide_lr, clip=1.0),
+                lambda step, depth=depth: batches(step, depth),
+                steps=schedule.divide,
+                ema=0.99,
+                folder=folder and folder / f"divide-{depth:02d}",
+                description=f"inverse {depth} of {len(blocks)}",
+                **settings,
+            )
+            done.append(trained)
+            inverse.requires_grad_(False)
 
     if schedule.synchronise:
         later = synchronise(
@@ -127,6 +117,20 @@ def train_chain(
     return done
 
 
+def _divide(chain: Chain, blocks: Sequence[Callable[[Tensor], Tensor]], depth: int, weights: ChainLossWeights):
+    """The loss of one inverse by itself; its output passes the inverses above it if a term needs the input."""
+
+    def loss(module: nn.Module, x: Tensor, step: int):
+        with torch.no_grad():
+            hidden = represent(blocks, x, depth)
+        reconstructions = [module(hidden[depth])]
+        if weights.input or weights.cycle:
+            reconstructions += chain(reconstructions[0], depth - 1)
+        return loss_terms(reconstructions, hidden, blocks, [spread(hidden[depth - 1])], weights)
+
+    return loss
+
+
 def synchronise(
     chain: Chain,
     blocks: Sequence[Callable[[Tensor], Tensor]],
@@ -139,9 +143,19 @@ def synchronise(
     precision: str = "auto",
     progress: bool = True,
 ) -> Trained:
-    """Train all inverses of a chain together, every step from one random depth; arguments as for `train_chain`."""
+    """Train all inverses of a chain together, in place, every step from one random depth.
+
+    Args:
+        chain, blocks, folder, seed, precision, progress: as for `train_chain`.
+        batches: batches(step, depth) returns the inputs of a step, as for `train_chain`; its steps count from 0.
+        schedule: `synchronise`, `synchronise_lr`, `often` and `cycle_every` are used.
+        weights: of the loss terms.
+
+    Raises:
+        ValueError: `schedule.often` does not have one number for each inverse.
+    """
     chain.requires_grad_(True)
-    depth_of = draw_depths(schedule.often, len(chain.inverses), seed)
+    depth_of = random_depths(schedule.often, len(chain.inverses), seed)
     cheap = dataclasses.replace(weights, cycle=0.0) if weights.block or weights.input else weights
 
     def loss(module: nn.Module, x: Tensor, step: int):
@@ -165,14 +179,22 @@ def synchronise(
     )
 
 
-def draw_depths(often: Sequence[float] | None, count: int, seed: int) -> Callable[[int], int]:
-    """The depth, 1 to count, that each step of training visits: random, in proportion to `often`; None: all alike."""
-    often = torch.tensor(often or (1.0,) * count, dtype=torch.float32)
-    if len(often) != count:
-        raise ValueError(f"`often` needs one number for each of the {count} inverses, not {len(often)}.")
+def random_depths(often: Sequence[float] | None, count: int, seed: int) -> Callable[[int], int]:
+    """A function from a training step to the depth, 1 to `count`, that this step visits.
+
+    Args:
+        often: one number for each depth; a depth is visited with a probability in proportion to it. None for all equal.
+        count: number of depths.
+        seed: the depths follow from it and the step alone.
+
+    Raises:
+        ValueError: `often` has another length.
+    """
+    probabilities = torch.tensor(often or (1.0,) * count, dtype=torch.float32)
+    if len(probabilities) != count:
+        raise ValueError(f"`often` needs one number for each of the {count} inverses, not {len(probabilities)}.")
 
     def depth_of(step: int) -> int:
-        g = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        return 1 + int(torch.multinomial(often, 1, generator=g))
+        return 1 + int(torch.multinomial(probabilities, 1, generator=generator_for(seed, step)))
 
     return depth_of

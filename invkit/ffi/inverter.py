@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from invkit import store
-from invkit.dci.inverter import _fit
+from invkit.data.images import fit_square
 from invkit.ffi.biggan import LogitGenerator
 from invkit.ffi.pairs import condition, logits_of
 from invkit.network.classifiers import Classifier
@@ -42,7 +42,7 @@ class LogitInverter:
         The images first get `source_size`, the size of those it was trained on, then what the classifier takes.
         """
         self._check_depth(depth)
-        return logits_of(self.classifier, _fit(images, self.source_size))
+        return logits_of(self.classifier, fit_square(images, self.source_size))
 
     def invert(self, logits: Tensor, noise: Tensor | None = None, depth: int | None = None) -> Tensor:
         """Images in [0, 1], (N, 3, size, size), from logits (N, classes) and noise (N, noise_dim).

@@ -1,9 +1,9 @@
-"""Random numbers that belong to an image: drawn from its own number and the seed, not from its place in a batch.
+"""Random numbers that belong to an image: they follow from its number and the seed, not from its place in a batch.
 
 A sequential generator gives image i other numbers when it stands in another batch, and other numbers on a GPU than on a
-CPU. Here each number is a hash of (seed, image, name of the quantity, position), computed for all images at once. The
-hash is SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), in 64-bit integers that
-wrap around, which every device has.
+CPU. Here each number is a hash of (seed, number of the image, name of the quantity, position), computed for all images
+at once. The hash is SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), in 64-bit
+integers that wrap around, which every device has.
 """
 
 from __future__ import annotations
@@ -35,10 +35,16 @@ def _mixed(z: Tensor) -> Tensor:
     return z ^ shifted(z, 31)
 
 
-class Draws:
-    """Random numbers for images number `first` … `first + n - 1` of a seed; every row depends on its image alone.
+class RandomNumbers:
+    """Random numbers for the images number `first` … `first` + n - 1 of a seed; every row depends on its image alone.
 
-    Each quantity has a name of its own: the same name gives the same numbers, another name independent ones.
+    Every quantity has a name: the same name gives the same numbers, another name gives independent ones.
+
+    Args:
+        n: how many images.
+        seed: 0 or more.
+        device: where the numbers are computed.
+        first: number of the first image.
     """
 
     def __init__(self, n: int, seed: int = 0, device: torch.device | str = "cpu", first: int = 0):
