@@ -20,6 +20,9 @@ from invkit.dci.training import Schedule
 from invkit.network.classifiers import load_classifier
 from invkit.network.generators import load_generator
 
+# Every inverse is first trained by itself with the block term alone.
+DIVIDE_WEIGHTS = ChainLossWeights(block=1, input=0, cycle=0)
+
 # lite0 at 224 pixels. Down to the 28 x 28 maps, crops of 128 pixels have a third of the work; below, they would
 # be mostly padding.
 LITE0_SIZES = [
@@ -58,19 +61,21 @@ def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInve
 
     inverter = invert_classifier(
         classifier, batches, depth=18, sizes=LITE0_SIZES, schedule=schedule, folder=folder, **settings,
-        weights=ChainLossWeights(block=1, input=0, cycle=0), synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0.1),
+        weights=DIVIDE_WEIGHTS, synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0.1),
     )  # fmt: skip
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 1)
     shallow = dci.synchronise(
         inverter.chain.slice(0, LITE0_SHALLOW), blocks[:LITE0_SHALLOW],
-        lambda step, depth: leaves.batch(step, *_lite0_crops(depth)), weights=ChainLossWeights(block=0.1, input=1, cycle=0),
+        lambda step, depth: leaves.batch(step, *_lite0_crops(depth)),
+        weights=ChainLossWeights(block=0.1, input=1, cycle=0),
         schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_SHALLOW_OFTEN),
         folder=folder / "shallow", **settings,
     )  # fmt: skip
     leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 2)
     deep = refine(
         inverter.chain, blocks, lambda step: (leaves if step % 3 else matched).batch(step, 24, 224), LITE0_CUT,
-        window=14, margin=16, steps=round(1250 * scale), lr=1.2e-4, weights=ChainLossWeights(block=0.1, input=1, cycle=0),
+        window=14, margin=16, steps=round(1250 * scale), lr=1.2e-4,
+        weights=ChainLossWeights(block=0.1, input=1, cycle=0),
         often=LITE0_DEEP_OFTEN, folder=folder / "deep", **settings,
     )  # fmt: skip
     add_training_time(inverter.card, [shallow, deep])
@@ -93,7 +98,7 @@ def dci_small(folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: st
     inverter = invert_classifier(
         network, leaves, sizes=[(32, 2)] * len(maps), crops=lambda depth: (24, network.size), schedule=schedule,
         folder=folder, seed=seed, precision="auto",
-        weights=ChainLossWeights(block=1, input=0, cycle=0), synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0),
+        weights=DIVIDE_WEIGHTS, synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0),
     )  # fmt: skip
     return add_feedback(inverter, synthetic.dead_leaves(32, network.size, (seed + 2) * 100_003))
 
@@ -114,6 +119,6 @@ def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0) -> GeneratorInv
     generator = load_generator("facegan")
     inverter = invert_generator(
         generator, sizes=FACEGAN_SIZES, batch=64, schedule=schedule, folder=folder, seed=seed, precision="auto",
-        weights=ChainLossWeights(block=1, input=0, cycle=0), synchronise_weights=ChainLossWeights(block=0, input=1, cycle=0),
+        weights=DIVIDE_WEIGHTS, synchronise_weights=ChainLossWeights(block=0, input=1, cycle=0),
     )  # fmt: skip
     return add_feedback(inverter, generator.sample_latents(256, seed=(seed + 2) * 100_003), most=10)
