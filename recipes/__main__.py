@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("measure", help="measure an inverter on what its training kept aside, on its card")
     command.add_argument("inverter", metavar="NAME", help="a shipped inverter (see python -m invkit list) or a folder")
+    command.add_argument("--data", metavar="NAME", help="the data set to measure on (default: the one on the card)")
     command.set_defaults(command=_measure)
 
     command = commands.add_parser("compare", help="figures of weights trained again beside those of the shipped ones")
@@ -52,7 +53,7 @@ def _train(options: argparse.Namespace) -> None:
 def _measure(options: argparse.Namespace) -> None:
     from recipes import cards
 
-    figures = cards.measure(options.inverter)
+    figures = cards.measure(options.inverter, options.data)
     rows = [("figure", "value", "95 % interval", "unit", "n")]
     for name, figure in figures.items():
         low, high = figure["ci95"]

@@ -1,14 +1,13 @@
-"""What the card of shipped weights says besides how they were trained: the data, its licence, and what they reach.
+"""What an inverter's card says besides how it was trained: the figures that it reaches on what no training has seen.
 
-Inverters of logits are measured on 1000 test images of their data, zero-shot inverters on synthetic images or latents
-that no training has seen: `python -m invkit measure NAME` does it again, `python -m invkit compare FOLDER` sets weights
-trained again beside the shipped ones.
+Inverters of logits are measured on 1000 test images of the data that their card names, zero-shot inverters on synthetic
+images or latents. `python -m recipes measure FOLDER` does it for any folder; `python -m recipes compare FOLDER` sets
+weights trained again beside the shipped ones.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -21,53 +20,53 @@ from invkit.ffi.inverter import LogitInverter
 from invkit.inverters import load_inverter
 
 HELD_OUT, SYNTHETIC, LATENTS = 1000, 32, 256  # images or latents measured on
-SEED = 900_001  # of those that are drawn: no recipe uses it
-
-GLYPHS = "glyphs drawn from the fonts of matplotlib: DejaVu (Bitstream Vera licence), Computer Modern and STIX (OFL)"
-LICENCES = {
-    "glyphs": GLYPHS,
-    "glyphs:independent": GLYPHS,
-    "faces": "samples of the face generator in the wheel gan-face-generate (MIT)",
-    "tiny-imagenet": "Tiny ImageNet (Stanford CS231n), photos of ImageNet: for research and education, not commercial",
-    "imagenet": "ImageNet-1k: for research and education, not commercial",
-    "synthetic": "synthetic images and latents alone, free of rights",
-}
+SEED = 900_001  # of the synthetic images and latents: no recipe uses it
 
 
-def data_of(name: str) -> str:
-    """The data set that the shipped weights of this name were trained on; "synthetic" for zero-shot inverters."""
-    if name.startswith("dci-"):
-        return "synthetic"
-    if name == "glyphs-reader":
-        return "glyphs:independent"
-    known = dict.fromkeys(("resnet50", "resnet152", "v3"), "imagenet")
-    known |= {"faces": "faces", "tiny": "tiny-imagenet", "independent": "glyphs:independent", "glyphs": "glyphs"}
-    found = [source for word, source in known.items() if word in name.split("-")]
-    if not found:
-        raise ValueError(f"It is not known what {name!r} was trained on: add its data to the table in invkit.cards.")
-    return found[0]
+def measure(folder: str | Path, source: str | None = None) -> dict:
+    """Measure the inverter in a folder (or of a shipped name) and write the figures on its card.
 
+    Args:
+        folder: the folder, or a shipped name.
+        source: the data set to measure on, by its name in `invkit.data`, instead of the one that the card names.
 
-def complete(card: dict) -> dict:
-    """The card with its data and their licence; it needs the name of what was trained."""
-    source = data_of(card["name"])
-    return card | {"data": source, "licence": LICENCES[source]}
+    Returns:
+        {figure: {"value", "ci95", "unit", "n"}}; PSNR in dB, retrieval as a share.
 
-
-def measure(folder: str | Path) -> dict:
-    """Measures the inverter in a folder (or of a shipped name) and writes the figures on its card; returns them.
-
-    Each figure is {"value", "ci95", "unit", "n"}; PSNR in dB, retrieval as a share.
+    Raises:
+        ValueError: neither the card nor `source` says what to measure on.
     """
     folder, inverter = store.find(folder), load_inverter(folder)
-    card = complete({"name": folder.name} | inverter.card)
-    kinds = {LogitInverter: _of_logits, ClassifierInverter: _of_a_classifier, GeneratorInverter: _of_a_generator}
+    source = source or inverter.card.get("data")
+    if source is None:
+        raise ValueError(
+            f'The card in {folder} does not say what to measure on: add "data" to it, or pass --data NAME.'
+        )
+    found = figures(inverter, source)
+    store.save_card(folder, inverter.card | {"data": source, "metrics": found})
+    return found
+
+
+def figures(inverter: LogitInverter | ClassifierInverter | GeneratorInverter, source: str) -> dict:
+    """What an inverter reaches: {figure: {"value", "ci95", "unit", "n"}}; source: a data set, or "synthetic"."""
+    measured_by, _ = KINDS[type(inverter)]
     with torch.inference_mode():
-        card["metrics"] = kinds[type(inverter)](inverter, card["data"])
-    partial = folder / ".card.json"
-    partial.write_text(json.dumps(card, indent=2) + "\n")
-    os.replace(partial, folder / store.CARD)
-    return card["metrics"]
+        return measured_by(inverter, source)
+
+
+def add_figures(trained) -> None:
+    """Put on the card of a freshly trained inverter what it will reach once saved; nothing where it is no inverter.
+
+    Files hold weights in half precision, so the weights are rounded to it first.
+    """
+    if type(trained) not in KINDS:
+        return
+    network = KINDS[type(trained)][1](trained)
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half())
+    trained.card["metrics"] = figures(trained, trained.card["data"])
 
 
 def compare(folder: str | Path) -> list[tuple[str, str, str, str]]:
@@ -100,32 +99,27 @@ def _figures(card: Path) -> dict[str, str]:
 
 
 def _of_logits(inverter: LogitInverter, source: str) -> dict:
-    """Of readings with the noise at its centre: PSNR, that of the mean image beside it, and retrieval among all."""
+    """PSNR of reconstructions without noise, that of the mean image beside it, and retrieval among all images."""
     shown = data.load(source, split="test", n=HELD_OUT).images
-    read = torch.cat([inverter.reconstruct(part) for part in shown.split(100)])
+    found = torch.cat([inverter.reconstruct(part) for part in shown.split(100)])
     size = (inverter.size, inverter.size)
     images = F.interpolate(shown, size=size, mode="bilinear", antialias=True) if shown.shape[-2:] != size else shown
     mean = images.mean(0, keepdim=True).expand_as(images)
     return {
-        "psnr": _figure(statistics.bootstrap(metrics.psnr(read, images)), "dB"),
+        "psnr": _figure(statistics.bootstrap(metrics.psnr(found, images)), "dB"),
         "psnr_of_the_mean_image": _figure(statistics.bootstrap(metrics.psnr(mean, images)), "dB"),
-        "retrieval": _figure(statistics.proportion(metrics.retrieval_ranks(read, images) == 1), "share"),
+        "retrieval": _figure(statistics.proportion(metrics.retrieval_ranks(found, images) == 1), "share"),
     }
 
 
 def _of_a_classifier(inverter: ClassifierInverter, source: str) -> dict:
-    """PSNR at each depth."""
+    """PSNR at each depth, of synthetic images."""
     images = synthetic.dead_leaves(SYNTHETIC, inverter.size, SEED)
-    return {
-        f"psnr_depth_{depth}": _figure(
-            statistics.bootstrap(metrics.psnr(_by_parts(inverter, images, depth), images)), "dB"
-        )
-        for depth in inverter.depths
-    }
-
-
-def _by_parts(inverter: ClassifierInverter, images: torch.Tensor, depth: int) -> torch.Tensor:
-    return torch.cat([inverter.reconstruct(part, depth) for part in images.split(8)])
+    found = {}
+    for depth in inverter.depths:
+        reconstructions = torch.cat([inverter.reconstruct(part, depth) for part in images.split(8)])
+        found[f"psnr_depth_{depth}"] = _figure(statistics.bootstrap(metrics.psnr(reconstructions, images)), "dB")
+    return found
 
 
 def _of_a_generator(inverter: GeneratorInverter, source: str) -> dict:
@@ -134,6 +128,14 @@ def _of_a_generator(inverter: GeneratorInverter, source: str) -> dict:
     return {"psnr": _figure(statistics.bootstrap(metrics.psnr(inverter.reconstruct(images), images)), "dB")}
 
 
-def _figure(interval: statistics.Interval, unit: str) -> dict:
+def _figure(interval, unit: str) -> dict:
     low, high = round(interval.low, 4), round(interval.high, 4)
     return {"value": round(interval.value, 4), "ci95": [low, high], "unit": unit, "n": interval.n}
+
+
+# Kind of inverter: how it is measured, and the network that was trained.
+KINDS = {
+    LogitInverter: (_of_logits, lambda inverter: inverter.generator),
+    ClassifierInverter: (_of_a_classifier, lambda inverter: inverter.chain),
+    GeneratorInverter: (_of_a_generator, lambda inverter: inverter.chain),
+}

@@ -1,4 +1,4 @@
-"""How each shipped classifier was trained: `python -m invkit train glyphs-robust-0 --folder FOLDER` runs one.
+"""How each shipped classifier was trained: `python -m recipes train glyphs-robust-0 --folder FOLDER` runs one.
 
 Of glyphs, in the informative world (three seeds) and the independent one:
 - "standard": on the images as they are; "robust": fine-tuned from it on attacked images, L-infinity 8/255;
@@ -10,7 +10,7 @@ Of Tiny ImageNet, 64 pixels: "tiny-standard" and "tiny-robust", 4/255.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -113,17 +113,3 @@ def _measure(classifier: Classifier, source: str, validation: data.Data, epsilon
         },
     }
     return classifier
-
-
-RECIPES: dict[str, Callable[..., Classifier]] = {
-    **{
-        f"glyphs-{kind}-{number}": partial(glyphs, kind=kind, world="informative", number=number)
-        for kind in ("standard", "robust", "early", "plain")
-        for number in range(3)
-    },
-    **{
-        f"glyphs-independent-{kind}-0": partial(glyphs, kind=kind, world="independent", number=0)
-        for kind in ("standard", "robust")
-    },
-    **{f"tiny-{kind}": partial(tiny, kind=kind) for kind in ("standard", "robust")},
-}

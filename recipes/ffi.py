@@ -5,8 +5,6 @@ All glyph inverters share images, networks and schedule, so that only what a row
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -105,23 +103,3 @@ def ffi_tiny(
 
 
 INDEPENDENT = {"images": 300_000, "coarse_steps": 5000}  # of those for the independent world, which is shown once
-
-RECIPES: dict[str, Callable[..., LogitInverter]] = {
-    "ffi-glyphs-standard": partial(ffi_glyphs, classifier="glyphs-standard-0"),
-    "ffi-glyphs-robust": partial(ffi_glyphs, classifier="glyphs-robust-0"),
-    "ffi-glyphs-early": partial(ffi_glyphs, classifier="glyphs-early-0"),
-    "ffi-glyphs-plain": partial(ffi_glyphs, classifier="glyphs-plain-0"),
-    "ffi-glyphs-onehot": partial(ffi_glyphs, classifier="glyphs-standard-0", kind="one-hot"),
-    "ffi-glyphs-regression": partial(ffi_glyphs, classifier="glyphs-standard-0", objective="regression"),
-    **{
-        f"ffi-glyphs-independent-{kind}": partial(
-            ffi_glyphs, classifier=f"glyphs-independent-{kind}-0", world="glyphs:independent", **INDEPENDENT
-        )
-        for kind in ("standard", "robust")
-    },
-    "ffi-lite0-faces": ffi_lite0_faces,
-    "ffi-tiny-standard": partial(ffi_tiny, classifier="tiny-standard"),
-    "ffi-tiny-robust": partial(ffi_tiny, classifier="tiny-robust"),
-    "ffi-tiny-onehot": partial(ffi_tiny, classifier="tiny-standard", kind="one-hot"),
-    "ffi-lite0-tiny": partial(ffi_tiny, classifier="lite0"),
-}

@@ -1,8 +1,8 @@
 """The papers' scale: ImageNet-1k at 128 and 224 pixels on eight GPUs. `profiles/imagenet.yaml` reads what these train.
 
-    INVKIT_IMAGENET=/data/imagenet accelerate launch --num_processes 8 -m invkit train ffi-resnet152 --folder FOLDER
-    accelerate launch --num_processes 8 -m invkit train dci-resnet50 --folder FOLDER
-    python -m invkit dry-run imagenet        # no data, weights or GPU: builds all, one step each, memory per GPU
+    INVKIT_IMAGENET=/data/imagenet accelerate launch --num_processes 8 -m recipes train ffi-resnet152 --folder FOLDER
+    accelerate launch --num_processes 8 -m recipes train dci-resnet50 --folder FOLDER
+    python -m recipes dry-run imagenet        # no data or weights: builds all, one step each, on a GPU its memory
 
 `LogitPlan` is Teterwak et al. (2021): BigGAN's own networks and the adversarial objective alone, on photos. `BlockPlan`
 is Dong et al. (2021): a chain of block inverses, trained on images that were computed. A batch is shared among however
@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -30,7 +30,9 @@ from invkit import store
 from invkit.data import imagenet
 from invkit.dci import synthetic
 from invkit.dci.chain import ChainLossWeights
+from invkit.dci.invert import add_feedback, invert_classifier
 from invkit.dci.inverter import ClassifierInverter
+from invkit.dci.matching import matched_pool
 from invkit.dci.training import Schedule
 from invkit.ffi import biggan, training
 from invkit.ffi.inverter import LogitInverter
@@ -38,7 +40,7 @@ from invkit.ffi.pairs import condition, logits_of
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.training import Player, train
 
-ROBUST = "invkit.recipes_imagenet:robust_resnet50"
+ROBUST = "recipes.imagenet:robust_resnet50"
 ROBUST_WEIGHTS = "INVKIT_ROBUST_RESNET50"
 ARCHITECTURE = {ROBUST: "torchvision:resnet50"}  # what a factory builds, for dry runs without its weights
 
@@ -200,15 +202,12 @@ def block_sizes(plan: BlockPlan, classifier: Classifier) -> list[tuple[int, int]
 
 def invert_blocks(folder: Path, seed: int = 0, scale: float = 1.0, *, plan: BlockPlan) -> ClassifierInverter:
     """Train on synthetic images alone, of which every fourth batch is batch-norm-matched."""
-    from invkit import dci
-    from recipes import dci as dci_recipes
-
     state, share = PartialState(), min(1.0, scale)
     own = seed * 1009 + state.process_index  # every process draws images of its own
     classifier = load_classifier(plan.classifier).to(state.device)
     leaves = synthetic.draw_pool(max(64, round(plan.pool * share)), 320, own)
     file = folder / f"matched-{state.process_index}.safetensors"
-    matched = dci_recipes._matched_pool(classifier, max(16, round(plan.matched * share)), own, file)
+    matched = matched_pool(classifier, max(16, round(plan.matched * share)), own, file)
     steps = {phase: max(1, round(getattr(plan.schedule, phase) * scale)) for phase in ("divide", "synchronise")}
     schedule = replace(plan.schedule, **steps)
     batch = _share(plan.batch, state.num_processes)
@@ -217,13 +216,13 @@ def invert_blocks(folder: Path, seed: int = 0, scale: float = 1.0, *, plan: Bloc
         pool = leaves if step // state.num_processes % 4 else matched
         return pool.batch(step, batch, classifier.size).to(state.device)
 
-    inverter = dci.invert_classifier(
+    inverter = invert_classifier(
         classifier, batches, sizes=block_sizes(plan, classifier), schedule=schedule, folder=folder, seed=seed,
         precision="bf16", weights=ChainLossWeights(block=1, input=0, cycle=0), synchronise_weights=plan.weights,
     )  # fmt: skip
     inverter.card |= {"batch": batch * state.num_processes, "pool": plan.pool, "matched": plan.matched}
     held_out = synthetic.dead_leaves(8, classifier.size, (seed + 2) * 100_003).to(state.device)
-    return dci.add_feedback(inverter, held_out)
+    return add_feedback(inverter, held_out)
 
 
 def _share(batch: int, processes: int) -> int:
@@ -239,19 +238,17 @@ def _made(seed: int, steps: int, seconds: float) -> dict:
 
 # Weights by name. The residual networks are those of torchvision's first recipe, without label smoothing or mixing; no
 # robust ResNet-152 has a name here, so a robust ResNet-50 and a standard one beside it are our choice.
-PLANS: dict[str, LogitPlan | BlockPlan] = {
+LOGIT_PLANS = {
     "ffi-resnet152": LogitPlan("timm:resnet152.tv_in1k"),
     "ffi-onehot-resnet152": LogitPlan("timm:resnet152.tv_in1k", kind="one-hot"),
     "ffi-inception-v3": LogitPlan("timm:inception_v3.tf_in1k"),
     "ffi-robust-inception-v3": LogitPlan("timm:inception_v3.tf_adv_in1k"),  # single-step attacks (Kurakin et al. 2017)
     "ffi-resnet50": LogitPlan("timm:resnet50.tv_in1k"),
     "ffi-robust-resnet50": LogitPlan(ROBUST),
+}
+BLOCK_PLANS = {
     "dci-repvgg-a0": BlockPlan("timm:repvgg_a0.rvgg_in1k"),
     "dci-resnet50": BlockPlan("timm:resnet50.tv_in1k"),
     "dci-robust-resnet50": BlockPlan(ROBUST),
 }
-
-RECIPES: dict[str, Callable[..., LogitInverter | ClassifierInverter]] = {
-    name: partial(invert_logits if isinstance(plan, LogitPlan) else invert_blocks, plan=plan)
-    for name, plan in PLANS.items()
-}
+PLANS: dict[str, LogitPlan | BlockPlan] = LOGIT_PLANS | BLOCK_PLANS

@@ -1,42 +1,119 @@
-"""How all that is shipped was trained, exactly: `python -m invkit train NAME --folder FOLDER` runs one recipe.
+"""The table of everything that is shipped: how each network was trained, on what, and under which licence.
 
-`invert_classifier` and `invert_generator` are the two ways to train a divide-and-conquer inverter of one's own,
-`ffi.train_inverter` trains a feedforward inverter of logits.
+    python -m recipes train NAME --folder FOLDER
+
+A recipe is data plus one call. `train` runs the call of a name and keeps what it returns, whatever kind it is.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from invkit import store
-from invkit.attacks import save_classifier
-from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
-from invkit.ffi.inverter import LogitInverter
-from invkit.network.classifiers import Classifier
-from recipes import cards, classifiers, ffi, imagenet
-from recipes.dci import dci_facegan, dci_lite0, dci_small
-from recipes.factor_regressor import FactorRegressor, train_glyph_factor_regressor
+from recipes import classifiers, dci, ffi, imagenet
+from recipes.factor_regressor import train_glyph_factor_regressor
 
-
-def glyphs_reader(folder: Path, seed: int = 0, scale: float = 1.0) -> FactorRegressor:
-    """The reader of glyphs' factors that judges invariances (`factors.train_glyph_factor_regressor`); it inverts nothing."""
-    reader = train_glyph_factor_regressor(folder, seed, scale)
-    reader.card = store.load(folder)[1]
-    return reader
+GLYPHS = "glyphs drawn from the fonts of matplotlib: DejaVu (Bitstream Vera licence), Computer Modern and STIX (OFL)"
+FACES = "samples of the face generator in the wheel gan-face-generate (MIT)"
+TINY = "Tiny ImageNet (Stanford CS231n), photos of ImageNet: for research and education, not commercial"
+IMAGENET = "ImageNet-1k: for research and education, not commercial"
+SYNTHETIC = "synthetic images and latents alone, free of rights"
 
 
-Recipe = Callable[..., ClassifierInverter | GeneratorInverter | LogitInverter | Classifier | FactorRegressor]
+class Trainable(Protocol):
+    """What every recipe returns: a trained network that says how it was made and knows how to save itself."""
+
+    card: dict
+
+    def save(self, folder: Path) -> dict:
+        """Write weights and card into a folder, from which the package can load them; returns the card."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one shipped network is trained.
+
+    Attributes:
+        train: train(folder, seed, scale) -> the network. Checkpoints go into the folder; a stopped call goes on from
+            there. scale is the share of the published steps (and, below 1, of the images).
+        data: name of the data set that it is trained and measured on (`invkit.data`); "synthetic" for computed images.
+        licence: of these data.
+        needs: names of the networks whose weights it loads: the classifier that it inverts, or starts from.
+    """
+
+    train: Callable[..., Trainable]
+    data: str
+    licence: str
+    needs: tuple[str, ...] = ()
+
+
+def _glyph_classifier(kind: str, number: int, world: str = "informative", needs: tuple[str, ...] = ()) -> Recipe:
+    train = partial(classifiers.glyphs, kind=kind, world=world, number=number)
+    return Recipe(train, classifiers.WORLDS[world], GLYPHS, needs)
+
+
+def _glyph_inverter(classifier: str, world: str = "glyphs", **options) -> Recipe:
+    return Recipe(partial(ffi.ffi_glyphs, classifier=classifier, world=world, **options), world, GLYPHS, (classifier,))
+
+
+def _photo_inverter(classifier: str, needs: tuple[str, ...], **options) -> Recipe:
+    return Recipe(partial(ffi.ffi_tiny, classifier=classifier, **options), "tiny-imagenet", TINY, needs)
+
+
 RECIPES: dict[str, Recipe] = {
-    "dci-facegan": dci_facegan,
-    "dci-lite0": dci_lite0,
-    **{f"dci-tiny-{kind}": partial(dci_small, classifier=f"tiny-{kind}") for kind in ("standard", "robust")},
-    **ffi.RECIPES,
-    **classifiers.RECIPES,
-    **imagenet.RECIPES,
-    "glyphs-reader": glyphs_reader,
+    # zero-shot inverters of every block
+    "dci-facegan": Recipe(dci.dci_facegan, "synthetic", SYNTHETIC),
+    "dci-lite0": Recipe(dci.dci_lite0, "synthetic", SYNTHETIC),
+    "dci-tiny-standard": Recipe(
+        partial(dci.dci_small, classifier="tiny-standard"), "synthetic", SYNTHETIC, ("tiny-standard",)
+    ),
+    "dci-tiny-robust": Recipe(
+        partial(dci.dci_small, classifier="tiny-robust"), "synthetic", SYNTHETIC, ("tiny-robust",)
+    ),
+    # feedforward inverters of logits
+    "ffi-glyphs-standard": _glyph_inverter("glyphs-standard-0"),
+    "ffi-glyphs-robust": _glyph_inverter("glyphs-robust-0"),
+    "ffi-glyphs-early": _glyph_inverter("glyphs-early-0"),
+    "ffi-glyphs-plain": _glyph_inverter("glyphs-plain-0"),
+    "ffi-glyphs-onehot": _glyph_inverter("glyphs-standard-0", kind="one-hot"),
+    "ffi-glyphs-regression": _glyph_inverter("glyphs-standard-0", objective="regression"),
+    "ffi-glyphs-independent-standard": _glyph_inverter(
+        "glyphs-independent-standard-0", "glyphs:independent", **ffi.INDEPENDENT
+    ),
+    "ffi-glyphs-independent-robust": _glyph_inverter(
+        "glyphs-independent-robust-0", "glyphs:independent", **ffi.INDEPENDENT
+    ),
+    "ffi-lite0-faces": Recipe(ffi.ffi_lite0_faces, "faces", FACES),
+    "ffi-lite0-tiny": _photo_inverter("lite0", ()),
+    "ffi-tiny-standard": _photo_inverter("tiny-standard", ("tiny-standard",)),
+    "ffi-tiny-robust": _photo_inverter("tiny-robust", ("tiny-robust",)),
+    "ffi-tiny-onehot": _photo_inverter("tiny-standard", ("tiny-standard",), kind="one-hot"),
+    # classifiers
+    **{f"glyphs-standard-{n}": _glyph_classifier("standard", n) for n in range(3)},
+    **{f"glyphs-robust-{n}": _glyph_classifier("robust", n, needs=(f"glyphs-standard-{n}",)) for n in range(3)},
+    **{f"glyphs-early-{n}": _glyph_classifier("early", n, needs=(f"glyphs-robust-{n}",)) for n in range(3)},
+    **{f"glyphs-plain-{n}": _glyph_classifier("plain", n) for n in range(3)},
+    "glyphs-independent-standard-0": _glyph_classifier("standard", 0, "independent"),
+    "glyphs-independent-robust-0": _glyph_classifier(
+        "robust", 0, "independent", needs=("glyphs-independent-standard-0",)
+    ),
+    "tiny-standard": Recipe(partial(classifiers.tiny, kind="standard"), "tiny-imagenet", TINY),
+    "tiny-robust": Recipe(partial(classifiers.tiny, kind="robust"), "tiny-imagenet", TINY, ("tiny-standard",)),
+    # the instrument of the invariance profile
+    "glyphs-reader": Recipe(train_glyph_factor_regressor, "glyphs:independent", GLYPHS),
+    # the papers' scale
+    **{
+        name: Recipe(partial(imagenet.invert_logits, plan=plan), "imagenet", IMAGENET)
+        for name, plan in imagenet.LOGIT_PLANS.items()
+    },
+    **{
+        name: Recipe(partial(imagenet.invert_blocks, plan=plan), "synthetic", SYNTHETIC)
+        for name, plan in imagenet.BLOCK_PLANS.items()
+    },
 }
 
 
@@ -46,22 +123,23 @@ def names() -> list[str]:
 
 
 def needs(name: str) -> list[str]:
-    """Names of the recipes whose weights this one loads: the classifier that it inverts, starts from or is matched to.
+    """Names of the recipes whose weights this one loads.
 
     They are loaded from `store.weights_folder()`: the shipped ones, or those in the folder INVKIT_WEIGHTS. Raises
     ValueError for an unknown name.
     """
-    given = getattr(_recipe(name), "keywords", {})  # of the table's partial
-    kind = given.get("kind")
-    before = {"robust": "standard", "early": "robust"}.get(kind)  # of classifiers; kinds of inverters are others
-    others = [given.get("classifier"), name.replace(kind, before) if before else None]
-    return [other for other in others if other in RECIPES]
+    return list(_recipe(name).needs)
 
 
 def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> dict:
-    """Train what is shipped by this name from nothing into `folder` (checkpoints: `folder`/training); returns its card.
+    """Train what is shipped by this name from nothing, keep it in a folder and return its card.
 
-    scale: share of the published number of steps, 1 for all of them. A stopped run goes on where it was.
+    Args:
+        name: one of `names()`.
+        folder: gets the weights and the card; checkpoints lie in `folder`/training, and a stopped run goes on there.
+        seed: of everything random.
+        scale: share of the published number of steps, 1 for all of them. Inverters trained in full are measured, and
+            the figures stand on their card.
 
     Raises:
         ValueError: an unknown name or a scale that leaves no step.
@@ -70,18 +148,20 @@ def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> d
     if not scale > 0:
         raise ValueError(f"scale is a share of the published steps and must be above 0, not {scale}.")
     folder = Path(folder)
-    trained = recipe(folder / "training", seed, scale)
+    trained = recipe.train(folder / "training", seed, scale)
     if int(os.environ.get("RANK", 0)):  # under `accelerate launch` the first process writes
         return trained.card
-    command = f"python -m invkit train {name} --folder FOLDER --seed {seed} --scale {scale:g}"
-    card = cards.complete(trained.card | {"name": name, "command": command})
-    if isinstance(trained, Classifier):
-        return save_classifier(folder, trained, **card)
-    if isinstance(trained, FactorRegressor):
-        return store.save(folder, trained.state_dict(), card, half=True)
-    network = trained.generator if isinstance(trained, LogitInverter) else trained.chain
-    store.save(folder, network.state_dict(), card, half=True)
-    return card | {"metrics": cards.measure(folder)} if scale == 1 else card
+    trained.card |= {
+        "name": name,
+        "command": f"python -m recipes train {name} --folder FOLDER --seed {seed} --scale {scale:g}",
+        "data": recipe.data,
+        "licence": recipe.licence,
+    }
+    if scale == 1:
+        from recipes import cards  # what measuring needs is not imported by a training alone
+
+        cards.add_figures(trained)
+    return trained.save(folder)
 
 
 def _recipe(name: str) -> Recipe:

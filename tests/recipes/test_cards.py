@@ -11,24 +11,10 @@ from recipes import cards, table
 CARDS = {name: json.loads((store.weights_folder() / name / store.CARD).read_text()) for name in store.recorded()}
 
 
-@pytest.mark.parametrize("name", table.names())
-def test_the_data_of_every_recipe_have_a_licence(name):
-    assert cards.data_of(name) in cards.LICENCES
-
-
-def test_data_are_told_by_the_name():
-    assert cards.data_of("ffi-lite0-tiny") == "tiny-imagenet"
-    assert cards.data_of("ffi-lite0-faces") == "faces"
-    assert cards.data_of("glyphs-independent-robust-0") == "glyphs:independent"
-    assert cards.data_of("dci-tiny-robust") == "synthetic"
-    with pytest.raises(ValueError, match="add its data to the table"):
-        cards.data_of("mine")
-
-
 @pytest.mark.parametrize("name", CARDS)
 def test_a_card_says_data_licence_and_figures(name):
-    card = CARDS[name]
-    assert card["data"] == cards.data_of(name) and card["licence"] == cards.LICENCES[card["data"]]
+    card, recipe = CARDS[name], table.RECIPES[name]
+    assert (card["data"], card["licence"]) == (recipe.data, recipe.licence)
     if "network" in card:
         assert all(
             low <= figure["value"] <= high for figure in card["metrics"].values() for low, high in [figure["ci95"]]
@@ -36,15 +22,34 @@ def test_a_card_says_data_licence_and_figures(name):
         assert name in card["command"]
 
 
+def copied(shipped, folder, **changes):
+    """The shipped weights of this name in another folder, with another card; None takes a key away."""
+    shutil.copytree(store.find(shipped), folder)
+    card = CARDS[shipped] | changes
+    store.save_card(folder, {key: value for key, value in card.items() if value is not None})
+    return folder
+
+
 def test_measuring_writes_the_figures_on_the_card(tmp_path, monkeypatch):
     monkeypatch.setattr(cards, "HELD_OUT", 60)
-    folder = tmp_path / "ffi-glyphs-standard"
-    shutil.copytree(store.find("ffi-glyphs-standard"), folder)
+    folder = copied("ffi-glyphs-standard", tmp_path / "mine", metrics=None)
     figures = cards.measure(folder)
     assert figures["psnr"]["n"] == 60
     assert figures["psnr"]["value"] > figures["psnr_of_the_mean_image"]["value"]
     assert json.loads((folder / store.CARD).read_text())["metrics"] == figures
     store.load(folder)  # the card still fits its weights
+
+
+@pytest.mark.parametrize("name", ["my-faces-v3", "ffi-tiny-mine"])
+def test_nothing_is_guessed_from_the_name_of_a_folder(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(cards, "HELD_OUT", 60)
+    folder = copied("ffi-glyphs-standard", tmp_path / name, data=None, licence=None, name=None, metrics=None)
+    with pytest.raises(ValueError, match='add "data" to it, or pass --data NAME'):
+        cards.measure(folder)
+    assert "data" not in json.loads((folder / store.CARD).read_text())
+    cards.measure(folder, "glyphs")
+    card = json.loads((folder / store.CARD).read_text())
+    assert card["data"] == "glyphs" and "licence" not in card and "name" not in card
 
 
 def test_comparing_sets_figures_side_by_side(tmp_path, monkeypatch):

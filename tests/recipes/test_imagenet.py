@@ -15,8 +15,9 @@ from invkit.dci.training import Schedule
 from invkit.ffi.pairs import condition, logits_of
 from invkit.inverters import load_inverter
 from invkit.network.classifiers import load_classifier
-from recipes import dci, imagenet
-from recipes.imagenet import RECIPES, BlockPlan, LogitPlan
+from recipes import imagenet
+from recipes.imagenet import BlockPlan, LogitPlan
+from recipes.table import RECIPES
 
 SMALL = LogitPlan("glyphs-standard-0", size=32, width=2, batch=4, steps=3)
 
@@ -54,7 +55,7 @@ def test_the_splits_share_no_image(photos):
 
 def test_squares_are_made_once_and_again_where_a_file_changes(photos, monkeypatch):
     first = data_imagenet.imagenet("", "test", 16)[0].clone()
-    monkeypatch.setattr(imagenet, "_shrink", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(data_imagenet, "_shrink", lambda *_: pytest.fail("made again"))
     assert torch.equal(data_imagenet.imagenet("", "test", 16)[0], first)
     monkeypatch.undo()
     monkeypatch.setenv("INVKIT_CACHE", str(photos.parent / "cache"))
@@ -68,7 +69,7 @@ def test_without_imagenet_there_is_one_sentence(tmp_path, monkeypatch, name):
     monkeypatch.delenv("INVKIT_IMAGENET", raising=False)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder with ImageNet's train/ and val/.* INVKIT_IMAGENET"):
-        RECIPES[name](tmp_path / "run")
+        RECIPES[name].train(tmp_path / "run")
 
 
 # ---- logits ----------------------------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ def test_a_zero_shot_inverter_sees_no_photo(tmp_path, monkeypatch):
     monkeypatch.delenv("INVKIT_IMAGENET", raising=False)
     noise = synthetic.Pool(synthetic.pink_noise(16, 40))
     monkeypatch.setattr(synthetic, "draw_pool", lambda *_: noise)
-    monkeypatch.setattr(dci, "_matched_pool", lambda *_: noise)
+    monkeypatch.setattr(imagenet, "matched_pool", lambda *_: noise)
     plan = BlockPlan("glyphs-standard-0", batch=2, widths=((224, (8, 1)),), schedule=Schedule(2, 2))
     inverter = imagenet.invert_blocks(tmp_path, plan=plan)
     maps = [block for block in inverter.classifier.blocks if len(block.shape) == 3]
