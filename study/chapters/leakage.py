@@ -303,7 +303,7 @@ class DefenceTrial:
         tuned = tune(self.inverter, depth, defend, self.sources, folder=folder, seed=self.seed, **self.tuning)
         sent = defended(defend, self.features[: len(self.images)], self.seed)
         reconstructions = {"as was": invert(self.inverter.chain, sent, depth), "tuned": invert(tuned, sent, depth)}
-        scores = [_score(images, self.images, measures=("psnr", "found")) for images in reconstructions.values()]
+        scores = [score(images, self.images, measures=("psnr", "found")) for images in reconstructions.values()]
         paid = cost(classifier, self.features, self.labels, depth, defend, self.seed)
         shown = {key: value[: self.shown] for key, value in reconstructions.items()}
         return DefenceOutcome(name, strength, paid, *scores, shown)
@@ -448,6 +448,7 @@ def record_leaks(study, classifier: Classifier, scored: Mapping, mean: Scores, f
     above = [place(classifier, d) for d, some in zero.items() if some.minus(mean)["psnr"].low > 0]
     chance = 1 / len(mean.psnr)
     known = [place(classifier, d) for d, some in zero.items() if some.intervals()["found"].low > chance]
+    study.record_text("first", first)
     study.record_text("above_words", f"at {listed(above)}" if above else "nowhere")
     study.record_text("known_words", f"at {listed(known)}" if known else "nowhere")
 
@@ -575,6 +576,12 @@ def outcome_rows(outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> dict:
     return rows
 
 
+def trade_off_chart(outcomes: Mapping[int, Sequence[DefenceOutcome]], mean: Scores) -> Figure:
+    """`trade_off` of every depth, with the mean image's PSNR and chance as its floors."""
+    floor = {"psnr": {"mean image": mean.psnr.mean().item()}, "found": {"chance": 1 / len(mean.psnr)}}
+    return trade_off({f"depth {depth}": tried for depth, tried in outcomes.items()}, floor)
+
+
 def choices_of(
     outcomes: Mapping[int, Sequence[DefenceOutcome]], tolerated: float
 ) -> dict[tuple[int, str], DefenceChoice | None]:
@@ -651,17 +658,3 @@ def record_words(
         "training_words": f"The zero-shot attacker {trained}.",
     }.items():  # fmt: skip
         study.record_text(id, f"{text}")
-
-
-# Old names, until the notebooks use the new ones.
-Outcome, Trial, Choice = DefenceOutcome, DefenceTrial, DefenceChoice
-read_logits, read = reconstruct_from_logits, invert
-DefenceOutcome.readings = property(lambda self: self.reconstructions)
-_score = score
-
-
-def score(readings, images, sample=None, perceptual=True):
-    from study.scores import Reconstruction
-
-    measures = MEASURED if perceptual else MEASURED[:2]
-    return _score(Reconstruction(readings, readings if sample is None else sample), images, measures=measures)

@@ -373,7 +373,3 @@ def trained_numbers(trained: Mapping[str, Sequence], names: Sequence[str]) -> st
 
 def _mean_seconds(copies: Sequence) -> float:
     return sum(run.seconds for run in copies) / len(copies)
-
-
-# Old names, until the notebooks use the new ones.
-Arm, ARMS, Setting, Run, train_arm = DesignChange, CHANGES, DesignBudget, TrainedDesign, train_design
