@@ -141,7 +141,7 @@ class Study:
         names = list(rows)
         index = pandas.MultiIndex.from_tuples(names) if names and isinstance(names[0], tuple) else pandas.Index(names)
         frame = pandas.DataFrame(cells, index=index, columns=[heading(column) for column in columns])
-        if title:
+        if title and names:
             frame.index.names = [title] if isinstance(title, str) else list(title)
         return frame
 
