@@ -49,7 +49,7 @@ def curve_of(values: Tensor) -> list[Interval]:
 def compare(
     study: Study,
     id: str,
-    rows: Mapping[str, Mapping[str, Tensor]],
+    rows: Mapping[str, Mapping[str, Tensor | Interval]],
     titles: Mapping[str, str] | None = None,
     pairs: Mapping[str, tuple[str, str]] | None = None,
     shares: Collection[str] = (),
@@ -59,7 +59,8 @@ def compare(
 
     study: of the notebook.
     id: the first part of what is recorded: "<id>_<row>_<series>" and "<id>_<row>_<pair>".
-    rows: {row: {series: (N,)}}, the values of N images; NaN for an image without a value.
+    rows: {row: {series: (N,)}}, the values of N images; NaN for an image without a value. A series that is in no pair
+        may be an Interval instead.
     titles: {row: its name in the table}; by default the row's own.
     pairs: {pair: (a, b)}, of whose differences a - b the mean is taken over the images that both have; by default
         {"difference": (last series, first series)}, and none if there is one series only.
@@ -69,11 +70,13 @@ def compare(
     """
     lines = {}
     for row, series in rows.items():
-        values = {name: x.double() for name, x in series.items()}
+        values = {name: x if isinstance(x, Interval) else x.double() for name, x in series.items()}
         names = list(values)
         cells = {}
         for name, x in values.items():
-            mean = (statistics.proportion if row in shares else statistics.bootstrap)(x[~x.isnan()])
+            mean = x
+            if not isinstance(x, Interval):
+                mean = (statistics.proportion if row in shares else statistics.bootstrap)(x[~x.isnan()])
             study.record(slug(f"{id} {row} {name}"), mean, digits=2, tolerance=tolerance_of(mean))
             cells[name] = f"{mean:{'+' if signed else ''}.3f}"
         default = {"difference": (names[-1], names[0])} if len(names) > 1 else {}

@@ -9,23 +9,27 @@ A measure "per amount and image" is a tensor (K, N).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import torch
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.functional import to_tensor
 
-from invkit import data, metrics
+from invkit import data, metrics, statistics
 from invkit.data import glyphs
 from invkit.dci import synthetic
 from invkit.metrics import distance
-from study import probes
+from invkit.network.classifiers import Classifier
+from invkit.statistics import Interval
+from study import plots, probes
+from study.notebook import listed
 from study.reconstructions import represent
-from study.surgery import reconstruct_each, slopes
+from study.surgery import curve_of, reconstruct_each, seen, slopes
 
 # ---- surgery on images -----------------------------------------------------------------------------------------------
 
@@ -204,3 +208,65 @@ def told(inverter, images: Tensor) -> Told:
         metrics.retrieval_ranks(reconstructions, images) == 1,
         1 - (is_ - should).square().sum(1) / variance if variance > ONE_COLOUR else None,
     )
+
+
+# ---- what the notebook draws and compares ----------------------------------------------------------------------------
+
+
+def blend_chart(
+    responses: Mapping[str, Response], images: Tensor, inverters: Mapping[str, object], judge: Classifier
+) -> Figure:
+    """Blends of images with the next ones: the share that is matched, and whose class another classifier sees.
+
+    responses: {label: response to the "blend" of SURGERIES}, of the inverters {label: inverter}.
+    images: that were blended, (N, 3, S, S).
+    judge: the other classifier.
+    """
+    lines: dict[str, dict[str, list[Interval]]] = {}
+    for label, inverter in inverters.items():
+        own = seen(inverter.represent, images)
+        sees = seen(judge.logits, responses[label].images)
+        lines.setdefault("share matched", {})[label] = curve_of(responses[label].amounts)
+        lines.setdefault("first class seen", {})[label] = curve_of((sees == own).float())
+        lines.setdefault("second class seen", {})[label] = curve_of((sees == own.roll(-1)).float())
+    return plots.panels(SURGERIES["blend"].amounts, lines, "share of the second image")
+
+
+def by_measure(told: Mapping[str, Mapping[str, Told]]) -> dict[str, dict[str, dict[str, Tensor]]]:
+    """What is told of each kind of image, {kind: {label: Told}}, as {measure: {kind: {label: (N,)}}}.
+
+    gain: how much nearer the own original is than another of the kind, as a share of chance. found, colour and
+    confidence: see `Told`; no colour for a kind that has one mean colour.
+    """
+    measures = {
+        "gain": lambda t: 1 - t.distance / t.chance.mean(),
+        "found": lambda t: t.found,
+        "colour": lambda t: t.colour,
+        "confidence": lambda t: t.confidence,
+    }
+    values = {
+        name: {kind: {label: of(t) for label, t in by.items()} for kind, by in told.items()}
+        for name, of in measures.items()
+    }
+    values["colour"] = {
+        kind: by for kind, by in values["colour"].items() if all(colours is not None for colours in by.values())
+    }
+    return values
+
+
+def slopes_in_words(slopes: Mapping[str, Mapping[str, Tensor]], labels: Sequence[str]) -> str:
+    """Slopes {operation: {label: (N,)}} as "standard: rotate 0.47, blur 0.31; robust: rotate 0.50, blur 0.42"."""
+    return "; ".join(
+        f"{label}: {', '.join(f'{name} {by[label].mean():.2f}' for name, by in slopes.items())}" for label in labels
+    )
+
+
+def differing_in_words(slopes: Mapping[str, Mapping[str, Tensor]], a: str, b: str) -> str:
+    """For which operations a's slopes are certainly larger or smaller than b's, as a phrase for a sentence."""
+    differences = {name: statistics.paired_bootstrap(by[a], by[b]) for name, by in slopes.items()}
+    more = [name for name, difference in differences.items() if difference.low > 0]
+    less = [name for name, difference in differences.items() if difference.high < 0]
+    phrases = [
+        f"the {a} one moves {how} for {listed(names)}" for how, names in (("more", more), ("less", less)) if names
+    ]
+    return " and ".join(phrases) or "no difference between the two is certain"
