@@ -5,13 +5,19 @@ either, its confidence may give that away (membership inference; Shokri et al. 2
 (N, classes), labels int64 (N,).
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor
 
-from invkit.statistics import Interval, bootstrap
+from invkit.data import glyphs
+from invkit.data.images import Data
+from invkit.network.classifiers import Classifier
+from invkit.statistics import Interval, bootstrap, proportion
+from study.notebook import listed
 
 
 def per_image(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -100,3 +106,156 @@ def _check(logits: Tensor, labels: Tensor | None = None) -> None:
     if labels is not None and (labels.shape != logits.shape[:1] or labels.dtype != torch.int64):
         what = f"{labels.dtype} {tuple(labels.shape)}"
         raise ValueError(f"Give one int64 label for each of the {len(logits)} logit vectors, not {what}.")
+
+
+# ---- tables, figures and words of the page ---------------------------------------------------------------------------
+
+
+def class_names(data: str, images: Data) -> list[str]:
+    """What captions call the classes of these images: the characters of glyphs, else their numbers."""
+    return list(glyphs.CHARACTERS) if data.startswith("glyphs") else [str(k) for k in range(max(images.labels) + 1)]
+
+
+def example_rows(data: str, splits: Mapping[str, Data], seed: int = 0, k: int = 10) -> dict[str, Tensor]:
+    """Rows of k example images: of glyphs one factor changed at a time, else the first images of each split."""
+    if not data.startswith("glyphs"):
+        return {split: part.images[:k] for split, part in splits.items()}
+    ramp, place = torch.linspace(0, 1, k), torch.arange(k)
+    colours = torch.stack([ramp, 1 - ramp, 0.5 + 0 * ramp], 1)
+    base = {"label": glyphs.CHARACTERS.index("A"), "x": 0.0, "y": 0.0, "glyph_size": 0.7, "rotation": 0.0}
+    base |= {"font": 1, "slant": 0, "weight": 1, "stroke": 1}
+    base |= {"ink": torch.tensor([0.95, 0.85, 0.2]), "ground": torch.tensor([0.1, 0.2, 0.35])}
+    changed = {
+        "character": {"label": place * 9},
+        "font, slant": {"font": place % 3, "slant": place % 6 // 3},
+        "weight, stroke": {"weight": place % 6 // 3, "stroke": place % 3},
+        "x": {"x": -0.15 + 0.3 * ramp},
+        "y": {"y": -0.15 + 0.3 * ramp},
+        "size": {"glyph_size": 0.5 + 0.35 * ramp},
+        "rotation": {"rotation": -25 + 50 * ramp},
+        "ink": {"ink": colours},
+        "ground": {"ground": 0.6 * colours.flip(1)},
+    }
+    return {label: glyphs.draw(k, seed, **base | factors).images for label, factors in changed.items()}
+
+
+def facts(network: Classifier) -> dict[str, str]:
+    """What the card of a classifier says of its training, as a row of a table."""
+    card = network.card
+    return {
+        "network": card["architecture"],
+        "parameters": f"{sum(p.numel() for p in network.model.parameters()):,}",
+        "steps": f"{card['steps']:,}",
+        "from": card["start"] or "nothing",
+        "ε in training": f"{255 * card['epsilon']:g}/255",
+        "alarms": "" if card["alarms"] is None else str(card["alarms"]),
+        "hours": str(card["hours"]),
+        "MB": f"{card['bytes'] / 1e6:.2f}",
+    }
+
+
+@torch.no_grad()
+def logits_of(network: Classifier, images: Tensor, batch: int = 250) -> Tensor:
+    """Logits (N, classes) of images (N, 3, size, size), on the images' device, computed on the network's."""
+    device = next(network.model.parameters()).device
+    return torch.cat([network.logits(part.to(device)).to(images.device) for part in images.split(batch)])
+
+
+def seeds_sentence(shares: Mapping[str, Mapping[str, Interval]]) -> str:
+    """How far networks of one kind, which differ in the seed of their training, lie apart; "" for one of each kind.
+
+    shares: {name ending in the seed's number: {"clean": share, "attacked": share}}.
+    """
+    kinds: dict[str, list] = {}
+    for name, row in shares.items():
+        kinds.setdefault(name.rstrip("0123456789").rstrip("-"), []).append(row)
+    repeated = [rows for rows in kinds.values() if len(rows) > 1]
+    if not repeated:
+        return ""
+
+    def largest(measure: str) -> float:
+        values = [[100 * row[measure].value for row in rows] for rows in repeated]
+        return max(max(kind) - min(kind) for kind in values)
+
+    return (
+        "Between networks of one kind trained from different seeds the accuracies differ by at most "
+        f"{largest('clean'):.1f} points as they are, and {largest('attacked'):.1f} under the attack."
+    )
+
+
+@torch.no_grad()
+def attacked_rows(
+    images: Tensor, labels: Tensor, networks: Mapping[str, Classifier], changes: Mapping[str, Tensor],
+    names: Sequence[str], epsilon: float,
+) -> tuple[dict[str, Tensor], dict[str, list[str]]]:  # fmt: skip
+    """Rows and captions of a figure: images, and for each kind of network the attacked images and their changes.
+
+    changes: {kind: (N, 3, H, W)}, at most epsilon in every pixel; they are drawn so that they fill the range.
+    names: of the classes. The captions say which class the attacked network sees.
+    """
+    rows, captions = {"image": images}, {"image": [names[label] for label in labels.tolist()]}
+    for kind, change in changes.items():
+        rows |= {f"attacked, {kind}": images + change, f"change, {kind}": 0.5 + change / (2 * epsilon)}
+        seen = networks[kind].logits(images + change).argmax(1)
+        captions[f"attacked, {kind}"] = [names[label] for label in seen.tolist()]
+    return rows, captions
+
+
+def split_rows(logits: Mapping[str, Tensor], splits: Mapping[str, Data], seed: int = 0) -> dict[str, dict]:
+    """One classifier's logits on every split, as rows of a table: means of the scalars, and `membership`.
+
+    logits: {split: (N, classes)}, of "train" and others. Membership is told from the images of "train".
+    """
+    scalars = {split: per_image(logits[split], part.labels) for split, part in splits.items()}
+    rows = {}
+    for split, values in scalars.items():
+        rows[split] = {"right": proportion(values["right"])}
+        rows[split] |= {name: bootstrap(values[name], seed=seed) for name in ("largest", "margin", "spread", "loss")}
+        if split != "train":
+            rows[split]["membership"] = membership(scalars["train"]["loss"], values["loss"])
+    return rows
+
+
+def splits_sentence(logits: Mapping[str, Mapping[str, Tensor]], splits: Mapping[str, Data]) -> tuple[str, str]:
+    """Two verdicts on the loss: which classifiers' gives training images away, and whose differs between the others.
+
+    logits: {classifier: {split: (N, classes)}}.
+    """
+    given_away, differing = [], []
+    for name, by_split in logits.items():
+        losses = {split: per_image(by_split[split], splits[split].labels)["loss"] for split in splits}
+        if membership(losses["train"], losses["inverter"]).low > 0.5:
+            given_away.append(name)
+        others = membership(losses["inverter"], losses["test"])
+        if not others.low <= 0.5 <= others.high:
+            differing.append(name)
+    return (
+        f"gives away {listed(given_away)}" if given_away else "gives none of them away",
+        f"differ for {listed(differing)}" if differing else "cannot be told apart",
+    )
+
+
+def photos_sentence(network: Classifier, shares: Sequence[Interval], epsilon: float, steps: int) -> str:
+    """How often a classifier of photographs is right.
+
+    shares: as they are first, under the strongest attack last, in [0, 1].
+    epsilon: the largest change of a pixel in that attack, of 255; steps: of the attack.
+    """
+    as_is, attacked = (format(share.times(100), ".0f") for share in (shares[0], shares[-1]))
+    return (
+        f"{network.name}, with {network.classes:,} classes, is right on {as_is} % of {shares[0].n} photographs and, "
+        f"after {steps} steps of the attack within {epsilon:g}/255, on {attacked} %."
+    )
+
+
+def logit_row(logits: Tensor, labels: Tensor, seed: int = 0) -> dict[str, Interval | float]:
+    """One classifier's logits (N, classes) as a row of a table: `within_class_share`, `directions` and `means`."""
+    share = within_class_share(logits, labels, seed)
+    return {"within": share, "directions": directions(logits), **means(logits, labels)}
+
+
+def shares_compared(first: Interval, second: Interval) -> str:
+    """Whether the second share is larger, smaller, or neither for sure because the intervals overlap."""
+    if second.low > first.high:
+        return "a larger share"
+    return "a smaller share" if second.high < first.low else "a share that cannot be told apart"
