@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from invkit import data
-from invkit.attacks import clean_accuracy, robust_accuracy, train_classifier
+from invkit.attacks import clean_accuracy, robust_accuracy
 from invkit.network.classifiers import Classifier, load_classifier
+from recipes.adversarial_training import train_classifier
 
 WORLDS = {"informative": "glyphs", "independent": "glyphs:independent"}
 GLYPHS_EPSILON, TINY_EPSILON = 8 / 255, 4 / 255
