@@ -1,11 +1,10 @@
 """Training of small classifiers, standard or adversarially robust (Madry et al. 2018, arXiv 1706.06083, equation 2.1).
 
-Robust training minimises the loss at the attacked images. `attack="fast"` takes a single step of 1.25 epsilon (Wong et
-al. 2020, arXiv 2001.03994), which costs one extra pass instead of many. It can fail all at once ("catastrophic
+Robust training minimises the loss at attacked images. `attack="fast"` takes a single step of 1.25 epsilon (Wong et al.
+2020, arXiv 2001.03994), which costs one extra pass instead of many. It can fail all at once ("catastrophic
 overfitting": the network withstands that single step and nothing else), so every CHECK_EVERY steps it is compared with
 PGD. If it fails, the steps until the next comparison take PGD images, which mends it (Li et al. 2020, arXiv
-2006.03089);
-the card counts these alarms.
+2006.03089). The card counts these alarms.
 
 Images are uint8, or float in [0, 1], (N, 3, H, W); epsilon is in units of [0, 1]; labels are int64 (N,).
 """
