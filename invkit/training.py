@@ -9,51 +9,57 @@ PyTorch's random numbers are reseeded from (seed, s), the learning rate is a for
 Adam's moments and the step number are the whole state: a run killed at any moment and started again with the same call
 ends, on a CPU with the same number of threads, with bit for bit the weights of an undisturbed one.
 
-A run's folder holds `checkpoint.safetensors` (replaced whole, never edited; the scalars are JSON in its header) and
-`tensorboard/`. Accelerate supplies the device, the gradients' all-reduce and clipping, so that the same call runs under
-`accelerate launch` on many devices.
+A run's folder holds `checkpoint.safetensors` (`invkit.checkpoint`) and `tensorboard/`. Accelerate supplies the device,
+the gradients' all-reduce and clipping, so that the same call runs under `accelerate launch` on many devices.
 """
 
-import json
 import math
 import signal
 import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, send_to_device
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from invkit.precision import PRECISIONS, autocast
-from invkit.store import whole
+from invkit import checkpoint
+from invkit.checkpoint import CHECKPOINT
+from invkit.precision import PRECISIONS, autocast, fast_bfloat16, resolve
 
-CHECKPOINT = "checkpoint.safetensors"
+__all__ = ["CHECKPOINT", "Player", "Progress", "Supervisor", "Trained", "learning_rate", "supervised", "train"]
+
 READ_AHEAD = 2  # batches prepared while a step runs
+LOG_ENTRIES = 500  # in the history of a run
+GPU_LOG_STEPS = 50  # steps between two entries on a GPU, at least: reading a scalar makes the CPU wait for the device
 
 
 @dataclass
 class Player:
     """One module in training, with what it minimises.
 
-    loss(module, batch, step) returns a scalar tensor to minimise and a dict of scalars to log (floats or tensors). It
-    must call the `module` it is given (on many devices that is the distributed wrapper); other players' modules and
-    frozen networks may be captured. It may draw from PyTorch's global random numbers. `clip` is the largest norm the
-    gradient may have.
+    Attributes:
+        name: without "/", different from those of other players.
+        module: what is trained: all its parameters with requires_grad.
+        loss: loss(module, batch, step) returns a scalar tensor to minimise and a dict of scalars to log (floats or
+            tensors). It must call the `module` it is given (on many devices that is the distributed wrapper); other
+            players' modules and frozen networks may be captured. It may take PyTorch's global random numbers.
+        lr: largest learning rate.
+        betas, weight_decay: of AdamW.
+        clip: the largest norm that the gradient may have; None for any.
     """
 
     name: str
@@ -69,8 +75,12 @@ class Player:
 class Trained:
     """What `train` leaves.
 
-    folder is None for a throw-away run; seconds add up over restarts; history is [(step, {scalar: mean since the entry
-    before})]; ema is {player: state dict on the CPU}, empty when no moving average was asked for.
+    Attributes:
+        folder: None for a run that kept nothing on disk.
+        steps: of the whole run.
+        seconds: spent, over all restarts.
+        history: [(step, {scalar: mean since the entry before})].
+        ema: {player: state dict on the CPU}; empty when no moving average was asked for.
     """
 
     folder: Path | None
@@ -99,88 +109,70 @@ def train(
 ) -> Trained:
     """Train the players for `steps` steps, or for as many as fit into `minutes`; go on where a stopped run left off.
 
-    batches(step) returns one batch: tensors, or tuples, lists and dicts of them, which the loop moves to the device. It
-    must depend on step alone and must not draw from PyTorch's *global* random numbers (use a torch.Generator seeded
-    with the step), because it runs ahead in a background thread. Process p of P is given batches(step * P + p).
+    Args:
+        players: one, or several that take turns in every step, in this order.
+        batches: batches(step) returns one batch: tensors, or tuples, lists and dicts of them, which the loop moves to
+            the device. It must depend on step alone and must not take PyTorch's *global* random numbers (use
+            `invkit.seeds.generator_for`), because it runs ahead in a background thread. Process p of P is given
+            batches(step * P + p).
+        steps: how many.
+        minutes: instead of steps. A few steps are timed and undone; their pace fixes the number of steps once, and the
+            checkpoint keeps it.
+        folder: where the checkpoint goes; None keeps nothing. A finished folder returns at once, with its weights in
+            the modules.
+        seed: of everything random, 0 or more.
+        ema: decay of the moving average, reached by way of 1 - (1 + step)^-0.75, so that short runs forget their start;
+            None for no moving average.
+        warmup: share of the steps over which the learning rate rises linearly.
+        schedule: "cosine" (to 0) or "constant".
+        precision: "bf16" evaluates the losses under bfloat16 autocast, while the weights stay float32; "no" is float32
+            throughout; "auto" is "bf16" where the device is fast at it (`invkit.precision`). It is resolved once: a
+            resumed run keeps the precision that it began with.
+        checkpoint_every_minutes, checkpoint_every_steps: whichever comes first; also at the end, and at Ctrl-C or
+            SIGTERM.
+        progress: show a progress bar, named `description`.
 
-    minutes: a few steps are timed and undone; their pace fixes the number of steps once, kept in the checkpoint.
-    folder: None keeps nothing on disk. A finished folder returns at once, with its weights in the modules.
-    ema: decay of the moving average, reached by way of 1 - (1 + step)^-0.75, so that short runs forget their start.
-    warmup: share of the steps over which the learning rate rises linearly. schedule: "cosine" (to 0) or "constant".
-    precision: "bf16" evaluates the losses under bfloat16 autocast, while the weights stay float32; "no" is float32
-        throughout; "auto" is "bf16" where the device is fast at it (`invkit.precision`).
-    checkpoint_every_minutes, checkpoint_every_steps: whichever comes first; also at the end and at Ctrl-C or SIGTERM.
+    Returns:
+        What the run leaves. The modules are in eval mode, on the device, and hold the moving average when there is one
+        (the raw weights stay in the checkpoint). The caller's global random numbers are left as they were.
 
-    Afterwards the modules are in eval mode, on the device, and hold the moving average when there is one (the raw
-    weights stay in the checkpoint). The caller's global random numbers are left as they were.
-
-    Raises ValueError for settings that make no sense or a folder made with others, FloatingPointError for a loss or a
-    gradient that is not finite (the checkpoint before stays), and, the checkpoint being written, KeyboardInterrupt for
-    Ctrl-C and SystemExit for SIGTERM.
+    Raises:
+        ValueError: settings that make no sense, or a folder made with others.
+        FloatingPointError: a loss or a gradient that is not finite; the checkpoint before stays.
+        KeyboardInterrupt, SystemExit: Ctrl-C and SIGTERM, once the checkpoint is written.
     """
     players = [players] if isinstance(players, Player) else list(players)
     _check_settings(players, steps, minutes, seed, ema, warmup, schedule, precision)
     folder = Path(folder) if folder is not None else None
     accelerator = _accelerator()
-    learners = [_Learner(player, accelerator, ema, precision) for player in players]
+    learners = [_Learner(player, accelerator, ema) for player in players]
     settings = {"steps": steps, "minutes": minutes, "seed": seed, "ema": ema, "warmup": warmup, "schedule": schedule}
     settings |= {"precision": precision, "processes": accelerator.num_processes}
     for p in players:
         settings[p.name] = {"lr": p.lr, "betas": list(p.betas), "weight_decay": p.weight_decay, "clip": p.clip}
+    supervisor = _SUPERVISOR.get()
+    if supervisor is not None:
+        settings["supervised"], minutes = True, supervisor.minutes(folder)
+
     generators = [accelerator.device] if accelerator.device.type == "cuda" else []
-
-    def one_step(step: int, batch: Any, rate: float) -> dict[str, Tensor]:
-        torch.manual_seed(_mix(seed, step, accelerator.process_index))
-        batch = send_to_device(batch, accelerator.device, non_blocking=True)
-        scalars = {}
-        for learner in learners:
-            with _turn(learner, learners):
-                scalars |= learner.update(batch, step, rate)
-            learner.average(step)
-        return scalars
-
     with torch.random.fork_rng(generators), _Signals() as signals:
-        run = _read_checkpoint(folder, learners, settings)
+        run = _resume(folder, learners, settings)
         if run is None:
-            fixed = steps or _steps_in(minutes, one_step, batches, learners, accelerator)
-            run = {"settings": settings, "steps": fixed, "step": 0, "seconds": 0.0, "history": []}
-            run["threads"] = torch.get_num_threads()
-            _write_checkpoint(folder, learners, run, accelerator)
-        steps, first, history = run["steps"], run["step"], run["history"]
-        started, written = time.monotonic() - run["seconds"], time.monotonic()
-        log = _Log(folder, history, first, len(learners), accelerator)
-        log_every = max(1, steps // 500)
-        bar = tqdm(
-            total=steps, initial=first, desc=description, unit="step", dynamic_ncols=True, mininterval=1.0,
-            disable=not progress or not accelerator.is_main_process or first == steps,
-        )  # fmt: skip
-        with closing(log), closing(bar), closing(_ahead(batches, first, steps, accelerator)) as stream:
-            for step, batch in enumerate(stream, start=first):
-                scalars = one_step(step, batch, learning_rate(step, steps, warmup, schedule))
-                log.add(scalars)
-                bar.update()
-
-                done = step + 1
-                due = (
-                    done == steps
-                    or signals.received is not None
-                    or (checkpoint_every_steps and done % checkpoint_every_steps == 0)
-                    or time.monotonic() - written > 60 * checkpoint_every_minutes
-                )
-                if due or done % log_every == 0:
-                    means = log.flush(done, learning_rate(step, steps, warmup, schedule))
-                    _check_finite(done, means, learners if due else [], folder)
-                    bar.set_postfix({key: f"{means[key]:.4g}" for key in means if key.endswith("loss")}, refresh=False)
-                if due:
-                    run |= {"step": done, "seconds": time.monotonic() - started}
-                    _write_checkpoint(folder, learners, run, accelerator)
-                    written = time.monotonic()
-                if signals.received is not None:
-                    kept = f"the same call goes on from {folder}" if folder else "without a folder nothing is kept"
-                    raise signals.exception(f"Training stopped after step {done} of {steps}; {kept}.")
+            run = {"settings": settings, "step": 0, "seconds": 0.0, "history": []}
+            run |= {"precision": resolve(precision, accelerator.device), "threads": torch.get_num_threads()}
+            _set_precision(learners, run["precision"])
+            run["steps"] = steps if minutes is None else _steps_in(minutes, batches, learners, seed)
+            _write_checkpoint(folder, learners, run)
+        every = checkpoint_every_steps
+        if every and steps and run["steps"] != steps:  # as often in the whole as was asked for
+            every = max(1, round(every * run["steps"] / steps))
+        clock = _CheckpointClock(checkpoint_every_minutes, every)
+        with closing(_Log(folder, run, learners, progress, description)) as log:
+            _loop(folder, run, learners, batches, log, clock, signals, supervisor)
 
     averages = {learner.name: learner.finish() for learner in learners}
-    return Trained(folder, steps, run["seconds"], [tuple(entry) for entry in history], averages if ema else {})
+    history = [(step, means) for step, means in run["history"]]
+    return Trained(folder, run["steps"], run["seconds"], history, averages if ema else {})
 
 
 def learning_rate(step: int, steps: int, warmup: float = 0.02, schedule: str = "cosine") -> float:
@@ -192,10 +184,165 @@ def learning_rate(step: int, steps: int, warmup: float = 0.02, schedule: str = "
     return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
 
 
+# ---- supervision -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Progress:
+    """Where a run stands after one of its steps.
+
+    Attributes:
+        folder: of the run.
+        step, steps: how many are done, of how many.
+        batch: the step's batch, as `batches` returned it.
+        batches: the function itself.
+        averages: {player: the module with the moving average of its weights, in eval mode}; not to be changed.
+        precision: "bf16" or "no".
+    """
+
+    folder: Path | None
+    step: int
+    steps: int
+    batch: Any
+    batches: Callable[[int], Any]
+    averages: dict[str, nn.Module]
+    precision: str
+
+
+class Supervisor(Protocol):
+    """Decides from outside how long each call of `train` lasts, and looks on after every step: see `supervised`."""
+
+    def minutes(self, folder: Path | None) -> float:
+        """How many minutes the run with this folder may take, instead of the steps that it was called with."""
+
+    def after_step(self, progress: Progress) -> None:
+        """Called after every step; it should not make the CPU wait for the device."""
+
+
+_SUPERVISOR: ContextVar[Supervisor | None] = ContextVar("supervisor", default=None)
+
+
+@contextmanager
+def supervised(supervisor: Supervisor) -> Iterator[None]:
+    """Within this context, `supervisor` decides how long each call of `train` lasts.
+
+    A recipe of several phases calls `train` several times, deep inside other functions; so the time that all of them
+    share need not be an argument of every function on the way.
+    """
+    token = _SUPERVISOR.set(supervisor)
+    try:
+        yield
+    finally:
+        _SUPERVISOR.reset(token)
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------
+
+
+def _loop(
+    folder: Path | None,
+    run: dict[str, Any],
+    learners: list["_Learner"],
+    batches: Callable[[int], Any],
+    log: "_Log",
+    clock: "_CheckpointClock",
+    signals: "_Signals",
+    supervisor: Supervisor | None,
+) -> None:
+    """The steps that are left of a run; its scalars are kept up to date, and the checkpoint is written now and then."""
+    steps, first, settings = run["steps"], run["step"], run["settings"]
+    accelerator = learners[0].accelerator
+    log_every = max(GPU_LOG_STEPS if accelerator.device.type == "cuda" else 1, steps // LOG_ENTRIES)
+    averages = {learner.name: learner.ema.module if learner.ema else learner.raw for learner in learners}
+    started = time.monotonic() - run["seconds"]
+    with closing(_ahead(batches, first, steps, accelerator)) as stream:
+        for step, batch in enumerate(stream, start=first):
+            rate = learning_rate(step, steps, settings["warmup"], settings["schedule"])
+            log.add(_one_step(learners, batch, settings["seed"], step, rate))
+            done = step + 1
+            if supervisor is not None:
+                supervisor.after_step(Progress(folder, done, steps, batch, batches, averages, run["precision"]))
+            due = done == steps or signals.received is not None or clock.due(done)
+            if due or done % log_every == 0:
+                means = log.flush(done, rate)
+                _check_finite(done, means, learners if due else [], folder)
+            if due:
+                run |= {"step": done, "seconds": time.monotonic() - started}
+                _write_checkpoint(folder, learners, run)
+                clock.written()
+            if signals.received is not None:
+                kept = f"the same call goes on from {folder}" if folder else "without a folder nothing is kept"
+                raise signals.exception(f"Training stopped after step {done} of {steps}; {kept}.")
+
+
+def _one_step(learners: list["_Learner"], batch: Any, seed: int, step: int, rate: float) -> dict[str, Tensor]:
+    """Every player's turn, on one batch; returns what to log, still on the device."""
+    accelerator = learners[0].accelerator
+    torch.manual_seed(_mix(seed, step, accelerator.process_index))
+    batch = send_to_device(batch, accelerator.device, non_blocking=True)
+    scalars = {}
+    for learner in learners:
+        with _turn(learner, learners):
+            scalars |= learner.update(batch, step, rate)
+        learner.average(step)
+    return scalars
+
+
+def _steps_in(minutes: float, batches: Callable[[int], Any], learners: list["_Learner"], seed: int) -> int:
+    """How many steps fit into `minutes`: some real steps are timed (for a tenth of it, at most 30 s) and undone."""
+    began = time.monotonic()
+    accelerator = learners[0].accelerator
+    before = {name: checkpoint.plain(tensor) for learner in learners for name, tensor in learner.tensors().items()}
+    budget = min(30.0, 6.0 * minutes)
+    with closing(_ahead(batches, 0, None, accelerator)) as stream:
+        for step, batch in enumerate(stream):
+            _one_step(learners, batch, seed, step, 1e-3)
+            if step == 0:  # the first step also pays for allocations and the choice of kernels
+                _wait(accelerator.device)
+                timed = time.monotonic()
+            elif step >= 3 and broadcast_object_list([time.monotonic() - began > budget])[0]:
+                break
+    _wait(accelerator.device)
+    pace = (time.monotonic() - timed) / step
+    for learner in learners:
+        learner.restore(before)
+    left = 60 * minutes - (time.monotonic() - began)
+    return broadcast_object_list([max(1, round(left / pace))])[0]
+
+
+def _wait(device: torch.device) -> None:
+    """Until the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _ahead(batches: Callable[[int], Any], first: int, last: int | None, accelerator: Accelerator) -> Iterator[Any]:
+    """Yield this process's batch of every step, made READ_AHEAD steps ahead in one background thread."""
+
+    @torch.no_grad()  # grad mode belongs to a thread
+    def make(step: int) -> Any:
+        return batches(step * accelerator.num_processes + accelerator.process_index)
+
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+    waiting = deque()
+    try:
+        upcoming = first
+        while last is None or upcoming < last or waiting:
+            while len(waiting) < READ_AHEAD and (last is None or upcoming < last):
+                waiting.append(pool.submit(make, upcoming))
+                upcoming += 1
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+# ---- players in training ---------------------------------------------------------------------------------------------
+
+
 class _Learner:
     """A player in training: its module on the device, its optimiser and its moving average."""
 
-    def __init__(self, player: Player, accelerator: Accelerator, ema: float | None, precision: str):
+    def __init__(self, player: Player, accelerator: Accelerator, ema: float | None):
         self.name, self.player, self.accelerator = player.name, player, accelerator
         self.raw = player.module.to(accelerator.device).train()
         self.parameters = {name: p for name, p in self.raw.named_parameters() if p.requires_grad}
@@ -203,18 +350,20 @@ class _Learner:
             raise ValueError(
                 f"Player {player.name!r} has no parameter to train: give it a module with requires_grad on."
             )
-        # not fused: on a CPU that kernel is wrong where a weight is channels_last and its gradient is not
+        # Fused on a GPU alone: on a CPU that kernel is wrong where a weight is channels_last and its gradient is not.
+        self.fused = accelerator.device.type == "cuda"
         optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=player.lr, betas=player.betas, weight_decay=player.weight_decay
-        )
+            self.parameters.values(), lr=player.lr, betas=player.betas, weight_decay=player.weight_decay,
+            fused=self.fused or None,
+        )  # fmt: skip
         self.module, self.optimizer = accelerator.prepare(self.raw, optimizer)
         self.ema = ModelEmaV3(self.raw, decay=ema, use_warmup=True, warmup_power=0.75) if ema else None
-        # Accelerator's mixed precision patches the module's forward for good and misses what else the loss calls.
-        self.autocast = lambda: autocast(accelerator.device, precision)
+        self.precision = "no"
 
     def update(self, batch: Any, step: int, rate: float) -> dict[str, Tensor]:
         """One step of Adam; returns what to log, still on the device."""
-        with self.autocast():
+        # Accelerator's own mixed precision patches the module's forward for good and misses what else the loss calls.
+        with autocast(self.accelerator.device, self.precision):
             loss, scalars = self.player.loss(self.module, batch, step)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
@@ -227,6 +376,7 @@ class _Learner:
         return {f"{self.name}/{key}": torch.as_tensor(value).detach() for key, value in logged.items()}
 
     def average(self, step: int) -> None:
+        """Add the weights after this step to the moving average."""
         if self.ema:
             self.ema.update(self.raw, step=step + 1)
 
@@ -235,7 +385,7 @@ class _Learner:
         self.raw.eval()
         if self.ema:
             self.raw.load_state_dict(self.ema.module.state_dict())
-        return {name: _plain(tensor) for name, tensor in self.raw.state_dict().items()}
+        return {name: checkpoint.plain(tensor) for name, tensor in self.raw.state_dict().items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state by name: weights, moving average, Adam's moments (views, not copies)."""
@@ -255,7 +405,8 @@ class _Learner:
             prefix = f"{self.name}/adam/{name}/"
             if prefix + "step" in saved:
                 moments[parameter] = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
-                moments[parameter]["step"] = torch.zeros(())
+                # the fused kernel counts on the device
+                moments[parameter]["step"] = torch.zeros((), device=parameter.device if self.fused else "cpu")
         self.optimizer.state.clear()
         self.optimizer.state.update(moments)
         with torch.no_grad():
@@ -276,119 +427,85 @@ def _turn(learner: _Learner, learners: list[_Learner]):
             parameter.requires_grad_(True)
 
 
-@contextmanager
-def _saved(path: Path):
-    """An open checkpoint, or one sentence about why it cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a readable checkpoint ({error}): delete it to train from the start."
-        ) from error
-
-
-def _read_checkpoint(folder: Path | None, learners: list[_Learner], settings: dict) -> dict | None:
-    """Restore the learners from the folder's checkpoint and return the run's scalars, or None where there is none."""
-    if folder is None or not (folder / CHECKPOINT).exists():
-        return None
-    with _saved(folder / CHECKPOINT) as file:
-        run = json.loads(file.metadata()["run"])
-        made = run["settings"]
-        differences = [key for key in made | settings if made.get(key) != json.loads(json.dumps(settings.get(key)))]
-        if differences:
-            key = differences[0]
-            raise ValueError(
-                f"{folder} was made with {key} = {made.get(key)}, this call has {settings.get(key)}: "
-                "use another folder, or delete this one to train from the start."
-            )
-        saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        shapes = {name: list(tensor.shape) for name, tensor in saved.items() if "/adam/" not in name}
-        wanted = {n: list(t.shape) for learner in learners for n, t in learner.tensors().items() if "/adam/" not in n}
-        if shapes != wanted:
-            name = sorted(name for name in shapes | wanted if shapes.get(name) != wanted.get(name))[0]
-            raise ValueError(
-                f"{folder} was made by another network ({name}: {shapes.get(name)} there, {wanted.get(name)} here): "
-                "use another folder, or delete this one to train from the start."
-            )
+def _set_precision(learners: list[_Learner], precision: str) -> None:
     for learner in learners:
-        learner.restore(saved)
-    if run["threads"] != torch.get_num_threads() and run["step"] < run["steps"]:
-        warnings.warn(
-            f"{folder} was begun with {run['threads']} threads and goes on with {torch.get_num_threads()}: "
-            "sums round differently, so the weights will not be bit for bit those of an undisturbed run.",
-            stacklevel=3,
-        )
+        learner.precision = precision
+
+
+# ---- checkpoints, log, signals ---------------------------------------------------------------------------------------
+
+
+def _resume(folder: Path | None, learners: list[_Learner], settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Restore the learners from the folder's checkpoint and return the run's scalars, or None where there is none."""
+    state = {name: tensor for learner in learners for name, tensor in learner.tensors().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if "/adam/" not in name}
+    found = checkpoint.read(folder, settings, shapes) if folder is not None else None
+    if found is None:
+        return None
+    tensors, run = found
+    for learner in learners:
+        learner.restore(tensors)
+    _set_precision(learners, run["precision"])
+    if run["step"] < run["steps"]:
+        _warn_of_differences(folder, run, learners[0].accelerator.device)
     return run
 
 
-def _write_checkpoint(folder: Path | None, learners: list[_Learner], run: dict, accelerator: Accelerator) -> None:
-    """Replace the checkpoint whole: until the new file is complete on the disk, the one before stays where it is."""
-    if folder is None or not accelerator.is_main_process:
-        return
-    tensors = {name: _plain(tensor) for learner in learners for name, tensor in learner.tensors().items()}
-    with whole(folder / CHECKPOINT) as partial:
-        save_file(tensors, partial, metadata={"run": json.dumps(run)})
+def _warn_of_differences(folder: Path, run: dict[str, Any], device: torch.device) -> None:
+    """Say what of this machine makes a resumed run slower, or other than an undisturbed one."""
+    if run["precision"] == "bf16" and not fast_bfloat16(device.type):
+        warnings.warn(
+            f"{folder} was begun in bfloat16 and goes on in it, which this device is slow at: "
+            "delete the folder to begin again in float32.",
+            stacklevel=4,
+        )
+    if run["threads"] != torch.get_num_threads():
+        warnings.warn(
+            f"{folder} was begun with {run['threads']} threads and goes on with {torch.get_num_threads()}: "
+            "sums round differently, so the weights will not be bit for bit those of an undisturbed run.",
+            stacklevel=4,
+        )
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    """A contiguous copy on the CPU: safetensors takes neither channels_last nor shared memory."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+def _write_checkpoint(folder: Path | None, learners: list[_Learner], run: dict[str, Any]) -> None:
+    if folder is not None and learners[0].accelerator.is_main_process:
+        tensors = {name: tensor for learner in learners for name, tensor in learner.tensors().items()}
+        checkpoint.write(folder, tensors, run)
 
 
-def _steps_in(
-    minutes: float, one_step: Callable, batches: Callable, learners: list[_Learner], accelerator: Accelerator
-) -> int:
-    """How many steps fit into `minutes`: time some real steps (for a twentieth of it, at most 30 s), undo them."""
-    began = time.monotonic()
-    before = {name: _plain(tensor) for learner in learners for name, tensor in learner.tensors().items()}
-    budget = min(30.0, 3.0 * minutes)
-    with closing(_ahead(batches, 0, None, accelerator)) as stream:
-        for step, batch in enumerate(stream):
-            if step == 1:  # the first step also pays for allocations and the choice of kernels
-                timed = time.monotonic()
-            scalars = one_step(step, batch, 1e-3)
-            float(sum(scalars.values()))  # waits for the device
-            if step >= 3 and broadcast_object_list([time.monotonic() - began > budget])[0]:
-                break
-    pace = (time.monotonic() - timed) / step
-    for learner in learners:
-        learner.restore(before)
-    left = 60 * minutes - (time.monotonic() - began)
-    return broadcast_object_list([max(1, round(left / pace))])[0]
+class _CheckpointClock:
+    """Says when a checkpoint is due: after so many minutes, or after so many steps."""
 
+    def __init__(self, minutes: float, steps: int | None):
+        self.seconds, self.steps = 60 * minutes, steps
+        self.written()
 
-def _ahead(batches: Callable[[int], Any], first: int, last: int | None, accelerator: Accelerator):
-    """Yield this process's batch of every step, made READ_AHEAD steps ahead in one background thread."""
+    def due(self, done: int) -> bool:
+        return bool(self.steps and done % self.steps == 0) or time.monotonic() - self.last > self.seconds
 
-    @torch.no_grad()  # grad mode belongs to a thread
-    def make(step: int) -> Any:
-        return batches(step * accelerator.num_processes + accelerator.process_index)
-
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
-    waiting = deque()
-    try:
-        upcoming = first
-        while last is None or upcoming < last or waiting:
-            while len(waiting) < READ_AHEAD and (last is None or upcoming < last):
-                waiting.append(pool.submit(make, upcoming))
-                upcoming += 1
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    def written(self) -> None:
+        self.last = time.monotonic()
 
 
 class _Log:
-    """Means of the scalars, kept on the device until asked for; TensorBoard beside them in the main process."""
+    """The progress bar, and means of the scalars, kept on the device until asked for; TensorBoard beside them in the
+    main process, where it is installed."""
 
-    def __init__(self, folder: Path | None, history: list, first: int, players: int, accelerator: Accelerator):
-        self.folder = folder if accelerator.is_main_process else None
-        self.history, self.first, self.players = history, first, players
+    def __init__(self, folder: Path | None, run: dict, learners: list[_Learner], progress: bool, description: str):
+        main, self.players = learners[0].accelerator.is_main_process, len(learners)
+        self.folder = folder if main else None
+        self.history, self.first = run["history"], run["step"]
         self.values, self.writer = {}, None
+        self.bar = tqdm(
+            total=run["steps"], initial=self.first, desc=description, unit="step", dynamic_ncols=True, mininterval=1.0,
+            disable=not progress or not main or self.first == run["steps"],
+        )  # fmt: skip
 
     def add(self, scalars: dict[str, Tensor]) -> None:
+        """The scalars of one step."""
         for name, value in scalars.items():
             self.values.setdefault(name, []).append(value)
+        self.bar.update()
 
     def flush(self, step: int, rate: float) -> dict[str, float]:
         """The means since the last call, over the steps that gave a value; a single player's name is left out."""
@@ -397,16 +514,24 @@ class _Log:
             means = {name.split("/", 1)[1]: value for name, value in means.items()}
         self.values = {}
         self.history.append((step, means))
-        if self.folder:
-            if self.writer is None:
-                from torch.utils.tensorboard import SummaryWriter  # slow to import, so only where something is written
-
-                self.writer = SummaryWriter(self.folder / "tensorboard", purge_step=self.first, flush_secs=120)
-            for name, value in (means | {"learning_rate": rate}).items():
+        self.bar.set_postfix({key: f"{means[key]:.4g}" for key in means if key.endswith("loss")}, refresh=False)
+        for name, value in (means | {"learning_rate": rate}).items():
+            if self._writer():
                 self.writer.add_scalar(name, value, step)
         return means
 
+    def _writer(self):
+        if self.folder is not None and self.writer is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter  # slow to import, so only where something is written
+            except ImportError:  # without TensorBoard there is no such log, and nothing else changes
+                self.folder = None
+                return None
+            self.writer = SummaryWriter(self.folder / "tensorboard", purge_step=self.first, flush_secs=120)
+        return self.writer
+
     def close(self) -> None:
+        self.bar.close()
         if self.writer:
             self.writer.close()
 

@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import threading
 import time
+import warnings
 
 import pytest
 import torch
@@ -16,6 +18,8 @@ from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from torch import nn
 
+from invkit import checkpoint as checkpoints
+from invkit import precision as precisions
 from invkit import training
 from invkit.training import CHECKPOINT, Player, learning_rate, train
 
@@ -119,7 +123,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
 
     def fills_the_disk(step):
         if step == 8:
-            monkeypatch.setattr(training, "save_file", disk_full)
+            monkeypatch.setattr(checkpoints, "save_file", disk_full)
         return noise(step)
 
     with pytest.raises(OSError, match="No space left"):
@@ -276,6 +280,74 @@ def test_bf16_covers_the_loss_and_leaves_float32_weights_and_the_next_run_alone(
         module, _ = train_denoiser(loss=noted, steps=2, precision=precision)
         assert kinds[-1] == expected
         assert module[0].weight.dtype == module(noise(0)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("began", "goes_on"), [("bf16", False), ("no", True)])
+def test_a_resumed_run_keeps_the_precision_that_it_began_with(tmp_path, monkeypatch, began, goes_on):
+    """Precision "auto" follows the machine once, at the start: half a run in each would be neither of the two."""
+    kinds = set()
+
+    def noted(module, images, step):
+        kinds.add(torch.is_autocast_enabled("cpu"))
+        return denoise(module, images, step)
+
+    def stops(step):
+        if step == 12:
+            raise RuntimeError("stop")
+        return noise(step)
+
+    def fast(answer):
+        monkeypatch.setattr(precisions, "fast_bfloat16", lambda kind: answer)
+        monkeypatch.setattr(training, "fast_bfloat16", lambda kind: answer)
+
+    fast(began == "bf16")
+    with pytest.raises(RuntimeError, match="stop"):
+        train_denoiser(tmp_path, batches=stops, loss=noted)
+    assert checkpoint(tmp_path)[1]["precision"] == began
+    fast(goes_on)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train_denoiser(tmp_path, loss=noted)
+    assert kinds == {began == "bf16"}
+    assert any("begun in bfloat16" in str(warning.message) for warning in caught) == (began == "bf16")
+
+
+class Timekeeper:
+    """A supervisor that gives every run so many minutes, and counts the steps it is told of."""
+
+    def __init__(self, minutes):
+        self.asked, self.seen = minutes, []
+
+    def minutes(self, folder):
+        return self.asked
+
+    def after_step(self, progress):
+        self.seen.append((progress.step, progress.steps))
+        assert progress.averages["denoiser"].training is False and len(progress.batch) == 4
+
+
+def test_a_supervisor_fixes_the_steps_by_the_clock_and_sees_each(tmp_path):
+    def stops(step):
+        if step == 5 and (tmp_path / CHECKPOINT).exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return noise(step, 0.002)
+
+    with training.supervised(Timekeeper(1 / 30)), pytest.raises(SystemExit):
+        train_denoiser(tmp_path, batches=stops, steps=3)
+    steps = checkpoint(tmp_path)[1]["steps"]
+    assert 5 < steps < 1000  # each takes at least 2 ms
+    supervisor = Timekeeper(1)  # too late: the number of steps is fixed
+    with training.supervised(supervisor):
+        _, trained = train_denoiser(tmp_path, steps=3)
+    assert trained.steps == steps and supervisor.seen[-1] == (steps, steps)
+    _, alone = train_denoiser(steps=3)
+    assert alone.steps == 3
+
+
+def test_without_tensorboard_there_is_no_such_log_and_no_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # importing it now raises ImportError
+    train_denoiser(tmp_path, steps=5)
+    assert not (tmp_path / "tensorboard").exists() and checkpoint(tmp_path)[1]["step"] == 5
 
 
 def test_another_accelerator_in_the_process_does_not_disturb():
