@@ -1,12 +1,14 @@
-# make book     the study's book, profile quick (PROFILE=published: the long study)   -> build/<profile>/html/index.html
+# make book     the study's book, profile quick                                       -> build/<profile>/html/index.html
 #               quick runs two notebooks at once, each with half the cores (AT_ONCE=1: one after the other)
+#               PROFILE=published: compiled from book/published as it is; nothing runs
+# make published  run what has changed since it was published, for hours, and compile -> build/published/html/index.html
+# make publish  store what make published executed in book/published/, to be committed
 # make notebook NAME=07_zero_shot_inversion [PROFILE=...]                             -> build/<profile>/executed/
 # make weights  train every shipped network from nothing, some hours (SCALE=0.1: a rehearsal); goes on where it stopped
-#               -> build/weights/; INVKIT_WEIGHTS=build/weights make book PROFILE=published   runs the study on them
+#               -> build/weights/; INVKIT_WEIGHTS=build/weights make published   runs the study on them
 # make test     the tests                make lint    ruff on code and notebooks
 # make lab      JupyterLab               make format  what lint would ask for
-# make check    compare the quick profile's headline numbers with the committed ones (after make book)
-# make publish  store what make book PROFILE=published executed in book/published/, to be committed
+# make check    compare the quick profile's results with the committed ones (after make book)
 # make clean    remove build/ (not .venv, not data)
 #
 # Each makes .venv first where it is missing or the requirements changed. TORCH=cpu takes the smaller torch without CUDA.
@@ -22,17 +24,23 @@ INSTALLED := .venv/installed
 WEIGHTS = build/weights$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
 SNAKEMAKE = $(BIN)/python -m snakemake --cores all --rerun-incomplete --rerun-triggers params input mtime code \
-	--quiet all --config profile=$(PROFILE) scale=$(SCALE) weights=$(WEIGHTS) at_once=$(AT_ONCE) $(SNAKEMAKE_OPTIONS)
+	--quiet all --config profile=$(PROFILE) scale=$(SCALE) weights=$(WEIGHTS) at_once=$(AT_ONCE) $(RUN_STALE) $(SNAKEMAKE_OPTIONS)
 # The lock ends with the process that holds it, however that ends; Snakemake's own stays behind after a kill -9.
 ALONE = mkdir -p build && flock --nonblock --conflict-exit-code 9 build/$(PROFILE).lock $(1) || \
 	{ status=$$?; [ $$status = 9 ] && echo "Another make is building the profile $(PROFILE); wait for it to end." >&2; exit $$status; }
 
-.PHONY: book notebook weights test lint format lab check publish clean
+.PHONY: book published notebook weights test lint format lab check publish clean
 .DEFAULT_GOAL := book
 
 book: $(INSTALLED)
 	@$(call ALONE,$(SNAKEMAKE) --nolock book)
 	@echo "The book: build/$(PROFILE)/html/index.html"
+
+published: PROFILE = published
+published: RUN_STALE = run_stale=1
+published: $(INSTALLED)
+	@$(call ALONE,$(SNAKEMAKE) --nolock book)
+	@echo "The book: build/published/html/index.html"
 
 notebook: AT_ONCE = 1
 notebook: $(INSTALLED)
@@ -60,7 +68,7 @@ lab: $(INSTALLED)
 	$(BIN)/python -m jupyterlab
 
 check: $(INSTALLED)
-	$(BIN)/python -m pytest tests/repository/test_expected.py
+	@$(BIN)/python -m study.book check
 
 publish: $(INSTALLED)
 	$(BIN)/python -m study.book publish
@@ -72,9 +80,9 @@ $(INSTALLED): requirements.txt constraints.txt requirements-nodeps.txt pyproject
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "invkit needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -m venv .venv || { echo "No virtual environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
 ifeq ($(TORCH),cpu)
-	$(BIN)/pip install --index-url https://download.pytorch.org/whl/cpu $$(grep -E '^torch(vision)?==' requirements.txt)
+	$(BIN)/python -m pip install --index-url https://download.pytorch.org/whl/cpu $$(grep -E '^torch(vision)?==' requirements.txt)
 endif
 	@# Twice if need be: a package that the index does not answer for at once is reported as a conflict of versions.
-	$(BIN)/pip install -r requirements.txt || $(BIN)/pip install -r requirements.txt
-	$(BIN)/pip install --no-deps -r requirements-nodeps.txt -e .
+	$(BIN)/python -m pip install -r requirements.txt || $(BIN)/python -m pip install -r requirements.txt
+	$(BIN)/python -m pip install --no-deps -r requirements-nodeps.txt -e .
 	@touch $@

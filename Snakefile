@@ -1,22 +1,29 @@
-# The study as a graph: notebook + parameters -> executed notebook + results -> book; and the weights that it reads, each
+# The study as a graph: notebook + parameters -> executed notebook + results -> book; and the weights that it loads, each
 # trained from nothing once those that its recipe loads are there.
 #
-# Content decides, not time stamps: a notebook runs again when its fingerprint (study/book.py) changes or a notebook it
-# reads ran again. To run on a cluster, add an executor, for instance `--executor slurm --jobs 10` (README).
+# Content decides, not time stamps: a notebook runs again when its fingerprint (study/fingerprint.py) changes or a
+# notebook whose results it loads ran again. To run on a cluster, add an executor, for instance
+# `--executor slurm --jobs 10` (README).
 
 import sys
 from pathlib import Path
 
-from study import book
+from study.fingerprint import fingerprint, needs
+from study.notebook import StudyError
+from study.profiles import notebooks
 
 PROFILE = config.get("profile", "quick")
 AT_ONCE = int(config.get("at_once", 1))  # notebooks at the same time on one machine, which share its cores
 BUILD = f"build/{PROFILE}"
-NOTEBOOKS = book.notebooks()
+# The profile "published" takes hours. Its book is compiled from the published copies, as they are, and only
+# `make published` (run_stale=1) runs what has changed since these were made.
+RUNS = PROFILE != "published" or bool(int(config.get("run_stale", 0)))
 try:
-    FINGERPRINTS = {name: book.fingerprint(name, PROFILE) for name in NOTEBOOKS}
-except book.StudyError as error:
-    sys.exit(f"\n{error}")
+    NOTEBOOKS = notebooks()
+    FINGERPRINTS = {name: fingerprint(name, PROFILE) for name in NOTEBOOKS}
+except StudyError as error:
+    print(error, file=sys.stderr)  # Snakemake, told to be quiet, would not
+    sys.exit(1)
 
 
 wildcard_constraints:
@@ -25,19 +32,22 @@ wildcard_constraints:
 
 rule book:
     input:
-        expand(BUILD + "/executed/{name}.ipynb", name=NOTEBOOKS),
+        expand(BUILD + "/executed/{name}.ipynb", name=NOTEBOOKS) if RUNS else [],
         [f"notebooks/{name}.ipynb" for name in NOTEBOOKS],  # their prose
         [str(path) for path in Path("book").rglob("*") if path.is_file()],
+        f"profiles/{PROFILE}.yaml",
         "_config.yml",
     output:
         BUILD + "/html/index.html",
+    params:
+        fingerprints=FINGERPRINTS,  # which decide what notes the pages of old copies have
     shell:
-        "{sys.executable} -m study.book compile --profile {PROFILE}"
+        "{sys.executable:q} -m study.book compile --profile {PROFILE:q}"
 
 
 rule notebook:
     input:
-        lambda wildcards: expand(BUILD + "/executed/{name}.ipynb", name=book.needs(wildcards.name, PROFILE)),
+        lambda wildcards: expand(BUILD + "/executed/{name}.ipynb", name=needs(wildcards.name, PROFILE)),
     output:
         BUILD + "/executed/{name}.ipynb",
         BUILD + "/executed/{name}.results.json",
@@ -45,7 +55,7 @@ rule notebook:
         fingerprint=lambda wildcards: FINGERPRINTS[wildcards.name],
     threads: -(-workflow.cores // AT_ONCE)  # of PyTorch too: Snakemake hands them down
     shell:
-        "{sys.executable} -m study.book run {wildcards.name} --profile {PROFILE}"
+        "{sys.executable:q} -m study.book run {wildcards.name} --profile {PROFILE:q}"
 
 
 # `make weights`. A rehearsal (SCALE below 1) has a folder of its own, so that it is never taken for the real weights.
@@ -76,5 +86,5 @@ rule train:
         folder=lambda wildcards: f"{WEIGHTS}/{wildcards.weights}",
     threads: workflow.cores
     shell:  # with no other weights to load than these; the checkpoints, gigabytes, go when all is done
-        "INVKIT_WEIGHTS={WEIGHTS} {sys.executable} -m recipes train {wildcards.weights} --folder {params.folder}"
-        " --scale {SCALE} && rm -r {params.folder}/training"
+        "INVKIT_WEIGHTS={WEIGHTS:q} {sys.executable:q} -m recipes train {wildcards.weights} --folder {params.folder:q}"
+        " --scale {SCALE} && rm -r {params.folder:q}/training"

@@ -1,5 +1,7 @@
 """The study from outside: what runs again, what a failure leaves, and a whole small book."""
 
+import ast
+import html
 import json
 import re
 import shutil
@@ -10,16 +12,21 @@ from pathlib import Path
 import pytest
 from helpers import write_notebook
 
-from invkit import store
-from study import book
-from study.notebook import StudyError
+from study import book, pages, published
+from study.fingerprint import fingerprint
+from study.notebook import StudyError, default_parameters, injected_parameters, source_of
+from study.profiles import notebooks, parameters
 
 ROOT = Path(__file__).parents[2]
 FIRST = [
     ("markdown", "# One\n\nIt is {glue:text}`double`, and $x^2$."),
     ("code", "number = 2.0", "parameters"),
     ("code", "from study import notebook\nstudy = notebook.open('01_one')"),
-    ("code", "import sys\nprint('wor' + 'king', file=sys.stderr)\nstudy.record('double', 2 * number, unit='m', n=1)"),
+    (
+        "code",
+        "import sys\nprint('wor' + 'king: 50%|', 'war' + 'ning', sep='\\n', file=sys.stderr)\n"
+        "study.record('double', 2 * number, unit='m', n=1)",
+    ),
 ]
 SECOND = [
     ("markdown", "# Two"),
@@ -58,7 +65,7 @@ def change(name, cell, source):
 
 
 def prints():
-    return [book.fingerprint(name, "quick") for name in book.notebooks()]
+    return [fingerprint(name, "quick") for name in notebooks()]
 
 
 def test_prose_runs_nothing_again(small):
@@ -74,21 +81,6 @@ def test_code_and_parameters_run_the_notebook_and_its_readers_again(small):
     first, second = prints()
     Path("profiles/quick.yaml").write_text("01_one:\n  number: 5\n")
     assert prints()[0] != first and prints()[1] != second
-
-
-def test_only_modules_that_are_named_count(small, tmp_path, monkeypatch):
-    package = tmp_path / "package"
-    package.mkdir()
-    for module, text in {"__init__": "", "metrics": "from . import store", "store": "A = 1", "plots": "B = 1"}.items():
-        (package / f"{module}.py").write_text(text)
-    monkeypatch.setattr(book.invkit, "__file__", str(package / "__init__.py"))
-    change("02_two", 3, "invkit.metrics.psnr(study.results_of('01_one'))")
-    before = prints()
-    (package / "plots.py").write_text("B = 2")
-    (package / "store.py").write_text('"""Words."""\n\nA = 1  # more words')
-    assert prints() == before
-    (package / "store.py").write_text("A = 2")
-    assert prints()[0] == before[0] and prints()[1] != before[1]
 
 
 def test_new_weights_run_their_reader_again(small):
@@ -109,7 +101,7 @@ def test_weights_trained_again_run_their_reader_again(small, monkeypatch, profil
         card.write_text(json.dumps({"sha256": sha256}))
 
     def prints():
-        return [book.fingerprint(name, profile) for name in book.notebooks()]
+        return [fingerprint(name, profile) for name in notebooks()]
 
     before = prints()
     monkeypatch.setenv("INVKIT_WEIGHTS", "same")
@@ -118,19 +110,16 @@ def test_weights_trained_again_run_their_reader_again(small, monkeypatch, profil
     assert prints()[0] == before[0] and prints()[1] != before[1]
 
 
-def test_the_study_looks_for_weights_where_the_library_does(monkeypatch):
-    monkeypatch.delenv("INVKIT_WEIGHTS", raising=False)
-    monkeypatch.chdir(ROOT)
-    assert book.weights_folder(Path()).resolve() == store.weights_folder()
-    monkeypatch.setenv("INVKIT_WEIGHTS", "build/weights")
-    assert book.weights_folder(Path()) == store.weights_folder() == Path("build/weights")
-
-
 @pytest.mark.parametrize(
     ("profile", "text", "sentence"),
     [
         ("quick", "01_one: {numer: 4}", "quick.yaml: 01_one has no parameter 'numer'"),
         ("quick", "01_one: {number: four}", "quick.yaml: 01_one takes number as float"),
+        ("quick", "01_one:\n  number: [1", r"quick.yaml, line 2: this is no valid YAML: expected ',' or ']'"),
+        ("quick", "\n01_one: {number: !!python/name:os.system x}", "quick.yaml, line 2: .*constructor for the tag"),
+        ("quick", "02_two:\n01_one: 5", "quick.yaml, line 2: the parameters of 01_one are expected as .*, not 5"),
+        ("quick", "\n- 5", "quick.yaml, line 2: .* is expected here, not "),
+        ("quick", "01_one: {number: '\x00'}", "quick.yaml is no valid YAML"),
         ("quick", "03_three: {}", "parameters for 03_three, which is not in notebooks/"),
         ("slow", None, "no profile 'slow'; there are published, quick"),
     ],
@@ -139,7 +128,19 @@ def test_a_wrong_profile_is_one_sentence(small, profile, text, sentence):
     if text:
         Path("profiles/quick.yaml").write_text(text)
     with pytest.raises(StudyError, match=sentence):
-        book.fingerprint("01_one", profile)
+        fingerprint("01_one", profile)
+
+
+def test_a_slip_in_a_profile_ends_make_with_its_sentence(small):
+    Path("profiles/quick.yaml").write_text("01_one: [1")
+    made = snakemake(capture_output=True, text=True, check=False)
+    assert made.returncode == 1 and "profiles/quick.yaml, line 1: this is no valid YAML" in made.stdout + made.stderr
+
+
+def snakemake(*config, **options):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", "--quiet", "all"]
+    command += ["--rerun-triggers", "params", "input", "mtime", "code", *(["--config", *config] if config else [])]
+    return subprocess.run(command, **{"check": True} | options)
 
 
 # ---- whole studies ---------------------------------------------------------------------------------------------------
@@ -154,10 +155,10 @@ def test_a_notebook_that_raises_names_itself_and_leaves_its_copy(small):
 
 
 def test_two_notebooks_of_one_folder_run_at_the_same_time(small):
-    for name in book.notebooks():  # they stay long enough for their kernels to meet
+    for name in notebooks():  # they stay long enough for their kernels to meet
         change(name, 3, "import time\ntime.sleep(3)")
     command = [sys.executable, "-m", "study.book", "run"]
-    runs = [subprocess.Popen([*command, name, "--profile", "quick"]) for name in book.notebooks()]
+    runs = [subprocess.Popen([*command, name, "--profile", "quick"]) for name in notebooks()]
     assert [run.wait(timeout=90) for run in runs] == [0, 0]
     assert len(list(Path("build/quick/executed").glob("*.ipynb"))) == 2
 
@@ -199,12 +200,12 @@ def test_a_fresh_clone_compiles_what_was_published(small, capsys, monkeypatch):
     change("01_one", 0, FIGURES)
     change("01_one", 3, draw())
     Path("book/intro.md").write_text("# Book\n\n![a chart](_static/01_one.chart.png)\n")
-    for name in book.notebooks():
+    for name in notebooks():
         book.run(name, "published")
     executed = sum(path.stat().st_size for path in Path("build/published/executed").iterdir())
     book.publish()
     stored = {path.name: path.stat().st_size for path in Path("book/published").iterdir()}
-    results = {f"{name}.results.json" for name in book.notebooks()}
+    results = {f"{name}.results.json" for name in notebooks()}
     assert set(stored) == {"01_one.ipynb", "02_two.ipynb", "01_one.chart.png"} | results
     assert sum(stored.values()) < executed / 2
     kinds = [kind for cell in json.loads(Path("book/published/01_one.ipynb").read_text())["cells"]
@@ -213,7 +214,7 @@ def test_a_fresh_clone_compiles_what_was_published(small, capsys, monkeypatch):
 
     shutil.rmtree("build")
     capsys.readouterr()
-    for name in book.notebooks():
+    for name in notebooks():
         book.run(name, "published")
     assert capsys.readouterr().out.count("unchanged since it was published") == 2
     book.compile("published")
@@ -229,15 +230,15 @@ def executed_as_they_are():
     """Executed copies without any output, as book.run would leave them."""
     folder = Path("build/published/executed")
     folder.mkdir(parents=True)
-    for name in book.notebooks():
-        facts = {"invkit": {"fingerprint": book.fingerprint(name, "published")}}
+    for name in notebooks():
+        facts = {"invkit": {"fingerprint": fingerprint(name, "published")}}
         (folder / f"{name}.ipynb").write_text(json.dumps({"cells": [], "metadata": facts}))
         (folder / f"{name}.results.json").write_text("{}")
 
 
 def test_too_much_is_not_published(small, monkeypatch):
     executed_as_they_are()
-    monkeypatch.setattr(book, "MOST_PUBLISHED", 10)
+    monkeypatch.setattr(published, "MOST_PUBLISHED", 10)
     with pytest.raises(StudyError, match="would hold 0.0 MB, more than 0 MB: make fewer or smaller figures"):
         book.publish()
     assert not Path("book/published").exists()
@@ -253,7 +254,7 @@ def test_what_was_executed_before_a_change_is_not_published(small, capsys):
 
 def test_new_weights_unpublish_only_who_takes_them_as_a_parameter(small):
     def prints():
-        return [book.fingerprint(name, "published") for name in book.notebooks()]
+        return [fingerprint(name, "published") for name in notebooks()]
 
     Path("weights/dci-small").mkdir(parents=True)
     card = Path("weights/dci-small/card.json")
@@ -270,7 +271,7 @@ def test_what_is_published_here_fits_a_repository_and_is_stamped():
     stored = sorted((ROOT / "book/published").glob("*.ipynb"))
     if not stored:
         pytest.skip("nothing is published yet")
-    assert sum(path.stat().st_size for path in stored[0].parent.iterdir()) <= book.MOST_PUBLISHED
+    assert sum(path.stat().st_size for path in stored[0].parent.iterdir()) <= published.MOST_PUBLISHED
     for path in stored:
         facts = json.loads(path.read_text())["metadata"]["invkit"]
         assert facts["profile"] == "published" and path.with_name(f"{path.stem}.results.json").exists()
@@ -278,30 +279,219 @@ def test_what_is_published_here_fits_a_repository_and_is_stamped():
         assert "Made with profile *published*" in path.read_text(), path.stem
 
 
-def test_every_chapter_is_published_as_it_is_now(monkeypatch):
-    """A stale one would make `make book PROFILE=published` run it, perhaps for hours, instead of compiling pages."""
+def test_every_chapter_has_a_published_copy():
+    """Without one, `make book PROFILE=published` has nothing to compile its page from."""
+    stored = {path.stem for path in (ROOT / "book/published").glob("*.ipynb")}
+    assert stored == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+def shown_code(page):
+    """The code that a page shows, cell by cell."""
+    cells = re.findall(r'<div class="cell_input[^>]*>.*?<pre>(.*?)</pre>', page, flags=re.DOTALL)
+    return [html.unescape(re.sub("<[^>]+>", "", cell)).strip() for cell in cells]
+
+
+def test_the_published_book_runs_nothing_and_says_what_is_old(small, capfd):
+    """One chapter as it was published, of one the code has changed since: its page is the published copy."""
+    Path("profiles/published.yaml").write_text("01_one: {number: 5}\n02_two: {note: words}\n")
+    for name in notebooks():
+        book.run(name, "published")
+    published.publish()
+    shutil.rmtree("build")
+    change("01_one", 0, "# New title of the first\n\nIt is {glue:text}`double`.")
+    change("02_two", 0, "# New title of the second")
+    change("02_two", 3, "raise RuntimeError('this must not run')")
+    capfd.readouterr()
+    snakemake("profile=published")
+
+    said = capfd.readouterr().out
+    assert "02_two was executed with version" in said and "01_one was executed" not in said
+    assert "`make published` runs it again" in said and not list(Path("build").rglob("executed"))
+    pages = {page.stem: page.read_text() for page in Path("build/published/html").glob("*.html")}
+    assert "New title of the first" in pages["01_one"] and "It is" in pages["01_one"] and "10.0 m" in pages["intro"]
+    assert "has changed since" not in pages["01_one"] and "have changed since" in pages["02_two"]
+    assert "New title of the second" not in pages["02_two"] and "must not run" not in pages["02_two"]
+    assert shown_code(pages["01_one"])[0] == "number = 5" and shown_code(pages["02_two"])[0] == 'note = "words"'
+
+    with pytest.raises(StudyError, match="There is no executed copy of 01_one: run `make published`"):
+        shutil.rmtree("book/published")
+        book.compile("published")
+
+
+def test_a_copy_executed_here_is_shown_rather_than_an_older_published_one(small):
+    book.run("01_one", "published")
+    published.publish()
+    assert pages.executed_copy("01_one", "published") == Path("build/published/executed/01_one.ipynb")
+    change("01_one", 3, "print('another')")
+    book.run("01_one", "published")
+    assert pages.executed_copy("01_one", "published") == Path("build/published/executed/01_one.ipynb")
+    change("01_one", 3, "print('a third')")
+    shutil.rmtree("build")
+    assert pages.executed_copy("01_one", "published") == Path("book/published/01_one.ipynb")
+
+
+def test_seconds_are_printed_longest_first(small, capsys):
+    facts = {"01_one": {"seconds": 3}, "02_two": {"minutes": 1.5}}
+    for name, one in facts.items():
+        write_notebook(small / f"{name}.ipynb", [])
+        notebook = json.loads(Path(f"{name}.ipynb").read_text())
+        Path(f"{name}.ipynb").write_text(json.dumps(notebook | {"metadata": {"invkit": one}}))
+    pages._print_seconds({name: Path(f"{name}.ipynb") for name in facts})
+    assert capsys.readouterr().out.splitlines()[1:] == ["      90  02_two", "       3  01_one"]
+
+
+# ---- the parameters that a page shows --------------------------------------------------------------------------------
+
+PARAMETERS = """steps = 100  # of Adam
+inverters = {  # of each classifier
+    "standard": "ffi-glyphs-standard",
+}
+photos = ['chelsea']  # by name
+# A comment of its own.
+last = None"""
+
+
+def test_the_parameters_shown_are_those_that_were_run():
+    given = {
+        "steps": 3,
+        "photos": ["chelsea"],
+        "inverters": {f"number {k}": [k, 1e-4, None] for k in range(3)},
+        "last": -1,
+    }
+    shown = pages.with_values(PARAMETERS, given)
+    assert default_parameters_of(shown) == given
+    assert shown.splitlines() == [
+        "steps = 3  # of Adam",
+        "inverters = {  # of each classifier",
+        '    "number 0": [0, 0.0001, None],',
+        '    "number 1": [1, 0.0001, None],',
+        '    "number 2": [2, 0.0001, None],',
+        "}",
+        "photos = ['chelsea']  # by name",
+        "# A comment of its own.",
+        "last = -1",
+    ]
+    comment = "a very long remark on what this number does and does not do"
+    shown = pages.with_values(f"names = []  # {comment}", {"names": ["name"] * 5})
+    assert shown.splitlines() == [f"# {comment}", 'names = ["name", "name", "name", "name", "name"]']
+
+
+def default_parameters_of(code):
+    return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(code).body}
+
+
+@pytest.mark.parametrize("profile", ["quick", "published", "imagenet"])
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))])
+def test_every_page_shows_the_parameters_of_its_profile(monkeypatch, name, profile):
     monkeypatch.chdir(ROOT)
-    monkeypatch.delenv("INVKIT_WEIGHTS", raising=False)
+    given, defaults = parameters(name, profile), default_parameters(f"notebooks/{name}.ipynb")
+    cells = json.loads(Path(f"notebooks/{name}.ipynb").read_text())["cells"]
+    source = next(source_of(cell) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    shown = pages.with_values(source, given)
+    assert default_parameters_of(shown) == defaults | given
+    assert all(len(line) <= 88 for line in set(shown.splitlines()) - set(source.splitlines()))
 
-    def current(name):
-        stored = ROOT / f"book/published/{name}.ipynb"
-        made = json.loads(stored.read_text())["metadata"]["invkit"]["fingerprint"] if stored.exists() else None
-        return made == book.fingerprint(name, "published")
 
-    stale = [name for name in book.notebooks() if not current(name)]
-    assert not stale, f"{', '.join(stale)}: `make book PROFILE=published`, `make publish`, and commit book/published"
+def test_pages_of_published_copies_show_what_was_run():
+    for path in (ROOT / "book/published").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        own = next(source_of(cell) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+        given = injected_parameters([source_of(cell) for cell in cells if cell["cell_type"] == "code"])
+        assert default_parameters_of(pages.with_values(own, given)) == default_parameters_of(own) | given
+
+
+# ---- what reaches the page -------------------------------------------------------------------------------------------
+
+
+def test_warnings_reach_the_page_and_progress_bars_do_not():
+    def cleaned(text):
+        output = book._without_progress({"output_type": "stream", "name": "stderr", "text": text})
+        return output and output["text"]
+
+    bar = "\r 10%|#         | 1/10 [00:01<00:09,  1.02it/s]\r 20%|##  | 2/10 [00:02<00:08,  1.02s/it]\n"
+    warning = "/home/someone/.venv/lib/python3.11/site-packages/x/y.py:12: UserWarning: the adversary collapsed\n"
+    assert cleaned(bar) is None
+    assert cleaned([bar, warning, "\n"]) == "y.py:12: UserWarning: the adversary collapsed\n"
+    stdout = {"output_type": "stream", "name": "stdout", "text": bar}
+    assert book._without_progress(stdout) == stdout
+    assert book._without_progress({"data": {"application/vnd.jupyter.widget-view+json": {}}}) is None
+
+
+# ---- check -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(small):
+    """Results of the quick profile, and those that are expected; the test may change them and write them again."""
+
+    def write(second=8.0, **more):
+        Path("build/quick/executed").mkdir(parents=True, exist_ok=True)
+        first = {"double": {"value": 8.0, "tolerance": 0.4}, "seconds": {"value": 3.0, "tolerance": None}}
+        first |= {"verdict": {"text": "helps"}}
+        Path("build/quick/executed/01_one.results.json").write_text(json.dumps(first))
+        second = {"triple": {"value": second, "tolerance": 0.5}} | more
+        Path("build/quick/executed/02_two.results.json").write_text(json.dumps(second))
+
+    write()
+    return write
+
+
+def test_check_finds_all_as_expected(results, capsys):
+    book.expect()
+    assert json.loads(Path("profiles/quick.expected.json").read_text())["01_one"] == {
+        "double": {"value": 8.0, "tolerance": 0.4},
+        "verdict": {"text": "helps"},
+    }
+    results(8.4)
+    book.check()
+    assert capsys.readouterr().out == "All 3 results of the profile quick are as expected.\n"
+
+
+def test_check_lists_what_differs(results, capsys):
+    book.expect()
+    expected = json.loads(Path("profiles/quick.expected.json").read_text())
+    expected["01_one"] = {"verdict": {"text": "hurts"}, "gone": {"value": 1.0, "tolerance": 1.0}}
+    Path("profiles/quick.expected.json").write_text(json.dumps(expected))
+    results(8.6, new={"value": 1.0, "tolerance": 0.1}, word={"text": "not expected, not compared"})
+    with pytest.raises(StudyError, match="^5 differences, listed above, from 3 expected results"):
+        book.check()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "01_one: verdict is 'helps', not 'hurts'.",
+        "01_one: gone is expected but was not recorded.",
+        "01_one: double is new: `python -m study.book expect` writes what is expected.",
+        "02_two: triple is 8.6, not 8.0 within 0.5.",
+        "02_two: new is new: `python -m study.book expect` writes what is expected.",
+    ]
+    results(float("nan"))
+    Path("build/quick/executed/01_one.results.json").unlink()
+    with pytest.raises(StudyError, match="^2 differences"):
+        book.check()
+    assert capsys.readouterr().out.splitlines() == [
+        "01_one was not run: `make notebook NAME=01_one` runs it.",
+        "02_two: triple is nan, not 8.0 within 0.5.",
+    ]
+
+
+def test_check_of_nothing_is_red(small):
+    checked = subprocess.run([sys.executable, "-m", "study.book", "check"], capture_output=True, text=True)
+    assert checked.returncode == 1
+    assert checked.stderr == "There is nothing to check: `make book` first, which makes the profile quick.\n"
+
+
+# ---- whole books -----------------------------------------------------------------------------------------------------
 
 
 def test_snakemake_builds_the_book_and_repeats_only_what_changed(small):
     def make():
-        command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2"]
-        subprocess.run([*command, "--rerun-triggers", "params", "input", "mtime", "code", "--quiet", "all"], check=True)
+        snakemake()
         return {path.stem: path.stat().st_mtime_ns for path in Path("build/quick/executed").glob("*.ipynb")}
 
     once = make()
     page = Path("build/quick/html/01_one.html").read_text()
     assert "8.00 m" in page and "8.00 m" in Path("build/quick/html/intro.html").read_text()
-    assert "# Parameters" not in page and "working" not in page
+    assert "# Parameters" not in page and "working" not in page and "warning" in page
+    assert shown_code(page)[0] == "number = 4"
     assert "https://" not in page and Path("build/quick/html/_static/mathjax.js").stat().st_size > 1e6
     assert "read 8.0" in Path("build/quick/html/02_two.html").read_text()
     executed = Path("build/quick/executed/01_one.ipynb").read_text()
@@ -335,7 +525,7 @@ def test_weights_are_trained_after_those_that_they_need(small):
 
 
 def test_a_warning_of_sphinx_leaves_the_old_pages(small, capfd):
-    for name in book.notebooks():
+    for name in notebooks():
         Path("build/quick/executed").mkdir(parents=True, exist_ok=True)
         shutil.copy(f"notebooks/{name}.ipynb", "build/quick/executed")
     Path("build/quick/html").mkdir()

@@ -1,0 +1,191 @@
+"""The compiled book: its pages from the executed notebooks and the prose of book/.
+
+The code and outputs of a page are those of an executed copy, and the parameters that it shows are those with which the
+copy was run. A copy that was made with the code and weights of today takes the prose of notebooks/, so that an edited
+sentence needs no new run. A copy whose code or weights have changed since is shown whole, with a note that says so.
+"""
+
+import ast
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import tokenize
+from importlib.resources import files
+from pathlib import Path
+
+from study.fingerprint import fingerprint
+from study.notebook import StudyError, injected_parameters, read_json, source_of, write
+from study.profiles import notebooks
+
+COLUMNS = 88  # to which the values of parameters are wrapped
+
+
+def compile(profile):
+    """Compile ``build/<profile>/html/index.html`` from book/ and the executed notebooks; a warning is an error.
+
+    Prose pages find every ``study.figure`` as ``_static/<notebook>.<id>.png``. At the end, the seconds that each
+    notebook took are printed, longest first.
+    """
+    build = Path("build") / profile
+    source, made, html = build / "src", build / "made", build / "html"
+    copies = {name: executed_copy(name, profile) for name in notebooks()}
+    print("Compiling the pages", flush=True)
+    for folder in (source, made):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree("book", source, ignore=shutil.ignore_patterns("published"))
+    (source / "_static").mkdir(exist_ok=True)
+    for name, path in copies.items():
+        write(source / f"{name}.ipynb", json.dumps(_page(name, read_json(path), profile)))
+        for figure in path.parent.glob(f"{name}.*.png"):
+            shutil.copy(figure, source / "_static")
+    # A fresh folder and --all, because glue across pages goes stale silently.
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        source,
+        "--path-output",
+        made,
+    ]
+    command += ["--config", "_config.yml", "--all", "-W", "--keep-going", "--quiet"]
+    if subprocess.run([str(word) for word in command], stdout=subprocess.DEVNULL).returncode:
+        raise StudyError("The book has warnings or errors, listed above; no page was replaced.")
+    _take_offline(made / "_build" / "html")
+    shutil.rmtree(html, ignore_errors=True)
+    shutil.move(made / "_build" / "html", html)
+    shutil.rmtree(made)
+    _print_seconds(copies)
+
+
+def executed_copy(name, profile):
+    """The path of the executed copy of a notebook that its page shows.
+
+    It is what this folder executed; in the profile ``published`` it may also be what book/published holds. A copy whose
+    fingerprint is that of today goes first, then the newest. Raises StudyError where there is none.
+    """
+    folders = [Path("build", profile, "executed"), *([Path("book/published")] if profile == "published" else [])]
+    copies = [path for path in (folder / f"{name}.ipynb" for folder in folders) if path.exists()]
+    if not copies:
+        command = "make published" if profile == "published" else f"make notebook NAME={name} PROFILE={profile}"
+        raise StudyError(f"There is no executed copy of {name}: run `{command}`, which makes one.")
+    now = fingerprint(name, profile)
+    return max(copies, key=lambda path: (facts_of(path).get("fingerprint") == now, facts_of(path).get("date", "")))
+
+
+def facts_of(path):
+    """What `study.book.run` wrote into an executed copy: fingerprint, profile, date, version and so on."""
+    return read_json(path)["metadata"].get("invkit", {})
+
+
+def _print_seconds(copies):
+    facts = {name: facts_of(path) for name, path in copies.items()}
+    seconds = {name: one.get("seconds", 60 * one.get("minutes", 0)) for name, one in facts.items()}
+    print("Seconds that each notebook took, longest first:")
+    for name in sorted(seconds, key=seconds.get, reverse=True):
+        print(f"{seconds[name]:8.0f}  {name}")
+
+
+def _take_offline(html):
+    """MathJax beside the pages instead of from the network, and no Thebe, which could only be loaded from there."""
+    shutil.copy(files("mathjax") / "static/mathjax/es5/tex-svg.js", html / "_static/mathjax.js")
+    for page in html.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r"<script[^<]*thebe[^<]*</script>", "", text), encoding="utf-8")
+
+
+# ---- one page --------------------------------------------------------------------------------------------------------
+
+
+def _page(name, executed, profile):
+    """The notebook that becomes a page."""
+    cells = [cell for cell in executed["cells"] if "injected-parameters" not in cell["metadata"].get("tags", [])]
+    injected = injected_parameters([source_of(cell) for cell in executed["cells"] if cell not in cells])
+    facts = executed["metadata"].get("invkit", {})
+    if facts.get("fingerprint") == fingerprint(name, profile):
+        outputs = iter([cell for cell in cells if cell["cell_type"] == "code"])
+        source = read_json(f"notebooks/{name}.ipynb")["cells"]
+        cells = [next(outputs) | cell_ if cell_["cell_type"] == "code" else cell_ for cell_ in map(_unexecuted, source)]
+    else:
+        cells = [_with_note(cells[0], name, facts, profile), *cells[1:]]
+    for cell in cells:
+        if "parameters" in cell["metadata"].get("tags", []):
+            cell["source"] = with_values(source_of(cell), injected)
+    return executed | {"cells": cells}
+
+
+def _unexecuted(cell):
+    """A source's cell without its outputs, which are empty."""
+    return {key: value for key, value in cell.items() if key not in ("outputs", "execution_count")}
+
+
+def _with_note(cell, name, facts, profile):
+    """The first cell of an old copy, with a note below its title; one line about it is printed."""
+    again = "make published" if profile == "published" else f"make notebook NAME={name} PROFILE={profile}"
+    when = f"was executed with version {facts.get('version', 'unknown')} on {facts.get('date', 'an unknown day')}"
+    why = "its code or weights have changed since"
+    print(f"{name} {when}; {why}. Its page shows that copy; `{again}` runs it again.", flush=True)
+    title, line, rest = source_of(cell).partition("\n")
+    note = f":::{{note}}\nThis page {when}; {why}; `{again}` runs it again.\n:::\n"
+    return cell | {"source": f"{title}\n\n{note}{line}{rest}"}
+
+
+def with_values(source, values):
+    """The parameters cell with other values, its comments kept; values that are equal to the default stay as written.
+
+    ``source``: assignments of literals; ``values``: {name: value} of some of them.
+    """
+    lines = source.splitlines()
+    for statement in reversed(ast.parse(source).body):
+        name = statement.targets[0].id
+        if name not in values or values[name] == ast.literal_eval(statement.value):
+            continue
+        start, end = statement.lineno - 1, statement.end_lineno
+        lines[start:end] = _assignment(name, values[name], _comments("\n".join(lines[start:end])))
+    return "\n".join(lines)
+
+
+def _comments(code):
+    """The comments in some code, as one."""
+    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
+    return "; ".join(token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT)
+
+
+def _assignment(name, value, comment):
+    """Lines of at most COLUMNS: ``name = value  # comment``, the comment above where it does not fit."""
+    first, *more = _literal(value, f"{name} = ")
+    if comment and len(first) + 4 + len(comment) <= COLUMNS:
+        return [f"{first}  # {comment}", *more]
+    above = textwrap.wrap(comment, COLUMNS, initial_indent="# ", subsequent_indent="# ")
+    return [*above, first, *more]
+
+
+def _literal(value, before="", after="", indent=0):
+    """Lines of a literal as ruff would format it, the first after ``before``."""
+    line = " " * indent + before + _plain(value) + after
+    if len(line) <= COLUMNS or not isinstance(value, dict | list | tuple) or not value:
+        return [line]
+    opening, closing = {dict: "{}", list: "[]", tuple: "()"}[type(value)]
+    if isinstance(value, dict):
+        items = [_literal(one, f"{_plain(key)}: ", ",", indent + 4) for key, one in value.items()]
+    else:
+        items = [_literal(one, "", ",", indent + 4) for one in value]
+    inner = [line for item in items for line in item]
+    return [" " * indent + before + opening, *inner, " " * indent + closing + after]
+
+
+def _plain(value):
+    """A literal in one line, its strings in double quotes."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_plain(key)}: {_plain(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    if isinstance(value, tuple):
+        return "(" + "".join(f"{_plain(one)}, " for one in value).rstrip(" ") + ")"
+    return repr(value)

@@ -1,0 +1,61 @@
+"""Profiles: which notebooks there are, and with which parameters a profile runs them.
+
+A profile is a file `profiles/<name>.yaml` of ``notebook: {parameter: value}``; what it does not name keeps the
+notebook's own default. All paths are relative to the repository's root.
+"""
+
+from pathlib import Path
+
+import yaml
+
+from study.notebook import StudyError, check_parameters, default_parameters
+
+
+def notebooks():
+    """The study's chapters: the names of all files in notebooks/, in order."""
+    return sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+
+
+def parameters(name, profile):
+    """The profile's parameters for one notebook, checked against the notebook's defaults.
+
+    Raises StudyError where there is no such profile, where it is no valid YAML, where it names a notebook or a
+    parameter that does not exist, and where a value is of another type than the default.
+    """
+    path = Path("profiles") / f"{profile}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in Path("profiles").glob("*.yaml")))
+        raise StudyError(f"There is no profile {profile!r}; there are {known}.")
+    chapters = _read(path)
+    for chapter in chapters:
+        if chapter not in notebooks():
+            raise StudyError(f"{path} has parameters for {chapter}, which is not in notebooks/.")
+    given = chapters.get(name) or {}
+    try:
+        check_parameters(name, default_parameters(f"notebooks/{name}.ipynb"), given)
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"{path}: {error}") from None
+    return given
+
+
+def _read(path):
+    """``{notebook: {parameter: value} or None}`` of a profile; a slip in it is a StudyError with its line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node, chapters = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise StudyError(f"{path}, line {mark.line + 1}: this is no valid YAML: {error.problem}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is no valid YAML: {' '.join(str(error).split())}.") from None
+    if chapters is None:
+        return {}
+    wanted = "notebook: {parameter: value}"
+    if not isinstance(chapters, dict):
+        raise StudyError(f"{path}, line {node.start_mark.line + 1}: `{wanted}` is expected here, not {chapters!r}.")
+    for key, value in node.value:
+        given = chapters[yaml.safe_load(yaml.serialize(key))]
+        if given is not None and not isinstance(given, dict):
+            place = f"{path}, line {value.start_mark.line + 1}"
+            raise StudyError(f"{place}: the parameters of {key.value} are expected as `{wanted}`, not {given!r}.")
+    return chapters

@@ -1,0 +1,95 @@
+"""The published copies: executed notebooks of the profile ``published``, kept in the repository, figures compressed.
+
+A copy is stored under book/published with the notebook's results file and the figures that a page of prose shows.
+`study.pages` compiles the copies, as they are and without running anything.
+"""
+
+import base64
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from study.fingerprint import fingerprint
+from study.notebook import StudyError, read_json
+from study.pages import facts_of
+from study.profiles import notebooks
+
+STORED = Path("book/published")
+MOST_PUBLISHED = 25e6  # bytes of book/published
+ALIKE = 45.0  # dB: a figure in 256 colours that is this near to the original takes its place
+
+
+def take(name, digest, folder):
+    """Copy a published notebook and its results to a folder, if its fingerprint is ``digest``; whether it was."""
+    stored = STORED / f"{name}.ipynb"
+    if not stored.exists() or facts_of(stored).get("fingerprint") != digest:
+        return False
+    for path in STORED.glob(f"{name}.*"):
+        shutil.copy(path, folder / path.name)
+    return True
+
+
+def publish():
+    """Copy what ``make published`` executed to book/published/, figures compressed, to be committed.
+
+    Of the PNGs beside the notebooks only those that a prose page names go along: the notebooks hold every figure. A
+    chapter that was not executed, or whose inputs have changed since, keeps its published copy; a line says so.
+    Raises StudyError, and changes nothing, where all together would be too much for a repository.
+    """
+    stored, executed = STORED, Path("build/published/executed")
+    prose = "".join(page.read_text() for page in sorted(Path("book").glob("*.md")))
+    kept = {path.name: path.read_bytes() for path in stored.glob("*.*") if path.name.split(".")[0] in notebooks()}
+    for name in notebooks():
+        path = executed / f"{name}.ipynb"
+        notebook = read_json(path) if path.exists() else None
+        if notebook is None or notebook["metadata"]["invkit"]["fingerprint"] != fingerprint(name, "published"):
+            state = "kept as it was" if f"{name}.ipynb" in kept else "missing"
+            print(f"{name} was not executed as it is now: its published copy is {state}.")
+            continue
+        kept = {file: content for file, content in kept.items() if file.split(".")[0] != name}
+        kept[path.name] = (json.dumps(_compressed(notebook), indent=1) + "\n").encode()
+        kept[f"{name}.results.json"] = (executed / f"{name}.results.json").read_bytes()
+        for figure in executed.glob(f"{name}.*.png"):
+            if figure.name in prose:
+                kept[figure.name] = _smaller(figure.read_bytes(), ("png",))[1]
+    size = sum(map(len, kept.values()))
+    if size > MOST_PUBLISHED:
+        most = f"{MOST_PUBLISHED / 1e6:.0f} MB"
+        raise StudyError(
+            f"book/published would hold {size / 1e6:.1f} MB, more than {most}: make fewer or smaller figures."
+        )
+    shutil.rmtree(stored, ignore_errors=True)
+    stored.mkdir()
+    for file, content in kept.items():
+        (stored / file).write_bytes(content)
+    print(f"book/published: {size / 1e6:.1f} MB")
+
+
+def _compressed(notebook):
+    """The notebook with each of its figures as a palette PNG where 256 colours will do, else as a JPEG."""
+    for output in (output for cell in notebook["cells"] for output in cell.get("outputs", ())):
+        data = output.get("data", {})
+        for kind in [kind for kind in data if kind.endswith("image/png")]:
+            form, image = _smaller(base64.b64decode(data.pop(kind)))
+            data[kind.removesuffix("png") + form] = base64.b64encode(image).decode()
+    return notebook
+
+
+def _smaller(original, forms=("png", "jpeg")):
+    """(form, bytes) of a PNG: in 256 colours if that looks alike, else as a JPEG if this is allowed and smaller."""
+    picture = Image.open(io.BytesIO(original)).convert("RGBA")
+    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    palette, few, jpeg = picture.quantize(256, dither=Image.Dither.NONE), io.BytesIO(), io.BytesIO()
+    error = np.square(np.asarray(picture, dtype=float) - np.asarray(palette.convert("RGB"), dtype=float)).mean()
+    choices = [("png", original)]
+    if 10 * np.log10(255**2 / max(error, 1e-9)) >= ALIKE:
+        palette.save(few, "PNG", optimize=True)
+        choices.append(("png", few.getvalue()))
+    elif "jpeg" in forms:
+        picture.save(jpeg, "JPEG", quality=90, subsampling=0)
+        choices.append(("jpeg", jpeg.getvalue()))
+    return min(choices, key=lambda choice: len(choice[1]))
