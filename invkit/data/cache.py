@@ -6,54 +6,89 @@ path, size and time of change: whatever is added, removed or altered is decoded 
 
 import hashlib
 import os
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from invkit.checks import pixels
+from invkit.data.images import fit_square
 from invkit.data.photos import read_photo
+from invkit.store import whole
+
+CHUNK = 1024  # photos decoded at a time, on all cores
 
 
 def cache_folder() -> Path:
+    """Where decoded photos lie."""
     return Path(os.environ.get("INVKIT_CACHE") or Path.home() / ".cache" / "invkit")
 
 
-def decoded(files: Sequence[Path], name: str) -> Tensor:
-    """The photos in these files as bytes (N, 3, H, W), memory-mapped; what is written to them stays in memory.
+def decoded(files: Sequence[Path], name: str, size: int | None = None) -> Tensor:
+    """The photos in these files as bytes, memory-mapped; what is written to the tensor stays in memory.
 
-    name: of the array, which no other list of files may use. All photos must be of one size.
-    Raises what `read_photo` does, naming the file, and ValueError for a photo of another size; nothing is kept then.
+    Of the processes that `accelerate launch` started, the first decodes and the others wait.
+
+    Args:
+        files: one photo each.
+        name: of the array; no other list of files may use it.
+        size: the side of the squares that the photos become (`fit_square`); None for photos that are of one size.
+
+    Returns:
+        Images uint8 (N, 3, H, W).
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_photo`, or for a photo of another size. Nothing is kept then.
     """
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
     path = cache_folder() / f"{name}-{key}.npy"
+    while not path.is_file() and int(os.environ.get("RANK", 0)):
+        time.sleep(1)
     if not path.is_file():
-        _decode(files, path, name)
+        _decode(files, path, name, size)
+        _delete_older(path, name)
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
-def _decode(files: Sequence[Path], path: Path, name: str) -> None:
-    """Write the array whole or not at all, then delete the older ones of that name and what a killed run left of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    shape = read_photo(files[0]).shape
-    try:
-        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(files), *shape))
-        for i, file in enumerate(tqdm(files, desc=f"decoding {name}", leave=False, mininterval=1)):
-            photo = read_photo(file)
-            if photo.shape != shape:
-                sizes = f"{photo.shape[2]}x{photo.shape[1]} pixels, the first {shape[2]}x{shape[1]}"
-                raise ValueError(f"{file} is {sizes}: make all photos of a data set one size.")
-            array[i] = np.rint(photo.numpy() * 255)
+def _decode(files: Sequence[Path], path: Path, name: str, size: int | None) -> None:
+    """Write the array, whole or not at all."""
+    from tqdm.auto import tqdm
+
+    def read(file: Path) -> Tensor:
+        photo = read_photo(file)
+        return photo if size is None else fit_square(photo[None], size)[0]
+
+    def levels(file: Path) -> np.ndarray:
+        photo = read(file)
+        if photo.shape != first.shape:
+            sizes = f"{pixels(photo)} pixels, the first {pixels(first)}"
+            raise ValueError(f"{file} is {sizes}: make all photos of a data set one size.")
+        return np.rint(photo.numpy() * 255).astype(np.uint8)
+
+    first = read(files[0])
+    with whole(path) as partial, ThreadPoolExecutor() as pool:
+        shape = (len(files), *first.shape)
+        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        with tqdm(total=len(files), desc=f"decoding {name}", leave=False, mininterval=1) as bar:
+            for start in range(0, len(files), CHUNK):
+                chunk = files[start : start + CHUNK]
+                for i, photo in enumerate(pool.map(levels, chunk), start=start):
+                    array[i] = photo
+                bar.update(len(chunk))
         array.flush()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    older = [other for other in path.parent.glob(f"{name}-{'?' * 16}.npy") if other != path]
-    left = path.parent.glob(f"{name}-{'?' * 16}.*.partial")
+
+
+def _delete_older(path: Path, name: str) -> None:
+    """Delete the older arrays of that name, and what killed processes left of one."""
+    import psutil
+
+    arrays = f"{name}-{'?' * 16}.npy"
+    older = [other for other in path.parent.glob(arrays) if other != path]
+    left = path.parent.glob(f".{arrays}.*.partial")
     for file in older + [other for other in left if not psutil.pid_exists(int(other.suffixes[-2][1:]))]:
         file.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from scipy.special import ndtri
 from torch import Tensor
 from torch.nn import functional as F
 
+from invkit.checks import check_whole_number
 from invkit.data.images import Data
 
 # Unmistakable: no two that differ only in size (c, C) or hardly at all (O, 0), and all of them in every font below.
@@ -180,8 +181,7 @@ def _mask(font: ImageFont.FreeTypeFont, character: str, stroke: float, side: int
 
 def _check(n: int, seed: int, world: str, fonts: str, size: int) -> None:
     for value, least, what in ((n, 1, "n"), (size, 8, "size"), (seed, 0, "seed")):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{what} must be a whole number of at least {least}, not {value!r}.")
+        check_whole_number(value, least, what)
     if world not in WORLDS:
         raise ValueError(f"There is no world {world!r}: choose {' or '.join(WORLDS)}.")
     if fonts not in FONTS:

@@ -1,35 +1,26 @@
-"""Images by name, always as float tensors in [0, 1]: `load("glyphs")`, `"faces"`, `"cifar10"`, `"folder:PATH"`, ...
-
-| name | what | labels | splits |
-|---|---|---|---|
-| glyphs | characters drawn from known factors (`invkit.glyphs`) | the character | all, and test-fonts |
-| glyphs:independent | the same, where colour says nothing about the class | the character | all, and test-fonts |
-| tiny-imagenet, tiny-imagenet:PATH | photos of 200 ImageNet classes, or fewer, 64 px | order of the folders | all |
-| imagenet:PATH | ImageNet-1k unpacked, 128 px (`invkit.imagenet`) | order of the folders | inverter, validation, test |
-| cifar10, cifar10:PATH | photos of 10 classes, 32 px | as published | all |
-| faces | fresh samples of the face generator, with their latents | -1 | inverter, validation, test |
-| samples | the 20 ImageNet photos in the wheel of foolbox | ImageNet class numbers | test |
-| photos | those, and five everyday photos in the wheel of scikit-image | the same, -1 for the five | test |
-| folder:PATH | one folder a class, or one folder of images | order of the folders, or -1 | test |
-
-All splits: "train" is what classifiers are trained on, "inverter" what inverters are, "validation" is for choosing,
-"test" for reporting. No image is in two. Nothing is downloaded but Tiny ImageNet and CIFAR-10, where no folder holds
-them (`invkit.archives`). Photos are read and cropped by `invkit.photos`.
-"""
+"""Images with what is known of them, and the one rule by which images become squares."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.transforms import functional as TF
+from torch.nn import functional as F
+
+from invkit.checks import check_images
 
 
 @dataclass(frozen=True)
 class Data:
     """Images and what is known of them.
 
-    images: float (N, 3, H, W) in [0, 1]; labels: int64 (N,), -1 where unknown; names: N names;
-    factors: what each image was drawn from, name -> tensor of N; latents: float (N, D), what a generator made it from.
+    Attributes:
+        images: floats (N, 3, H, W) in [0, 1], at least one.
+        labels: class numbers, int64 (N,); -1 where the class is unknown.
+        names: N names.
+        factors: what each image was drawn from, name -> tensor of N rows; None where that is unknown.
+        latents: floats (N, D), what a generator made each image from; None for other images.
+
+    Raises TypeError or ValueError for images out of range and for attributes of different lengths.
     """
 
     images: Tensor
@@ -39,11 +30,7 @@ class Data:
     latents: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.shape[1] != 3 or not self.images.is_floating_point():
-            what = f"{self.images.dtype} {tuple(self.images.shape)}"
-            raise TypeError(f"images must be a float tensor (N, 3, H, W), not {what}.")
-        if len(self.images) and not (self.images.min() >= 0 and self.images.max() <= 1):
-            raise ValueError("images must lie in [0, 1]: rescale or clip them first.")
+        check_images(self.images, "images", slack=0)
         if self.labels.dtype != torch.int64:
             raise TypeError(f"labels must be int64, not {self.labels.dtype}: call .long().")
         others = {"labels": self.labels, "names": self.names, "latents": self.latents, **(self.factors or {})}
@@ -56,7 +43,10 @@ class Data:
 
 
 def fit_square(images: Tensor, size: int) -> Tensor:
-    """Images as squares: the shorter side resized to `size`, bilinear and antialiased, then the centre cropped.
+    """Images as squares: the central square, resized to `size` x `size` pixels, bilinear and antialiased.
+
+    This is the same picture as resizing the shorter side and then cropping the centre, but a very elongated photo costs
+    no memory.
 
     Args:
         images: floats in [0, 1], (N, 3, H, W).
@@ -66,10 +56,16 @@ def fit_square(images: Tensor, size: int) -> Tensor:
         Images (N, 3, size, size); those that have this size already are returned as they are.
 
     Raises:
-        ValueError: no such images.
+        ValueError: no such images, or a size below 1.
     """
     if images.dim() != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise ValueError(f"Images must be floats of shape (N, 3, H, W), not {images.dtype} {tuple(images.shape)}.")
-    if images.shape[-2:] == (size, size):
-        return images
-    return TF.center_crop(TF.resize(images, size, antialias=True), size)
+    if size < 1:
+        raise ValueError(f"The size must be at least 1 pixel, not {size}.")
+    height, width = images.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    squares = images[..., top : top + side, left : left + side]
+    if side == size:
+        return squares
+    return F.interpolate(squares, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)

@@ -1,40 +1,46 @@
 """Read any photo file the way a viewer would show it, crop it to a square, write PNGs whole or not at all.
 
-Pillow reads the formats; what is decided here is what Pillow leaves open: orientation (Exif), transparency (composited
-on white), 16-bit greys (scaled, not clipped), CMYK and palettes (to RGB), and very large photos (shrunk while reading).
+Pillow reads the formats. What is decided here is what Pillow leaves open: orientation (Exif), transparency (composited
+on white), embedded colour profiles (converted to sRGB), greys of more than 8 bits (scaled, not clipped), CMYK and
+palettes (to RGB), and very large photos (shrunk while reading).
 """
 
+import io
 import math
 import os
+import threading
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from invkit.checks import check_image
+from invkit.data.images import fit_square
+from invkit.store import whole
 
 MOST_PIXELS = 300_000_000  # more than this is refused: decoding alone would take over a gigabyte
 KEPT_PIXELS = 16_000_000  # larger photos are shrunk by a whole factor while reading: 200 MB as floats
 BAND_PIXELS = 8_000_000  # a large photo is converted this many pixels at a time
-UPRIGHT = {  # Exif orientation -> what brings the pixels (H, W, 3) upright
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.transpose(1, 0, 2),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda pixels: np.rot90(pixels),
-}
+SRGB_ROUNDING = 2  # levels of 255 by which two versions of the sRGB profile may differ
+_opening = threading.Lock()  # Pillow's limit of pixels is one for all threads
 
 
 def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tensor:
-    """The photo as a float tensor (3, H, W) in [0, 1], upright, transparency composited on white.
+    """The photo as a float tensor (3, H, W) in [0, 1]: upright, in sRGB, transparency composited on white.
 
-    What was done beyond reading (shrunk, composited, ...) is appended to `notes`, one sentence each. Photos above 16
-    million pixels are shrunk by a whole factor so that memory stays bounded; of an animation the first frame is read.
-    Raises FileNotFoundError, or ValueError for what is not a whole image or has more than 300 million pixels.
+    Photos above 16 million pixels are shrunk by a whole factor, so that memory stays bounded. Of an animation the first
+    frame is read.
+
+    Args:
+        path: the file, in any format that Pillow reads.
+        notes: a list to which a sentence is appended for whatever was done beyond reading (shrunk, composited, ...).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a whole image, or one of more than 300 million pixels.
     """
     path, notes = Path(path), [] if notes is None else notes
     if not path.is_file():
@@ -42,11 +48,10 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
         raise FileNotFoundError(f"{path} {problem}.")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes): fetch the photo again.")
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's is 179 million; ours is checked below
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks about odd Exif or palettes: the pixels are still right
-            with Image.open(path) as image:
+            with _opened(path) as image:
                 if math.prod(image.size) <= MOST_PIXELS:
                     return torch.from_numpy(_pixels(image, notes).transpose(2, 0, 1).copy())
                 size = image.size
@@ -54,8 +59,6 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
         raise ValueError(f"{path} is not an image that Pillow can read: convert it to JPEG or PNG.") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on damage
         raise ValueError(f"{path} cannot be read; if it is truncated or damaged, fetch it again ({error}).") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
     most = f"{MOST_PIXELS // 10**6} million"
     raise ValueError(f"{path} has {size[0]}x{size[1]} pixels, more than {most}: shrink it first.")
 
@@ -63,44 +66,38 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
 def fit(image: Tensor, size: int) -> tuple[Tensor, str]:
     """The central square of a photo (3, H, W), resized to (3, size, size); and a sentence that says so.
 
-    The same picture as resizing the shorter side and then cropping the centre, but a very elongated photo costs no
-    memory. Bilinear, antialiased.
+    See `fit_square`, which does it.
     """
-    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
-        raise ValueError(
-            f"A photo is a float tensor (3, H, W), not {image.dtype} {tuple(image.shape)}: see read_photo."
-        )
-    if size < 1:
-        raise ValueError(f"The size must be at least 1 pixel, not {size}.")
+    check_image(image)
     height, width = image.shape[1:]
     side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = image[:, top : top + side, left : left + side]
-    cropped = f"{width}x{height} pixels"
+    said = f"{width}x{height} pixels"
     if height != width:
-        cropped += f" cropped to the central {side}x{side}"
-    if side == size:
-        return square.clone(), f"{cropped}, not resized"
-    resized = F.interpolate(square[None], size=(size, size), mode="bilinear", antialias=True)[0]
-    return resized.clamp(0, 1), f"{cropped}, resized to {size}x{size} (bilinear, antialiased)"
+        said += f" cropped to the central {side}x{side}"
+    said += ", not resized" if side == size else f", resized to {size}x{size} (bilinear, antialiased)"
+    return fit_square(image[None], size)[0], said
 
 
 def write_png(path: str | os.PathLike, image: Tensor) -> None:
-    """Write an image (3, H, W) in [0, 1] as an 8-bit PNG: whole, or not at all."""
-    path = Path(path)
-    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
-        raise ValueError(f"write_png takes a float image (3, H, W), not {image.dtype} {tuple(image.shape)}.")
+    """Write an image (3, H, W) in [0, 1] as an 8-bit PNG: whole, or not at all. Values beyond [0, 1] are clipped."""
+    check_image(image)
     levels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        Image.fromarray(levels).save(partial, format="PNG")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(Path(path)) as file:
+        Image.fromarray(levels).save(file, format="PNG")
+
+
+def _opened(path: Path) -> Image.Image:
+    """The image file with its header read, whatever its size: Pillow alone would refuse above 179 million pixels."""
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _pixels(image: Image.Image, notes: list[str]) -> np.ndarray:
-    """The opened image as float32 (H, W, 3) in [0, 1], upright; a large one shrunk by a whole factor, band by band."""
+    """The opened image as float32 (H, W, 3) in [0, 1]; a large one is shrunk by a whole factor, band by band."""
     size = image.size
     if getattr(image, "n_frames", 1) > 1:
         notes.append(f"the first of its {image.n_frames} frames was read")
@@ -111,26 +108,65 @@ def _pixels(image: Image.Image, notes: list[str]) -> np.ndarray:
     image.load()
     if image.has_transparency_data:
         notes.append("its transparent parts were put on white")
+    white, transform = _white_level(image, notes), _transform_to_srgb(image, notes)
     width, height = image.size
     rows = max(1, BAND_PIXELS // (width * factor)) * factor
-    bands = [_band(image.crop((0, top, width, min(top + rows, height))), factor) for top in range(0, height, rows)]
-    pixels = np.concatenate(bands)
-    if pixels.shape[:2] != size[::-1]:
-        notes.append(f"its {size[0]}x{size[1]} pixels were shrunk to {pixels.shape[1]}x{pixels.shape[0]} while reading")
-    if not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ValueError(
-            f"values from {pixels.min():g} to {pixels.max():g} leave open what is white: save it with 8 or 16 bits"
-        )
-    return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation), lambda pixels: pixels)(pixels)
+    kept = Image.new("RGB" if white is None else "F", (math.ceil(width / factor), math.ceil(height / factor)))
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        kept.paste(_converted(band, white, transform).reduce(factor), (0, top // factor))
+    if math.prod(kept.size) != math.prod(size):
+        notes.append(f"its {size[0]}x{size[1]} pixels were shrunk to {kept.width}x{kept.height} while reading")
+    kept.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    values = np.asarray(ImageOps.exif_transpose(kept), dtype=np.float32)
+    return values / 255 if white is None else np.repeat(values[:, :, None], 3, axis=2)
 
 
-def _band(band: Image.Image, factor: int) -> np.ndarray:
-    """Some rows of an image in any Pillow mode as float32 (rows / factor, W / factor, 3) in [0, 1]."""
-    if band.mode.startswith("I") or band.mode == "F":  # 16-bit greys: Pillow's own conversion to RGB clips at 255
-        scale = 1 if band.mode == "F" else 65535
-        grey = Image.fromarray(np.asarray(band, dtype=np.float32) / scale).reduce(factor)
-        return np.repeat(np.asarray(grey)[:, :, None], 3, axis=2)
+def _white_level(image: Image.Image, notes: list[str]) -> float | None:
+    """The value that is white, for greys of more than 8 bits; None for all other images."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # Pillow scales these itself
+        return 65535
+    if image.mode not in ("I", "F"):
+        return None
+    low, high = image.getextrema()
+    levels = 1 if image.mode == "F" else 255 if high <= 255 else 65535  # what 32-bit integers hold in practice
+    if not (low >= 0 and high <= levels):  # written so that NaN fails too
+        raise ValueError(f"values from {low:g} to {high:g} leave open what is white: save it with 8 or 16 bits")
+    if image.mode == "I":
+        notes.append(f"its 32-bit values, up to {high}, were taken as levels from 0 to {levels}")
+    return levels
+
+
+def _transform_to_srgb(image: Image.Image, notes: list[str]) -> ImageCms.ImageCmsTransform | None:
+    """From the image's embedded colour profile to sRGB; None where there is none, or it is sRGB itself."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return None
+    mode = image.mode if image.mode in ("L", "CMYK") else "L" if image.mode == "LA" else "RGB"
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError):
+        notes.append("its colour profile is damaged or does not fit its colours, and was ignored")
+        return None
+    if mode != "CMYK":
+        levels = np.arange(0, 256, 15, dtype=np.uint8)
+        colours = levels if mode == "L" else np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
+        sample = Image.fromarray(np.atleast_2d(colours))
+        change = np.asarray(ImageCms.applyTransform(sample, transform), int) - np.asarray(sample.convert("RGB"), int)
+        if np.abs(change).max() <= SRGB_ROUNDING:
+            return None
+    notes.append(f"its colours were converted from {ImageCms.getProfileDescription(source).strip()} to sRGB")
+    return transform
+
+
+def _converted(band: Image.Image, white: float | None, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
+    """Some rows of an image in any Pillow mode: as RGB on white, or as floats in [0, 1] where `white` is given."""
+    if white is not None:  # Pillow's own conversion to RGB clips at 255
+        return Image.fromarray(np.asarray(band, dtype=np.float32) / white)
     if band.has_transparency_data:
         band = band.convert("RGBA")
-        band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
-    return np.asarray(band.convert("RGB").reduce(factor), dtype=np.float32) / 255
+        band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB")
+    if transform is None:
+        return band.convert("RGB")
+    return ImageCms.applyTransform(band.convert(transform.inputMode), transform)

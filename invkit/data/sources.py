@@ -1,74 +1,85 @@
-"""Images by name, always as float tensors in [0, 1]: `load("glyphs")`, `"faces"`, `"cifar10"`, `"folder:PATH"`, ...
+"""Images by name, always as float tensors in [0, 1]: `load("glyphs")`, `"faces"`, `"folder:PATH"`, ...
 
 | name | what | labels | splits |
 |---|---|---|---|
-| glyphs | characters drawn from known factors (`invkit.glyphs`) | the character | all, and test-fonts |
+| glyphs | characters drawn from known factors (`invkit.data.glyphs`) | the character | all, and test-fonts |
 | glyphs:independent | the same, where colour says nothing about the class | the character | all, and test-fonts |
 | tiny-imagenet, tiny-imagenet:PATH | photos of 200 ImageNet classes, or fewer, 64 px | order of the folders | all |
-| imagenet:PATH | ImageNet-1k unpacked, 128 px (`invkit.imagenet`) | order of the folders | inverter, validation, test |
-| cifar10, cifar10:PATH | photos of 10 classes, 32 px | as published | all |
+| imagenet:PATH | ImageNet-1k, 128 px (`invkit.data.imagenet`) | order of the folders | inverter, validation, test |
 | faces | fresh samples of the face generator, with their latents | -1 | inverter, validation, test |
 | samples | the 20 ImageNet photos in the wheel of foolbox | ImageNet class numbers | test |
 | photos | those, and five everyday photos in the wheel of scikit-image | the same, -1 for the five | test |
 | folder:PATH | one folder a class, or one folder of images | order of the folders, or -1 | test |
 
 All splits: "train" is what classifiers are trained on, "inverter" what inverters are, "validation" is for choosing,
-"test" for reporting. No image is in two. Nothing is downloaded but Tiny ImageNet and CIFAR-10, where no folder holds
-them (`invkit.archives`). Photos are read and cropped by `invkit.photos`.
+"test" for reporting. No image is in two. Nothing is downloaded but Tiny ImageNet, where no folder holds it
+(`invkit.data.tiny_imagenet`). Photos are read by `invkit.data.photos` and cropped by `fit_square`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from invkit.data import archives, imagenet
-from invkit.data.images import Data
-from invkit.data.photos import fit, read_photo
+from invkit.checks import check_whole_number
+from invkit.data import imagenet, tiny_imagenet
+from invkit.data.folders import IMAGE_ENDINGS, class_folders, image_files
+from invkit.data.images import Data, fit_square
+from invkit.data.photos import read_photo
 
 NO_LABEL = -1
 # Random streams: drawn images of two splits never share a seed, nor does any split with a plain seed below 2^32.
-STREAMS = {split: number << 32 for number, split in enumerate((*archives.SPLITS, "test-fonts"), start=1)}
+STREAMS = {split: number << 32 for number, split in enumerate((*tiny_imagenet.SPLITS, "test-fonts"), start=1)}
 EVERYDAY = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")  # of scikit-image's
 
 
 def load(name: str, split: str = "test", n: int | None = None, seed: int = 0, size: int | None = None) -> Data:
-    """Images by name (see the table above, also for each one's splits).
+    """Images by name, as floats in [0, 1].
 
-    n: how many, None for all (of those that are drawn: 1000). seed chooses the photos, a smaller n being a part of a
-    larger one and in the same order; glyphs and faces are drawn from it.
-    size: the side of the square that they are cropped and resized to; None is 32 for glyphs, 64 for faces, 224 for
-    samples and photos, and as they are for all others (those of a folder must then be of one size).
-    Raises ValueError or FileNotFoundError in one sentence; a damaged file is named.
+    Args:
+        name: of the table above.
+        split: which of the source's splits, see the table.
+        n: how many images; None for all, and for 1000 of those that are generated. A smaller n is a part of a larger
+            one, in the same order.
+        seed: chooses the photos; glyphs and faces are generated from it.
+        size: the side in pixels of the squares that the images become (`fit_square`). None is 32 for glyphs, 64 for
+            faces, 224 for samples and photos, and the images' own size for all others (those of a folder must then be
+            of one size).
+
+    Raises:
+        ValueError: no such name or split, or a photo that cannot be read; the sentence names it.
+        FileNotFoundError: no such folder or package.
     """
-    source, path, splits = _source(name)
-    if split not in splits:
-        raise ValueError(f"{source!r} has only the split {' or '.join(map(repr, splits))}, not {split!r}.")
+    source, path, splits = _source(name, split)
     for value, least, what in ((n, 1, "n"), (size, 1, "size"), (seed, 0, "seed")):
-        if value is not None and (not isinstance(value, int) or value < least):
-            raise ValueError(f"{what} must be a whole number of at least {least}, not {value!r}.")
+        if value is not None:
+            check_whole_number(value, least, what)
     return SOURCES[source][0](path, split, n, seed, size)
 
 
 def load_bytes(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
-    """All images of "tiny-imagenet", "cifar10" or "imagenet", with :PATH or without: bytes (N, 3, H, W), labels (N,).
+    """All images of a large data set as bytes, memory-mapped, for training: floats would take four times the memory.
 
-    For training: floats would take four times the memory. All but CIFAR-10's are memory-mapped, decoded once.
+    Args:
+        name: "tiny-imagenet" or "imagenet", with :PATH or without.
+        split: which of the source's splits.
+
+    Returns:
+        Images uint8 (N, 3, H, W) and labels int64 (N,).
+
+    Raises:
+        ValueError, FileNotFoundError: as `load`.
     """
-    source, path, splits = _source(name)
+    source, path, _ = _source(name, split)
     if source not in ARCHIVES:
-        raise ValueError(f"Only {', '.join(ARCHIVES)} are kept as bytes, not {source!r}: use load.")
-    if split not in splits:
-        raise ValueError(f"{source!r} has only the splits {', '.join(splits)}, not {split!r}.")
+        raise ValueError(f"Only {' and '.join(ARCHIVES)} are kept as bytes, not {source!r}: use load.")
     return ARCHIVES[source](path, split)[:2]
 
 
-def _source(name: str) -> tuple[str, str, tuple[str, ...]]:
-    """(source, path or world, splits) of a data set's name; checked."""
+def _source(name: str, split: str) -> tuple[str, str, tuple[str, ...]]:
+    """(source, path or world, splits) of a data set's name; ValueError where there is no such source or split."""
     source, colon, path = name.partition(":")
     may_have_path = ("glyphs", "folder", *ARCHIVES)
     wrong_path = (
@@ -76,7 +87,10 @@ def _source(name: str) -> tuple[str, str, tuple[str, ...]]:
     )
     if source not in SOURCES or wrong_path:
         raise ValueError(f"There is no data set {name!r}: choose {', '.join(SOURCES)}:PATH.")
-    return source, path, SOURCES[source][1]
+    splits = SOURCES[source][1]
+    if split not in splits:
+        raise ValueError(f"{source!r} has only the split {' or '.join(map(repr, splits))}, not {split!r}.")
+    return source, path, splits
 
 
 def _glyphs(world: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
@@ -91,8 +105,7 @@ def _archive(source: str) -> Callable[..., Data]:
         images, labels, names = ARCHIVES[source](path, split)
         rows = _choose(len(images), n, seed)
         chosen = images[rows].float() / 255
-        if size is not None and size != chosen.shape[-1]:
-            chosen = F.interpolate(chosen, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
+        chosen = chosen if size is None else fit_square(chosen, size)
         return Data(chosen, labels[rows], tuple(names[row] for row in rows))
 
     return read
@@ -111,17 +124,15 @@ def _folder(path: str, split: str, n: int | None, seed: int, size: int | None) -
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}: check the path.")
-    classes = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    labelled = [(file, label) for label, child in enumerate(classes) for file in _image_files(child.rglob("*"))]
-    flat = [(file, NO_LABEL) for file in _image_files(folder.iterdir())]
+    classes = class_folders(folder)
+    labelled = [(file, label) for label, child in enumerate(classes) for file in image_files(child.rglob("*"))]
+    flat = [(file, NO_LABEL) for file in image_files(folder.iterdir())]
     if labelled and flat:
         raise ValueError(
             f"{folder} holds both images and folders of images: make it one folder a class, or one folder."
         )
     if not labelled and not flat:
-        raise ValueError(
-            f"{folder} holds no image ({', '.join(IMG_EXTENSIONS)}), nor do folders in it: check the path."
-        )
+        raise ValueError(f"{folder} holds no image ({', '.join(IMAGE_ENDINGS)}), nor do folders in it: check the path.")
     held = {label for _, label in labelled}
     if len(held) == 1:
         only = classes[held.pop()]
@@ -137,16 +148,16 @@ def _faces(_: str, split: str, n: int | None, seed: int, size: int | None) -> Da
     latents = generator.sample_latents(n or 1000, seed + stream)
     with torch.no_grad():
         images = torch.cat([generator.images(part) for part in latents.split(100)])
-    if size is not None and size != images.shape[-1]:
-        images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
+    images = images if size is None else fit_square(images, size)
     names = tuple(f"face {seed}-{i}" for i in range(len(images)))
     return Data(images, torch.full((len(images),), NO_LABEL), names, latents=latents)
 
 
-ARCHIVES = {"tiny-imagenet": archives.tiny_imagenet, "cifar10": archives.cifar10, "imagenet": imagenet.imagenet}
+ARCHIVES = {"tiny-imagenet": tiny_imagenet.tiny_imagenet, "imagenet": imagenet.imagenet}
 SOURCES: dict[str, tuple[Callable[..., Data], tuple[str, ...]]] = {  # how to load each, and its splits
     "glyphs": (_glyphs, tuple(STREAMS)),
-    **{name: (_archive(name), (imagenet if name == "imagenet" else archives).SPLITS) for name in ARCHIVES},
+    "tiny-imagenet": (_archive("tiny-imagenet"), tiny_imagenet.SPLITS),
+    "imagenet": (_archive("imagenet"), imagenet.SPLITS),
     "faces": (_faces, ("inverter", "validation", "test")),
     "samples": (_samples, ("test",)),
     "photos": (_photos, ("test",)),
@@ -171,10 +182,6 @@ def _wheel_folder(distribution: str, folder: str) -> Path:
     return path
 
 
-def _image_files(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith("."))
-
-
 def _choose(count: int, n: int | None, seed: int) -> list[int]:
     """n rows out of so many, in order; None for all."""
     if n is not None and n > count:
@@ -186,7 +193,7 @@ def _choose(count: int, n: int | None, seed: int) -> list[int]:
 def _read(files: list[tuple[Path, int]], n: int | None, seed: int, size: int | None) -> Data:
     """Read n of these (file, label) pairs, chosen by seed."""
     chosen = [files[row] for row in _choose(len(files), n, seed)]
-    images = [read_photo(file) if size is None else fit(read_photo(file), size)[0] for file, _ in chosen]
+    images = [read_photo(file) if size is None else fit_square(read_photo(file)[None], size)[0] for file, _ in chosen]
     for image, (file, _) in zip(images, chosen, strict=True):
         if image.shape != images[0].shape:
             sizes = f"{image.shape[2]}x{image.shape[1]} pixels, the first {images[0].shape[2]}x{images[0].shape[1]}"

@@ -8,6 +8,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from invkit import store
+from invkit.data import cache
 from invkit.data import imagenet as data_imagenet
 from invkit.data.photos import write_png
 from invkit.dci import synthetic
@@ -55,7 +56,7 @@ def test_the_splits_share_no_image(photos):
 
 def test_squares_are_made_once_and_again_where_a_file_changes(photos, monkeypatch):
     first = data_imagenet.imagenet("", "test", 16)[0].clone()
-    monkeypatch.setattr(data_imagenet, "_shrink", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(cache, "_decode", lambda *_: pytest.fail("made again"))
     assert torch.equal(data_imagenet.imagenet("", "test", 16)[0], first)
     monkeypatch.undo()
     monkeypatch.setenv("INVKIT_CACHE", str(photos.parent / "cache"))

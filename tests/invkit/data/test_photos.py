@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from invkit.data.photos import fit, read_photo, write_png
 
@@ -49,6 +49,24 @@ def test_sixteen_bit_greys_are_scaled_not_clipped(tmp_path, suffix):
     Image.fromarray(levels).save(tmp_path / f"a.{suffix}")
     photo = read_photo(tmp_path / f"a.{suffix}")
     torch.testing.assert_close(photo, torch.from_numpy(levels / 65535).float().expand(3, 30, 40))
+
+
+@pytest.mark.parametrize(("highest", "levels"), [(200, 255), (60_000, 65535)])
+def test_32_bit_greys_are_levels_of_8_or_16_bits(tmp_path, highest, levels):
+    values = np.linspace(0, highest, 1200).reshape(30, 40).astype(np.int32)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    notes = []
+    photo = read_photo(tmp_path / "a.tif", notes)
+    torch.testing.assert_close(photo, torch.from_numpy(values / levels).float().expand(3, 30, 40))
+    assert notes == [f"its 32-bit values, up to {highest}, were taken as levels from 0 to {levels}"]
+    Image.fromarray(values + 70_000).save(tmp_path / "b.tif")
+    with pytest.raises(ValueError, match="b.tif .* leave open what is white"):
+        read_photo(tmp_path / "b.tif")
+
+
+def test_a_dark_16_bit_portable_grey_map_stays_dark(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5\n2 1\n65535\n\x00\xc8\x00\x64")
+    assert read_photo(tmp_path / "a.pgm")[0, 0].tolist() == pytest.approx([200 / 65535, 100 / 65535])
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -99,6 +117,87 @@ def test_transparency_is_put_on_white_and_said(tmp_path, mode):
 def test_half_transparent_is_half_white(tmp_path):
     Image.new("RGBA", (8, 8), (255, 0, 0, 128)).save(tmp_path / "a.png")
     assert read_photo(tmp_path / "a.png")[1, 4, 4].item() == pytest.approx(0.5, abs=0.01)
+
+
+# ---- colour profiles -------------------------------------------------------------------------------------------------
+
+# Primaries (x, y) of spaces whose white is D65; a profile holds them in XYZ, adapted to D50.
+DISPLAY_P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
+ADOBE_RGB = ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060))
+SRGB = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
+D65, D50 = np.array([0.95047, 1.0, 1.08883]), np.array([0.9642, 1.0, 0.8249])
+BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+GAMMA = 563 / 256  # Adobe RGB's, and here that of both
+
+
+def to_xyz(primaries):
+    """The matrix from linear RGB to XYZ of a space with white D65."""
+    columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in primaries]).T
+    return columns * np.linalg.solve(columns, D65)
+
+
+def profile(primaries):
+    """An ICC profile of version 2, byte by byte as its specification says: three primaries and one gamma."""
+
+    def numbers(values):
+        return b"".join(round(value * 65536).to_bytes(4, "big", signed=True) for value in values)
+
+    adapt = np.linalg.inv(BRADFORD) @ np.diag((BRADFORD @ D50) / (BRADFORD @ D65)) @ BRADFORD
+    tags = {b"wtpt": b"XYZ \0\0\0\0" + numbers(D50)}
+    for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), (adapt @ to_xyz(primaries)).T, strict=True):
+        tags[name] = b"XYZ \0\0\0\0" + numbers(column)
+    for name in (b"rTRC", b"gTRC", b"bTRC"):
+        tags[name] = b"curv\0\0\0\0\0\0\0\1" + round(GAMMA * 256).to_bytes(2, "big") + b"\0\0"
+    tags[b"desc"] = b"desc\0\0\0\0\0\0\0\5made\0" + bytes(79)
+    tags[b"cprt"] = b"text\0\0\0\0none\0\0\0\0"
+    table, body = len(tags).to_bytes(4, "big"), b""
+    for name, content in tags.items():
+        table += name + (132 + 12 * len(tags) + len(body)).to_bytes(4, "big") + len(content).to_bytes(4, "big")
+        body += content + bytes(-len(content) % 4)
+    size = (128 + len(table) + len(body)).to_bytes(4, "big")
+    kind = b"\x02\x20\0\0" + b"mntrRGB XYZ "
+    return size + bytes(4) + kind + bytes(12) + b"acsp" + bytes(28) + numbers(D50) + bytes(48) + table + body
+
+
+@pytest.mark.parametrize("primaries", [DISPLAY_P3, ADOBE_RGB], ids=["Display P3", "Adobe RGB"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+def test_an_embedded_colour_profile_is_converted_to_srgb(tmp_path, primaries, suffix):
+    colour = np.array([150, 110, 90]) / 255
+    linear = np.linalg.solve(to_xyz(SRGB), to_xyz(primaries) @ colour**GAMMA)
+    expected = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(expected - colour).max() > 0.02  # taken as sRGB it would be another colour
+    options = {"lossless": True} if suffix == "webp" else {"quality": 100} if suffix == "jpg" else {}
+    image = Image.new("RGB", (16, 16), (150, 110, 90))
+    image.save(tmp_path / f"a.{suffix}", icc_profile=profile(primaries), **options)
+    notes = []
+    found = read_photo(tmp_path / f"a.{suffix}", notes)[:, 8, 8]
+    rounding = 2.6 if suffix == "jpg" else 1.6  # levels; a JPEG rounds brightness and colour as well
+    assert found.tolist() == pytest.approx(expected.tolist(), abs=rounding / 255)
+    assert notes == ["its colours were converted from made to sRGB"]
+
+
+def test_other_modes_with_a_profile(tmp_path):
+    image = Image.new("RGBA", (16, 16), (150, 110, 90, 255))
+    image.convert("RGB").save(tmp_path / "b.png", icc_profile=profile(DISPLAY_P3))
+    for mode in ("RGBA", "P"):
+        image.convert(mode).save(tmp_path / "a.png", icc_profile=profile(DISPLAY_P3))
+        assert (read_photo(tmp_path / "a.png") - read_photo(tmp_path / "b.png")).abs().max() < 0.1 / 255
+
+
+def test_srgb_itself_changes_nothing(tmp_path, picture):
+    picture.save(tmp_path / "a.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    notes = []
+    assert torch.equal(read_photo(tmp_path / "a.png", notes), tensor(picture)) and not notes
+
+
+@pytest.mark.parametrize(
+    "broken", [b"no profile", profile(ADOBE_RGB)[:200], profile(ADOBE_RGB).replace(b"RGB ", b"GRAY", 1)]
+)
+def test_a_broken_profile_is_said_and_ignored(tmp_path, picture, broken):
+    picture.save(tmp_path / "a.png", icc_profile=broken)
+    notes = []
+    assert torch.equal(read_photo(tmp_path / "a.png", notes), tensor(picture))
+    assert notes == ["its colour profile is damaged or does not fit its colours, and was ignored"]
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])

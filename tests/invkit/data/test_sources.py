@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from invkit.data import archives, cache
+from invkit.data import cache, tiny_imagenet
 from invkit.data.images import Data
 from invkit.data.sources import load, load_bytes
 
@@ -155,8 +155,8 @@ def colour_class(images):
 
 
 def test_tiny_imagenet_is_parted_once_for_all(tiny):
-    parts = {split: load("tiny-imagenet", split=split) for split in archives.SPLITS}
-    assert [len(parts[split]) for split in archives.SPLITS] == [30, 27, 3, 3]
+    parts = {split: load("tiny-imagenet", split=split) for split in tiny_imagenet.SPLITS}
+    assert [len(parts[split]) for split in tiny_imagenet.SPLITS] == [30, 27, 3, 3]
     names = [name for split in ("train", "inverter", "validation") for name in parts[split].names]
     assert len(set(names)) == 60  # all of the published training images, and none twice
     for part in parts.values():
@@ -171,7 +171,7 @@ def test_photos_are_decoded_once_and_again_when_one_changes(tiny, monkeypatch):
     images, labels = load_bytes("tiny-imagenet")
     assert images.shape == (30, 3, 8, 8) and images.dtype == torch.uint8 and torch.equal(colour_class(images), labels)
     (left,) = cache.cache_folder().iterdir()
-    left.with_suffix(".99999999.partial").write_bytes(b"what a killed run left")
+    left.with_name(f".{left.name}.99999999.partial").write_bytes(b"what a killed run left")
     read = []
     monkeypatch.setattr(cache, "read_photo", lambda path, reader=cache.read_photo: read.append(path) or reader(path))
     assert torch.equal(load_bytes("tiny-imagenet")[0], images) and not read
@@ -211,7 +211,7 @@ def test_incomplete_archives_are_answered_in_one_sentence(tiny):
         load(f"tiny-imagenet:{tiny}", split="train")
     shutil.rmtree(tiny / "train" / "n02")
     shutil.rmtree(tiny / "train" / "n03")
-    with pytest.raises(ValueError, match="holds only the class n01: it needs a folder for each of two"):
+    with pytest.raises(ValueError, match="holds only the class n01: it needs a folder for each of 2"):
         load(f"tiny-imagenet:{tiny}", split="train")
 
 
@@ -230,11 +230,12 @@ def test_an_absent_archive_is_downloaded_checked_and_unpacked(tiny, server, tmp_
     folder, address = server
     packed = Path(shutil.make_archive(folder / "tiny-imagenet-3", "zip", tmp_path, "tiny-imagenet-3"))
     shutil.move(tiny, folder)
-    monkeypatch.setattr(archives, "REPOSITORY", tmp_path / "nowhere")
+    monkeypatch.setattr(tiny_imagenet, "REPOSITORY", tmp_path / "nowhere")
     url, md5 = f"{address}/{packed.name}", hashlib.md5(packed.read_bytes()).hexdigest()
 
     def load_from(url, md5):
-        monkeypatch.setattr(archives, "TINY", ("tiny-imagenet-3", "tiny-imagenet-*", url, md5))
+        for name, value in {"NAME": "tiny-imagenet-3", "URL": url, "MD5": md5}.items():
+            monkeypatch.setattr(tiny_imagenet, name, value)
         return load("tiny-imagenet", split="train")
 
     for wrong in ((url, "0" * 32), (f"{address}/gone.zip", md5), ("http://127.0.0.1:9/offline.zip", md5)):
@@ -247,29 +248,6 @@ def test_an_absent_archive_is_downloaded_checked_and_unpacked(tiny, server, tmp_
     assert {child.name for child in tmp_path.iterdir()} == {"server", "cache", "tiny-imagenet-3"}
 
 
-def test_cifar10_in_its_binary_version(tmp_path):
-    rng = np.random.default_rng(0)
-    for name in [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]:
-        records = rng.integers(0, 256, (40, 3073), dtype=np.uint8)
-        records[:, 0] = np.arange(40) % 10
-        records[:, 1:1025] = 25 * records[:, :1]  # red is the class
-        records.tofile(tmp_path / name)
-    parts = {split: load(f"cifar10:{tmp_path}", split=split) for split in archives.SPLITS}
-    assert [len(parts[split]) for split in archives.SPLITS] == [100, 90, 10, 40]
-    for part in parts.values():
-        assert part.images.shape[1:] == (3, 32, 32)
-        assert torch.equal((part.images[:, 0, 5, 7] * 255 / 25).round().long(), part.labels)
-    assert len({name for split in archives.SPLITS[:3] for name in parts[split].names}) == 200
-    assert load_bytes(f"cifar10:{tmp_path}")[0].dtype == torch.uint8
-
-    (tmp_path / "data_batch_3.bin").write_bytes(b"1234")
-    with pytest.raises(ValueError, match="data_batch_3.bin is damaged"):
-        load(f"cifar10:{tmp_path}", split="train")
-    (tmp_path / "data_batch_3.bin").unlink()
-    with pytest.raises(FileNotFoundError, match="holds no data_batch_3.bin"):
-        load(f"cifar10:{tmp_path}", split="train")
-
-
 def test_only_archives_are_kept_as_bytes():
-    with pytest.raises(ValueError, match="Only tiny-imagenet, cifar10, imagenet are kept as bytes, not 'glyphs'"):
+    with pytest.raises(ValueError, match="Only tiny-imagenet and imagenet are kept as bytes, not 'glyphs'"):
         load_bytes("glyphs")

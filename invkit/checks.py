@@ -1,0 +1,84 @@
+"""Checks of arguments that many functions take. Each raises one sentence: what was expected, and what was given.
+
+Images are float tensors (N, 3, H, W) in [0, 1] throughout the library.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RANGE_SLACK = 1e-3  # how far beyond [0, 1] values may lie: rounding in half precision, not a wrong scale
+
+
+def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK) -> None:
+    """Raise TypeError or ValueError for anything but float images (N, 3, H, W) in [0, 1].
+
+    Args:
+        images: what was given.
+        name: what the sentence calls it, as its first words.
+        slack: how far beyond [0, 1] values may lie.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        raise TypeError(f"{name} must be a float tensor in [0, 1], not {_kind(images)}: divide 8-bit ones by 255.")
+    if images.dim() != 4 or images.shape[1] != 3 or images.numel() == 0:
+        raise ValueError(f"{name} must have the shape (N, 3, H, W), none of these 0, not {tuple(images.shape)}.")
+    low, high = torch.stack(images.detach().aminmax()).tolist()
+    if not (low >= -slack and high <= 1 + slack):  # written so that NaN fails too
+        raise ValueError(f"{name} must lie in [0, 1] without NaN, not in [{low:.3g}, {high:.3g}]: rescale or clamp.")
+
+
+def check_image(image: Any) -> None:
+    """Raise ValueError for anything but one float image (3, H, W)."""
+    if not isinstance(image, Tensor) or not image.is_floating_point() or image.dim() != 3 or image.shape[0] != 3:
+        shape = f" {tuple(image.shape)}" if isinstance(image, Tensor) else ""
+        raise ValueError(f"One image must be a float tensor (3, H, W), not {_kind(image)}{shape}.")
+
+
+def check_image_pairs(a: Any, b: Any) -> None:
+    """Raise TypeError or ValueError unless both are float images in [0, 1] of one shape (N, 3, H, W)."""
+    check_images(a, "The first images")
+    check_images(b, "The second images")
+    check_same_shape(a, b, "Both sets of images")
+
+
+def check_same_shape(a: Tensor, b: Tensor, name: str) -> None:
+    """Raise ValueError unless the two tensors have one shape; `name` begins the sentence."""
+    if a.shape != b.shape:
+        raise ValueError(f"{name} must have one shape, not {tuple(a.shape)} and {tuple(b.shape)}.")
+
+
+def check_vectors(vectors: Any, name: str, columns: str = "D") -> None:
+    """Raise TypeError for anything but a float tensor (N, D); the sentence calls D by `columns`."""
+    if not isinstance(vectors, Tensor) or not vectors.is_floating_point() or vectors.dim() != 2:
+        shape = f" {tuple(vectors.shape)}" if isinstance(vectors, Tensor) else ""
+        raise TypeError(f"{name} must be a float tensor (N, {columns}), not {_kind(vectors)}{shape}.")
+
+
+def check_labels(labels: Any, count: int, classes: int | None = None) -> None:
+    """Raise TypeError or ValueError for anything but `count` class numbers, int64, from 0 to below `classes`."""
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (count,):
+        shape = f" {tuple(labels.shape)}" if isinstance(labels, Tensor) else ""
+        raise TypeError(
+            f"labels must be an int64 tensor of one class number an image, ({count},), not {_kind(labels)}{shape}."
+        )
+    if classes is not None and not (0 <= labels.min() and labels.max() < classes):
+        low, high = labels.min().item(), labels.max().item()
+        raise ValueError(f"Labels run from {low} to {high}, but there are {classes} classes, from 0: give others.")
+
+
+def check_whole_number(value: Any, least: int, name: str) -> None:
+    """Raise ValueError for anything but a whole number of at least `least`."""
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+
+
+def pixels(images: Tensor) -> str:
+    """Width and height of images (..., H, W) for a sentence: "320x240"."""
+    return f"{images.shape[-1]}x{images.shape[-2]}"
+
+
+def _kind(value: Any) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
