@@ -98,37 +98,29 @@ def _invert(options: argparse.Namespace) -> None:
     from invkit.metrics import psnr
 
     inverter = load_inverter(options.inverter)
-    to_latent = not hasattr(inverter, "represent")  # reads an image's latent: there is no depth to choose
-    if to_latent and options.depth is not None:
-        raise ValueError(f"{options.inverter} reads images back from their latent alone: leave out --depth.")
-    if not to_latent and options.depth is not None and options.depth not in inverter.depths:
-        depths = f"{inverter.depths[0]} to {inverter.depths[-1]}"
-        raise ValueError(f"{options.inverter} reads depths {depths}, not {options.depth}.")
-    if options.search and inverter.card.get("method") != "dci":
-        raise ValueError(
-            f"A search takes a reading from inside a classifier: with {options.inverter} leave out --search."
-        )
-    arguments = {} if to_latent else {"depth": options.depth or inverter.depths[-1]}
-    if options.search:
-        arguments["search"] = options.search
+    depth = inverter.depths[-1] if options.depth is None else options.depth
+    if depth not in inverter.depths:
+        first, last = inverter.depths[0], inverter.depths[-1]
+        depths = f"depths {first} to {last}" if last > first else f"depth {first} alone"
+        raise ValueError(f"{options.inverter} inverts {depths}, not {depth}.")
 
     originals, said = [], []
     for photo in options.photos:
         notes: list[str] = []
-        image, sentence = fit(read_photo(photo, notes), inverter.card["size"])
+        image, sentence = fit(read_photo(photo, notes), inverter.size)
         originals.append(image)
         said.append("; ".join([*notes, sentence]))
     with torch.inference_mode():
-        readings = [inverter.reconstruct(image[None], **arguments)[0] for image in originals]
+        found = [inverter.reconstruct(image[None], depth, search=options.search)[0] for image in originals]
 
     options.out.mkdir(parents=True, exist_ok=True)
-    source = f"{options.inverter}, depth {arguments['depth']}" if arguments else options.inverter
-    for photo, words, image, reading, files in zip(options.photos, said, originals, readings, results, strict=True):
+    for photo, words, image, again, files in zip(options.photos, said, originals, found, results, strict=True):
         reconstruction, side_by_side = files
-        write_png(reconstruction, reading)
-        write_png(side_by_side, torch.cat([image, reading], dim=2))
+        write_png(reconstruction, again)
+        write_png(side_by_side, torch.cat([image, again], dim=2))
         print(f"{photo}: {words}.")
-        print(f"  {source}: PSNR {psnr(reading[None], image[None]).item():.1f} dB -> {reconstruction}, {side_by_side}")
+        quality = f"PSNR {psnr(again[None], image[None]).item():.1f} dB"
+        print(f"  {options.inverter}, depth {depth}: {quality} -> {reconstruction}, {side_by_side}")
 
 
 def _result_files(photos: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:

@@ -1,13 +1,18 @@
-"""A trained inverter by name or folder, whichever of the three kinds it is.
+"""What all trained inverters have in common, and how to load one by name or folder.
 
 >>> inv = invkit.load_inverter("dci-lite0")
->>> representation = inv.represent(images, depth=8)  # what the classifier knows after block 8
->>> reconstructions = inv.invert(representation, depth=8)  # images again, from that alone
+>>> representation = inv.represent(images, depth=8)  # the output of the classifier's block 8
+>>> reconstructions = inv.invert(representation, depth=8)  # images, from that alone
+>>> inv.reconstruct(images, depth=8)  # both in one call
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor
 
 from invkit import store
 from invkit.dci.chain import Chain
@@ -18,24 +23,96 @@ from invkit.network.classifiers import load_classifier
 from invkit.network.generators import load_generator
 
 
-def load_inverter(name: str | Path) -> ClassifierInverter | GeneratorInverter | LogitInverter:
-    """An inverter by shipped name or folder, frozen, with the network it inverts.
+@runtime_checkable
+class Inverter(Protocol):
+    """An inverter of a frozen network: images -> representation -> what it tells of the images.
+
+    Three kinds follow this protocol. `ClassifierInverter` inverts any block of a classifier and `LogitInverter` its
+    logits, both to images; `GeneratorInverter` inverts the images of a generator to its latents. All of them are
+    deterministic, use no global random numbers, and let gradients pass to their inputs but not to their weights.
+
+    Attributes:
+        card: how the inverter was trained and what it reaches, JSON.
+        depths: the depths of the network that it inverts, in order.
+        size: side of its images in pixels.
+    """
+
+    card: dict
+    depths: list[int]
+    size: int
+
+    def represent(self, images: Tensor, depth: int | None = None) -> Tensor:
+        """The network's representation of images.
+
+        Args:
+            images: floats in [0, 1], (N, 3, H, W), of any size. Only this method resizes.
+            depth: one of `depths`; None for the deepest.
+
+        Raises:
+            ValueError: another depth, or no such images.
+        """
+
+    def invert(
+        self, representation: Tensor, depth: int | None = None, noise: Tensor | None = None, *, search: int = 0
+    ) -> Tensor:
+        """What a representation tells: images in [0, 1], (N, 3, size, size), or latents of a generator.
+
+        Args:
+            representation: as `represent` returns it, (N, ...).
+            depth: its depth; None for the deepest.
+            noise: (N, noise_dim), of an inverter that samples; None for the centre of its prior.
+            search: gradient steps of a search for a closer reconstruction; 0 for none.
+
+        Raises:
+            ValueError: a representation of another shape or depth; noise or a search where the inverter has none.
+        """
+
+    def reconstruct(
+        self, images: Tensor, depth: int | None = None, noise: Tensor | None = None, *, search: int = 0
+    ) -> Tensor:
+        """Images in [0, 1], (N, 3, size, size), from the representation of images. Arguments as for `invert`."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the inverter and its network to a device; returns the inverter."""
+
+    def save(self, folder: str | Path) -> dict:
+        """Write weights, in half precision, and card for `load_inverter(folder)`; returns the card as written."""
+
+
+def load_inverter(name: str | Path) -> Inverter:
+    """A trained inverter, frozen, on the CPU, with the network that it inverts.
+
+    Args:
+        name: the name of a shipped inverter, or a folder that an inverter's `save` wrote.
 
     Raises:
-        FileNotFoundError: no such name or folder. ValueError: a damaged one, or one of another kind.
+        FileNotFoundError: there is no such name or folder.
+        ValueError: the files are damaged, or hold something else.
     """
     tensors, card = store.load(name)
-    if card.get("method") not in (*INVERTERS, "ffi"):
+    if card.get("method") not in LOADERS:
         raise ValueError(f"{name} holds no inverter but {card.get('method')!r}: load it with what trained it.")
-    if card["method"] == "ffi":
-        classifier = load_classifier(card["network"])
-        generator = LogitGenerator(card["size"], card["classes"], **card["generator"] | {"spectral": False})
-        generator.load_state_dict(tensors)
-        return LogitInverter(generator, classifier, card)
-    kind, network = INVERTERS[card["method"]]
+    return LOADERS[card["method"]](tensors, card)
+
+
+def _of_a_classifier(tensors: dict[str, Tensor], card: dict) -> ClassifierInverter:
+    return ClassifierInverter(_chain(tensors, card), load_classifier(card["network"], size=card["size"]), card)
+
+
+def _of_a_generator(tensors: dict[str, Tensor], card: dict) -> GeneratorInverter:
+    return GeneratorInverter(_chain(tensors, card), load_generator(card["network"]), card)
+
+
+def _chain(tensors: dict[str, Tensor], card: dict) -> Chain:
     chain = Chain(card["shapes"], card["sizes"])
     chain.load_state_dict(tensors)
-    return kind(chain, network(card["network"]), card)
+    return chain
 
 
-INVERTERS = {"dci": (ClassifierInverter, load_classifier), "dci-gan": (GeneratorInverter, load_generator)}
+def _of_logits(tensors: dict[str, Tensor], card: dict) -> LogitInverter:
+    generator = LogitGenerator(card["size"], card["classes"], **card["generator"] | {"spectral": False})
+    generator.load_state_dict(tensors)
+    return LogitInverter(generator, load_classifier(card["network"], size=card.get("classifier_size")), card)
+
+
+LOADERS = {"dci": _of_a_classifier, "dci-gan": _of_a_generator, "ffi": _of_logits}  # by the method on the card

@@ -1,4 +1,4 @@
-"""Divide-and-conquer inversion (Dong et al. 2021, arXiv 2107.06304): a network is inverted block by block, without data.
+"""Divide-and-conquer inversion (Dong et al. 2021, arXiv 2107.06304): a network inverted block by block, without data.
 
 - `synthetic`, `matching`: the images to train on, and those matched to a classifier; `random_numbers` underlies them.
 - `inverse_block`, `chain`: the inverse of one block, and all of them with their losses.

@@ -108,7 +108,7 @@ def add_feedback(
     """Choose the error feedback of each depth of a trained inverter (`choose_feedback`) and write it on its card.
 
     Args:
-        inverter: changed in place; its card's "feedback" becomes {depth: (steps, rate)}.
+        inverter: changed in place; its card's "feedback" becomes {depth: [steps, rate]}.
         held_out: synthetic inputs that training has not seen: images (N, 3, size, size) in [0, 1] for a classifier;
             latents (N, latent_dim) for a generator, where the error is that of the images generated from them.
         depths: for which depths; None for all of the inverter's.
@@ -128,7 +128,7 @@ def add_feedback(
 
     chosen = {}
     for depth in tqdm(depths or inverter.depths, desc="error feedback", unit="depth"):
-        chosen[str(depth)] = choose_feedback(inverter.chain, blocks, held_out, depth, bounds, error, most)
+        chosen[str(depth)] = list(choose_feedback(inverter.chain, blocks, held_out, depth, bounds, error, most))
     inverter.card["feedback"] = chosen
     return inverter
 

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from pathlib import Path
 from typing import Self
 
@@ -54,11 +55,11 @@ class _ChainInverter:
     def _depth(self, depth: int | None) -> int:
         if depth is None:
             return self.depths[-1]
-        if not isinstance(depth, int) or depth not in self.depths:
+        if not isinstance(depth, Integral) or depth not in self.depths:
             one = len(self.depths) == 1
             depths = f"depth {self.depths[0]} alone" if one else f"depths {self.depths[0]} to {self.depths[-1]}"
             raise ValueError(f"This inverter inverts {depths}, not {depth!r}.")
-        return depth
+        return int(depth)
 
     def _feedback(self, depth: int, wanted: bool) -> tuple[int, float]:
         return tuple(self.card.get("feedback", {}).get(str(depth), (0, 1.0))) if wanted else (0, 1.0)

@@ -1,11 +1,16 @@
-"""A trained inverter of logits as one uses it: represent images as logits, draw images from logits and noise.
+"""Trained inverters of logits (Teterwak et al. 2021, arXiv 2103.07470): images from a classifier's logits and noise.
 
 >>> inv = invkit.load_inverter("ffi-glyphs-robust")
->>> drawings = inv.invert(inv.represent(images), inv.sample_noise(len(images), seed=0))  # from logits and noise
+>>> logits = inv.represent(images)
+>>> best_guess = inv.invert(logits)  # without noise
+>>> samples = inv.invert(logits, noise=inv.sample_noise(len(images), seed=0))
+
+`invkit.ffi.train_inverter` trains them. They follow the protocol `invkit.inverters.Inverter`.
 """
 
 from __future__ import annotations
 
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -20,41 +25,73 @@ from invkit.network.classifiers import Classifier
 
 
 class LogitInverter:
-    """Draws images from a classifier's logits and noise (`invkit.ffi`).
+    """Reconstructs images from a classifier's logits, or samples images from logits and noise.
 
-    Attributes: classifier, card (dict), size (pixels of its images), noise_dim, depths (the logits' depth alone).
+    Attributes:
+        classifier: the network that is inverted.
+        generator: the network that inverts it.
+        card: how the inverter was trained, JSON.
+        depths: the depth of the logits alone.
+        size: side of its images in pixels.
+        source_size: side of the images that it was trained on, which the classifier then saw enlarged.
+        noise_dim: length of a noise vector.
+        kind: what the generator sees of the logits, as for `invkit.ffi.condition`.
     """
 
     def __init__(self, generator: LogitGenerator, classifier: Classifier, card: dict):
         self.generator = generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.generator.zero_grad(set_to_none=True)  # what training left behind
-        self.classifier, self.card = classifier, card
-        self.size, self.noise_dim, self.kind = generator.size, generator.noise_dim, card["kind"]
-        self.source_size = card.get("source_size", self.size)
+        self.generator.zero_grad(set_to_none=True)  # free the gradients of training
+        self.classifier = classifier
+        self.card: dict = card
+        self.size: int = generator.size
+        self.noise_dim: int = generator.noise_dim
+        self.kind: str = card["kind"]
+        self.source_size: int = card.get("source_size", self.size)
+        self._depths: list[int] | None = None
 
     @property
     def depths(self) -> list[int]:
-        return [len(self.classifier.blocks)]
+        if self._depths is None:  # cutting a classifier into blocks takes a moment
+            self._depths = [len(self.classifier.blocks)]
+        return self._depths
 
     def represent(self, images: Tensor, depth: int | None = None) -> Tensor:
-        """Logits (N, classes) of images in [0, 1], (N, 3, H, W), of any size: the only place that resizes.
+        """The classifier's logits (N, classes) of images.
 
-        The images first get `source_size`, the size of those it was trained on, then what the classifier takes.
+        Args:
+            images: floats in [0, 1], (N, 3, H, W), of any size. They are first resized to `source_size`, so that the
+                logits hold no more detail than those that the inverter was trained on, then to what the classifier
+                takes. This is the only method that resizes.
+            depth: that of the logits, or None.
+
+        Raises:
+            ValueError: another depth, or no such images.
         """
         self._check_depth(depth)
         return logits_of(self.classifier, fit_square(images, self.source_size))
 
-    def invert(self, logits: Tensor, noise: Tensor | None = None, depth: int | None = None) -> Tensor:
-        """Images in [0, 1], (N, 3, size, size), from logits (N, classes) and noise (N, noise_dim).
+    def invert(
+        self, representation: Tensor, depth: int | None = None, noise: Tensor | None = None, *, search: int = 0
+    ) -> Tensor:
+        """Images in [0, 1], (N, 3, size, size), from logits and noise.
 
-        noise: None is zeros, the centre of its prior, where an inverter of photos gives its best guess; `sample_noise`
-            draws from the prior.
+        Args:
+            representation: logits, floats (N, classes).
+            depth: that of the logits, or None.
+            noise: (N, noise_dim), from `sample_noise` for a sample. None for zeros, the centre of its prior, for which
+                an inverter of photographs was trained to return its best guess.
+            search: 0; this inverter has no search.
+
+        Raises:
+            ValueError: another depth; logits or noise of another shape, or not finite; a search.
         """
         self._check_depth(depth)
-        classes = self.classifier.classes
+        if search:
+            raise ValueError("A search starts inside a classifier; this inverter inverts its logits: leave out search.")
+        logits, classes = representation, self.classifier.classes
         if not logits.is_floating_point() or logits.ndim != 2 or logits.shape[1] != classes:
             raise ValueError(
-                f"This inverter reads float logits of shape (N, {classes}), not {logits.dtype} {tuple(logits.shape)}: "
+                f"This inverter takes float logits of shape (N, {classes}), not {logits.dtype} {tuple(logits.shape)}: "
                 "represent(images) makes them."
             )
         if not logits.isfinite().all():
@@ -68,32 +105,56 @@ class LogitInverter:
             )
         return self.generator(noise, condition(logits, self.kind))
 
-    def reconstruct(self, images: Tensor, noise: Tensor | None = None, depth: int | None = None) -> Tensor:
-        """invert ∘ represent: images in [0, 1], (N, 3, size, size)."""
-        return self.invert(self.represent(images, depth), noise)
+    def reconstruct(
+        self, images: Tensor, depth: int | None = None, noise: Tensor | None = None, *, search: int = 0
+    ) -> Tensor:
+        """`invert` of `represent`: images in [0, 1], (N, 3, size, size). Arguments as there."""
+        return self.invert(self.represent(images, depth), depth, noise, search=search)
 
     def sample_noise(self, n: int, seed: int = 0) -> Tensor:
-        """Noise (n, noise_dim) of N(0, I), the same for the same seed; a shorter sample starts a longer one."""
+        """Noise (n, noise_dim) from N(0, I).
+
+        Args:
+            n: how many vectors, 1 or more; the first ones do not depend on how many follow.
+            seed: 0 or more.
+
+        Raises:
+            ValueError: n below 1.
+        """
         if n < 1:
             raise ValueError(f"Ask for at least one noise vector, not n={n}.")
-        # NumPy draws its numbers in order, however many; torch.randn draws others for another n.
+        # NumPy generates its numbers in order, however many; torch.randn generates others for another n.
         values = np.random.default_rng(seed).standard_normal((n, self.noise_dim), dtype=np.float32)
         return torch.from_numpy(values).to(self.generator.norm.weight.device)
 
     def mean_reconstruction(self, logits: Tensor, samples: int = 16, seed: int = 0) -> Tensor:
-        """The mean over `samples` noises of the images of logits (N, classes), (N, 3, size, size)."""
+        """The mean of `samples` images of each logit vector, each from noise of its own.
+
+        Args:
+            logits: floats (N, classes).
+            samples: images for each vector, 1 or more.
+            seed: of the noise.
+
+        Returns:
+            Images in [0, 1], (N, 3, size, size).
+        """
         noise = self.sample_noise(samples * len(logits), seed).to(logits.device).view(samples, len(logits), -1)
-        return sum(self.invert(logits, some) for some in noise) / samples
+        return sum(self.invert(logits, noise=part) for part in noise) / samples
 
     def to(self, device: torch.device | str) -> LogitInverter:
+        """Move the inverter and its classifier to a device; returns the inverter."""
         self.generator.to(device)
         self.classifier.to(device)
         return self
 
     def save(self, folder: str | Path) -> dict:
-        """Write weights (in half precision) and card for `load_inverter(folder)`; returns the card as written."""
+        """Write the weights, in half precision, and the card for `load_inverter(folder)`; returns the card as written.
+
+        Raises:
+            ValueError: the card is not JSON, or a weight is too large for half precision.
+        """
         return store.save(folder, self.generator.state_dict(), self.card, half=True)
 
     def _check_depth(self, depth: int | None) -> None:
-        if depth is not None and depth not in self.depths:
-            raise ValueError(f"This inverter reads the logits alone, depth {self.depths[0]}, not {depth!r}.")
+        if depth is not None and (not isinstance(depth, Integral) or depth not in self.depths):
+            raise ValueError(f"This inverter inverts the logits alone, depth {self.depths[0]}, not {depth!r}.")

@@ -19,22 +19,25 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class Thumbnails:
     """An "inverter" of 16-pixel images whose representation at depth K is the image shrunk by 2^K."""
 
-    card = {"size": 16}
+    size = 16
     depths = [1, 2]
 
-    def represent(self, images, depth):
+    def represent(self, images, depth=None):
         return F.avg_pool2d(images, 2**depth)
 
-    def reconstruct(self, images, depth):
+    def reconstruct(self, images, depth=None, noise=None, *, search=0):
         return F.interpolate(self.represent(images, depth), size=(16, 16))
 
 
 class Mirror:
-    """An "inverter" without depths."""
+    """An "inverter" of a single depth that has no search."""
 
-    card = {"size": 16}
+    size = 16
+    depths = [5]
 
-    def reconstruct(self, images):
+    def reconstruct(self, images, depth=None, noise=None, *, search=0):
+        if search:
+            raise ValueError("A mirror has no search: leave out search.")
         return images.flip(-1)
 
 
@@ -80,15 +83,15 @@ def test_the_deepest_is_the_default(photos, tmp_path, capsys):
     assert invert(photos / "wide.png", out=tmp_path) == 0 and "depth 2" in capsys.readouterr().out
 
 
-def test_an_inverter_to_latents_has_no_depth(photos, tmp_path, capsys):
+def test_an_inverter_of_one_depth_without_a_search(photos, tmp_path, capsys):
     assert invert(photos / "wide.png", out=tmp_path / "out", inverter="mirror") == 0
     original = fit(read_photo(photos / "wide.png"), 16)[0]
     result = read_photo(tmp_path / "out" / "wide_reconstruction.png")
     torch.testing.assert_close(result, original.flip(-1), atol=1 / 255, rtol=0)
     assert invert(photos / "wide.png", out=tmp_path / "out", inverter="mirror", depth=1) == 1
-    assert "leave out --depth" in capsys.readouterr().err
+    assert "inverts depth 5 alone, not 1" in capsys.readouterr().err
     assert invert(photos / "wide.png", out=tmp_path / "out", inverter="mirror", search=3) == 1
-    assert "leave out --search" in capsys.readouterr().err
+    assert "leave out search" in capsys.readouterr().err
 
 
 def test_one_bad_photo_and_nothing_is_written(photos, tmp_path, capsys):
@@ -106,7 +109,7 @@ def test_one_bad_photo_and_nothing_is_written(photos, tmp_path, capsys):
 def test_a_depth_that_is_not_there(photos, tmp_path, capsys):
     for depth in (0, 3, -1):
         assert invert(photos / "wide.png", out=tmp_path / "out", depth=depth) == 1
-        assert f"reads depths 1 to 2, not {depth}." in capsys.readouterr().err
+        assert f"inverts depths 1 to 2, not {depth}." in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

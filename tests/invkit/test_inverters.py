@@ -1,5 +1,7 @@
 """Inverters as their users meet them: save, load, represent, invert, reconstruct."""
 
+import inspect
+import json
 import sys
 
 import pytest
@@ -11,9 +13,9 @@ import invkit
 from invkit import dci, ffi, store
 from invkit.dci import synthetic
 from invkit.dci.training import Schedule
+from invkit.inverters import Inverter
 from invkit.network.classifiers import Classifier
 from invkit.network.generators import load_generator
-from recipes import table
 
 QUICK = Schedule(divide=1, synchronise=1)
 shipped = pytest.mark.skipif("dci-lite0" not in store.shipped(), reason="dci-lite0 is not in weights/: train it first")
@@ -79,15 +81,6 @@ def test_wrong_input_gets_a_sentence(inverter):
         inverter.invert(inverter.represent(torch.rand(1, 3, 64, 64)), noise=torch.randn(1))
 
 
-def test_saved_and_loaded_it_reads_the_same(inverter, tmp_path):
-    store.save(tmp_path / "mine", inverter.chain.state_dict(), inverter.card)
-    # The card names the classifier; at its own size of 224 the chain must still fit the shapes it was made for.
-    loaded = invkit.load_inverter(tmp_path / "mine")
-    assert loaded.card["method"] == "dci" and loaded.depths == inverter.depths
-    h = inverter.represent(torch.rand(1, 3, 64, 64), 2)
-    torch.testing.assert_close(loaded.chain(h, 2)[-1], inverter.chain(h, 2)[-1])
-
-
 def test_weights_of_something_else_are_refused(tmp_path):
     store.save(tmp_path / "odd", {"a": torch.zeros(1)}, {"method": "classifier"})
     with pytest.raises(ValueError, match="holds no inverter"):
@@ -96,26 +89,25 @@ def test_weights_of_something_else_are_refused(tmp_path):
         invkit.load_inverter("no-such-inverter")
 
 
-def test_a_generator_is_inverted_by_the_same_code():
+@pytest.fixture(scope="module")
+def of_a_generator():
     generator = load_generator("facegan")
     sizes = [(8, 1)] * len(generator.blocks)
-    inverter = dci.invert_generator(generator, sizes=sizes, batch=4, schedule=QUICK, progress=False)
+    return dci.invert_generator(generator, sizes=sizes, batch=4, schedule=QUICK, progress=False)
+
+
+def test_a_generator_is_inverted_by_the_same_code(of_a_generator):
+    generator = of_a_generator.generator
     faces = generator.images(generator.sample_latents(2, seed=1))
-    latents = inverter.invert(faces)
+    latents = of_a_generator.invert(faces)
     assert latents.shape == (2, generator.latent_dim)
-    again = inverter.reconstruct(faces)
+    again = of_a_generator.reconstruct(faces)
     assert again.shape == faces.shape and 0 <= again.min() and again.max() <= 1
-    dci.add_feedback(inverter, generator.sample_latents(4, seed=2))
-    assert set(inverter.card["feedback"]) == {"5"}
-    assert inverter.invert(torch.rand(1, 3, 100, 90)).shape == (1, generator.latent_dim)
-
-
-def test_recipes_say_what_they_know(tmp_path):
-    assert {"dci-lite0", "dci-facegan"} <= set(table.names())
-    with pytest.raises(ValueError, match="choose from dci-facegan"):
-        table.train("nope", tmp_path)
-    with pytest.raises(ValueError, match="above 0"):
-        table.train("dci-lite0", tmp_path, scale=0)
+    dci.add_feedback(of_a_generator, generator.sample_latents(4, seed=2))
+    assert set(of_a_generator.card["feedback"]) == {"5"}
+    photos = torch.rand(1, 3, 100, 90)
+    assert of_a_generator.represent(photos, depth=5).shape == (1, 3, 64, 64)
+    assert torch.equal(of_a_generator.invert(photos), of_a_generator.invert(of_a_generator.represent(photos)))
 
 
 @shipped
@@ -164,13 +156,13 @@ def test_noise_is_chosen_drawn_or_its_centre(of_logits):
     z = of_logits.represent(torch.rand(3, 3, 16, 16))
     state = torch.get_rng_state()
     centre = of_logits.invert(z)
-    assert torch.equal(centre, of_logits.invert(z, torch.zeros(3, 12)))
+    assert torch.equal(centre, of_logits.invert(z, noise=torch.zeros(3, 12)))
     noise = of_logits.sample_noise(3, seed=4)
     assert torch.equal(of_logits.sample_noise(5, seed=4)[:3], noise) and torch.equal(torch.get_rng_state(), state)
-    drawn = of_logits.invert(z, noise)
+    drawn = of_logits.invert(z, noise=noise)
     assert not torch.equal(drawn, centre) and 0 <= drawn.min() and drawn.max() <= 1
     mean = of_logits.mean_reconstruction(z, samples=4, seed=1)
-    one_by_one = [of_logits.invert(z, part) for part in of_logits.sample_noise(12, seed=1).split(3)]
+    one_by_one = [of_logits.invert(z, noise=part) for part in of_logits.sample_noise(12, seed=1).split(3)]
     torch.testing.assert_close(mean, torch.stack(one_by_one).mean(0))
 
 
@@ -191,7 +183,7 @@ def test_wrong_logits_and_noise_get_a_sentence(of_logits):
         of_logits.invert(z + float("nan"))
     for noise in (torch.zeros(3, 12), torch.zeros(2, 5), torch.zeros(2, 12).long(), torch.full((2, 12), float("nan"))):
         with pytest.raises(ValueError, match=r"sample_noise\(2, seed=0\)"):
-            of_logits.invert(z, noise)
+            of_logits.invert(z, noise=noise)
     with pytest.raises(ValueError, match="n=0"):
         of_logits.sample_noise(0)
     with pytest.raises(ValueError, match="logits alone"):
@@ -204,11 +196,61 @@ def test_wrong_logits_and_noise_get_a_sentence(of_logits):
             of_logits.represent(wrong)
 
 
-def test_an_inverter_of_logits_comes_back_from_disk(of_logits, tmp_path, monkeypatch):
-    card = of_logits.card | {"network": f"{__name__}:tiny_classifier"}
-    store.save(tmp_path / "mine", of_logits.generator.state_dict(), card, half=True)
-    monkeypatch.setitem(sys.modules, __name__, sys.modules[tiny_classifier.__module__])
+# ---- all three kinds -------------------------------------------------------------------------------------------------
+
+KINDS = ["inverter", "of_a_generator", "of_logits"]
+
+
+@pytest.fixture(params=KINDS)
+def any_kind(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_all_kinds_follow_one_protocol(any_kind):
+    assert isinstance(any_kind, Inverter)
+    for name in ("represent", "invert", "reconstruct", "to", "save"):
+        wanted = inspect.signature(getattr(Inverter, name)).parameters
+        found = inspect.signature(getattr(type(any_kind), name)).parameters
+        assert list(found)[: len(wanted)] == list(wanted)
+        assert all(p.kind is p.KEYWORD_ONLY for p in list(found.values())[len(wanted) :])
+    images = torch.rand(2, 3, 40, 50)
+    depth = any_kind.depths[-1]
+    representation = any_kind.represent(images, depth=depth)
+    assert torch.equal(representation, any_kind.represent(images))
+    found = any_kind.invert(representation, depth=depth, noise=None, search=0)
+    assert torch.equal(found, any_kind.invert(representation))
+    reconstruction = any_kind.reconstruct(images, depth=depth, noise=None, search=0)
+    assert reconstruction.shape == (2, 3, any_kind.size, any_kind.size)
+    assert torch.equal(reconstruction, any_kind.reconstruct(images))
+    assert any_kind.to("cpu") is any_kind
+
+
+def test_all_kinds_refuse_depths_that_are_none_of_theirs(any_kind):
+    images = torch.rand(1, 3, 32, 32)
+    representation = any_kind.represent(images)
+    for wrong in (0, 99, torch.zeros(1, 12)):
+        for call, given in ((any_kind.represent, images), (any_kind.invert, representation)):
+            with pytest.raises(ValueError, match="This inverter inverts"):
+                call(given, wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_kinds_without_a_search_say_so(kind, request):
+    with pytest.raises(ValueError, match="leave out search"):
+        request.getfixturevalue(kind).reconstruct(torch.rand(1, 3, 32, 32), search=3)
+
+
+def test_saved_and_loaded_all_kinds_reconstruct_the_same(any_kind, tmp_path, monkeypatch):
+    """In half precision; what was trained for images of another size than the network's own comes back for them."""
+    if any_kind.card["network"] == "tiny":
+        monkeypatch.setitem(any_kind.card, "network", f"{__name__}:tiny_classifier")
+        monkeypatch.setitem(sys.modules, __name__, sys.modules[tiny_classifier.__module__])
+    written = any_kind.save(tmp_path / "mine")
     loaded = invkit.load_inverter(tmp_path / "mine")
-    assert loaded.size == 16 and loaded.noise_dim == 12 and loaded.card["method"] == "ffi"
-    images = torch.rand(2, 3, 16, 16)
-    torch.testing.assert_close(loaded.reconstruct(images), of_logits.reconstruct(images), atol=5e-3, rtol=0)
+    assert written["half"] and any_kind.card.items() <= written.items()
+    assert loaded.card == json.loads(json.dumps(written))  # its tuples are lists
+    assert type(loaded) is type(any_kind) and loaded.size == any_kind.size and loaded.depths == any_kind.depths
+    images = torch.rand(2, 3, 40, 40)
+    for depth in any_kind.depths:
+        found, before = loaded.reconstruct(images, depth), any_kind.reconstruct(images, depth)
+        torch.testing.assert_close(found, before, atol=5e-3, rtol=0)
