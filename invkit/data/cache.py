@@ -61,7 +61,7 @@ def _decode(files: Sequence[Path], path: Path, name: str, size: int | None) -> N
 
     def read(file: Path) -> Tensor:
         photo = read_photo(file)
-        return photo if size is None else fit_square(photo[None], size)[0]
+        return photo if size is None else fit_square(photo[None], size)[0].clamp(0, 1)
 
     def levels(file: Path) -> np.ndarray:
         photo = read(file)

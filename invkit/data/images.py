@@ -53,7 +53,8 @@ def fit_square(images: Tensor, size: int) -> Tensor:
         size: side of the squares in pixels, 1 or more.
 
     Returns:
-        Images (N, 3, size, size); those that have this size already are returned as they are.
+        Images (N, 3, size, size), which rounding may have moved out of [0, 1] by 1e-6; those that have this size
+        already are returned as they are.
 
     Raises:
         ValueError: no such images, or a size below 1.
@@ -68,4 +69,4 @@ def fit_square(images: Tensor, size: int) -> Tensor:
     squares = images[..., top : top + side, left : left + side]
     if side == size:
         return squares
-    return F.interpolate(squares, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
+    return F.interpolate(squares, size=(size, size), mode="bilinear", antialias=True)

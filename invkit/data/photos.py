@@ -75,7 +75,7 @@ def fit(image: Tensor, size: int) -> tuple[Tensor, str]:
     if height != width:
         said += f" cropped to the central {side}x{side}"
     said += ", not resized" if side == size else f", resized to {size}x{size} (bilinear, antialiased)"
-    return fit_square(image[None], size)[0], said
+    return fit_square(image[None], size)[0].clamp(0, 1), said
 
 
 def write_png(path: str | os.PathLike, image: Tensor) -> None:

@@ -105,7 +105,7 @@ def _archive(source: str) -> Callable[..., Data]:
         images, labels, names = ARCHIVES[source](path, split)
         rows = _choose(len(images), n, seed)
         chosen = images[rows].float() / 255
-        chosen = chosen if size is None else fit_square(chosen, size)
+        chosen = chosen if size is None else fit_square(chosen, size).clamp(0, 1)
         return Data(chosen, labels[rows], tuple(names[row] for row in rows))
 
     return read
@@ -148,7 +148,7 @@ def _faces(_: str, split: str, n: int | None, seed: int, size: int | None) -> Da
     latents = generator.sample_latents(n or 1000, seed + stream)
     with torch.no_grad():
         images = torch.cat([generator.images(part) for part in latents.split(100)])
-    images = images if size is None else fit_square(images, size)
+    images = images if size is None else fit_square(images, size).clamp(0, 1)
     names = tuple(f"face {seed}-{i}" for i in range(len(images)))
     return Data(images, torch.full((len(images),), NO_LABEL), names, latents=latents)
 
@@ -193,7 +193,10 @@ def _choose(count: int, n: int | None, seed: int) -> list[int]:
 def _read(files: list[tuple[Path, int]], n: int | None, seed: int, size: int | None) -> Data:
     """Read n of these (file, label) pairs, chosen by seed."""
     chosen = [files[row] for row in _choose(len(files), n, seed)]
-    images = [read_photo(file) if size is None else fit_square(read_photo(file)[None], size)[0] for file, _ in chosen]
+    images = []
+    for file, _ in chosen:
+        photo = read_photo(file)
+        images.append(photo if size is None else fit_square(photo[None], size)[0].clamp(0, 1))
     for image, (file, _) in zip(images, chosen, strict=True):
         if image.shape != images[0].shape:
             sizes = f"{image.shape[2]}x{image.shape[1]} pixels, the first {images[0].shape[2]}x{images[0].shape[1]}"
