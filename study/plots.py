@@ -1,39 +1,60 @@
-"""Image grids and charts in one style. Every function returns a matplotlib Figure and leaves no figure open.
+"""Image grids, and charts by seaborn (Waskom 2021) in one theme.
 
-Colours are Okabe and Ito's, told apart with any colour vision; lines also differ in their markers, so that a print in
-grey can be read. The background is opaque white: photos and text look the same on a light and on a dark page. A number
-with its interval is an `invkit.metrics.Interval`, drawn with a band or a bar; a plain number is drawn without.
+Every function returns a matplotlib figure and leaves none open. The colours can be distinguished with any colour
+vision, and lines also differ in their markers, so that a print in grey can be understood. The background is opaque
+white: photos and text look the same on a light and on a dark page. A number with its 95 % interval is a
+`statistics.Interval`, which is drawn with a band or a bar; a plain number is drawn without.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from invkit.statistics import Interval
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = tuple(seaborn.color_palette("colorblind", 8).as_hex())
 DASHES = ("--", ":", "-.", (0, (1, 3)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "#555555"
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH = 9.0  # inches: about the width of the book's text at 110 dots per inch
-STYLE = {
-    "figure.dpi": 110, "savefig.dpi": 110, "figure.facecolor": "white", "savefig.facecolor": "white",
-    "figure.constrained_layout.use": True, "font.size": 11, "axes.titlesize": 11, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
-    "grid.color": "#e4e4e4", "lines.linewidth": 2, "lines.markersize": 6, "errorbar.capsize": 3,
-}  # fmt: skip
+DPI = 110
 
 Number = float | Interval
 
+# ---- the theme -------------------------------------------------------------------------------------------------------
+
 
 @contextmanager
-def _figure(width: float, height: float, title: str | None, **subplots):
-    """(figure, axes) in the style; closed afterwards, so that a notebook shows it once and memory is freed."""
-    with plt.rc_context(STYLE):
+def theme():
+    """The look of all charts, as a context: seaborn's white grid with the book's colours and sizes."""
+    style = seaborn.axes_style("whitegrid", {"grid.color": "#e4e4e4", "axes.edgecolor": GREY, "xtick.bottom": True})
+    sizes = {
+        "figure.dpi": DPI, "savefig.dpi": DPI, "figure.constrained_layout.use": True, "font.size": 11,
+        "axes.titlesize": 11, "axes.labelsize": 11, "legend.fontsize": 11, "legend.frameon": False,
+        "lines.linewidth": 2, "lines.markersize": 6, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.prop_cycle": plt.cycler(color=COLOURS),
+    }  # fmt: skip
+    with seaborn.plotting_context("notebook"), plt.rc_context(style | sizes):
+        yield
+
+
+@contextmanager
+def canvas(width: float, height: float, title: str | None = None, **subplots):
+    """A figure in the theme, as a context that gives (figure, axes).
+
+    It is closed afterwards, so that a notebook shows it once and memory is freed.
+    width, height: inches.
+    subplots: arguments of `pyplot.subplots`.
+    """
+    with theme():
         figure, axes = plt.subplots(figsize=(width, height), **subplots)
         if title:
             figure.suptitle(title)
@@ -43,6 +64,9 @@ def _figure(width: float, height: float, title: str | None, **subplots):
             plt.close(figure)
 
 
+# ---- images ----------------------------------------------------------------------------------------------------------
+
+
 def image_grid(
     rows: Mapping[str, Tensor],
     columns: Sequence[str] | None = None,
@@ -50,10 +74,13 @@ def image_grid(
     scale: float | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Rows of images, a column for each image: {"original": (N, 3, H, W), "depth 8": (N, 3, H, W), ...}.
+    """Rows of images, with a column for each image.
 
-    Images are floats in [0, 1]; each row may have its own H, W. columns: N titles above; captions: row label -> N short
-    texts under its images; scale: inches per image (None fits N to the page). Small images keep hard pixels.
+    rows: {label: (N, 3, H, W) in [0, 1]}; each row may have its own H and W.
+    columns: N titles above.
+    captions: {row's label: N short texts under its images}.
+    scale: inches an image; by default N images fit the page.
+    Small images keep hard pixels. Raises ValueError for numbers that do not fit together.
     """
     if not rows:
         raise ValueError("There is nothing to draw: give rows={label: images}.")
@@ -69,26 +96,33 @@ def image_grid(
     scale = scale or min(2.4, (WIDTH - margin) / n)
     height = sum(scale * images.shape[-2] / images.shape[-1] for images in rows.values()) + 0.23 * len(captions or {})
     size = (margin + scale * n, height + 0.3 * bool(columns) + 0.3 * bool(title) + 0.04 * len(rows))
-    with _figure(*size, title, nrows=len(rows), ncols=n, squeeze=False) as (figure, axes):
+    with canvas(*size, title, nrows=len(rows), ncols=n, squeeze=False) as (figure, axes):
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
         for row, (label, images) in zip(axes, rows.items(), strict=True):
             row[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
-            hard = images.shape[-1] < scale * STYLE["figure.dpi"]
-            for i, (axis, image) in enumerate(zip(row, images, strict=True)):
-                pixels = image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-                axis.imshow(pixels, interpolation="nearest" if hard else "antialiased")
-                axis.set(xticks=[], yticks=[])
-                axis.spines[:].set_visible(False)
-                if captions and label in captions:
-                    axis.set_xlabel(captions[label][i], fontsize=9, labelpad=2)
+            texts = (captions or {}).get(label, [""] * n)
+            for axis, image, text in zip(row, images, texts, strict=True):
+                _show(axis, image, hard=images.shape[-1] < scale * DPI)
+                axis.set_xlabel(text, fontsize=9, labelpad=2)
         for axis, text in zip(axes[0], columns or [], strict=False):
             axis.set_title(text)
     return figure
 
 
+def _show(axis: Axes, image: Tensor, hard: bool) -> None:
+    """One image (3, H, W) in [0, 1], without a frame; hard: with its pixels as squares."""
+    pixels = image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+    axis.imshow(pixels, interpolation="nearest" if hard else "antialiased")
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
+# ---- charts over one x -----------------------------------------------------------------------------------------------
+
+
 def curve(
     x: Sequence[float],
-    lines: Mapping[str, Sequence[Number]],
+    lines: Mapping[str, Sequence[Number | None]],
     xlabel: str,
     ylabel: str,
     title: str | None = None,
@@ -96,22 +130,22 @@ def curve(
     logy: bool = False,
     reference: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Lines over one x, {"ours": [Interval, ...], "baseline": [...]}, with 95 % bands; name the units in the labels.
+    """Lines over one x with 95 % bands.
 
-    A value of None leaves a gap. reference: dashed horizontal lines, label -> y (a ceiling, chance, another's result).
+    x: the places.
+    lines: {label: a number or None for each place}; None leaves a gap.
+    xlabel, ylabel: name the units.
+    reference: {label: y} of dashed horizontal lines (a ceiling, chance, another's result).
+    Raises ValueError for lines of another length than x.
     """
     for label, values in lines.items():
         if len(values) != len(x):
             raise ValueError(
                 f"{label!r} has {len(values)} values for {len(x)} places on the x axis: give one for each."
             )
-    with _figure(WIDTH * 0.8, 4.2, title) as (figure, axis):
-        for i, (label, values) in enumerate(lines.items()):
-            value, low, high = _columns(values)
-            colour = COLOURS[i % len(COLOURS)]
-            axis.plot(x, value, color=colour, marker=MARKERS[i % len(MARKERS)], label=label)
-            axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-        _references(axis, reference)
+    with canvas(WIDTH * 0.8, 4.2, title) as (figure, axis):
+        _lines(axis, x, lines)
+        _references(axis.axhline, reference)
         if logx:
             _plain_numbers(axis)
         if logy:
@@ -119,49 +153,66 @@ def curve(
         if len(x) <= 12:
             axis.set_xticks(x, [f"{place:g}" for place in x])
         axis.set(xlabel=xlabel, ylabel=ylabel)
-        _legend(axis)
+        _legend(figure)
     return figure
 
 
 def panels(
     x: Sequence[float],
-    groups: Mapping[str, Mapping[str, Sequence[Number]]],
+    groups: Mapping[str, Mapping[str, Sequence[Number | None]]],
     xlabel: str,
     logx: bool = False,
     reference: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
-    """Several measures over one x, a small chart each: {"contrast": {"standard": [Interval, ...], ...}, ...}.
+    """Several measures over one x, a small chart each, under a common legend.
 
-    The lines are those of `curve`, and the legend is common to all. reference: measure -> {label: y}, dashed.
+    groups: {measure: lines as in `curve`}.
+    reference: {measure: {label: y}} of dashed horizontal lines.
     """
     across = min(3, len(groups))
     down = -(-len(groups) // across)
-    size = (WIDTH, 0.5 + 2.4 * down)
-    dashed = dict.fromkeys(label for lines in (reference or {}).values() for label in lines)
-    with _figure(*size, None, nrows=down, ncols=across, squeeze=False) as (figure, axes):
+    names = dict.fromkeys(label for lines in (reference or {}).values() for label in lines)
+    dashes = {label: DASHES[i % len(DASHES)] for i, label in enumerate(names)}
+    with canvas(WIDTH, 0.5 + 2.4 * down, nrows=down, ncols=across, squeeze=False) as (figure, axes):
         for axis in axes.flat[len(groups) :]:
             axis.set_axis_off()
         for place, (axis, (measure, lines)) in enumerate(zip(axes.flat, groups.items(), strict=False)):
-            for i, (label, values) in enumerate(lines.items()):
-                value, low, high = _columns(values)
-                colour = COLOURS[i % len(COLOURS)]
-                axis.plot(x, value, color=colour, marker=MARKERS[i % len(MARKERS)], label=label, markersize=4)
-                axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-            for label, value in (reference or {}).get(measure, {}).items():
-                dash = DASHES[list(dashed).index(label) % len(DASHES)]
-                axis.axhline(value, color="#555555", linestyle=dash, linewidth=1.3, label=label)
+            _lines(axis, x, lines, markersize=4)
+            _references(axis.axhline, (reference or {}).get(measure), dashes)
             if logx:
                 _plain_numbers(axis)
-            axis.set_title(measure)
-            if place + across >= len(groups):  # nothing below
-                axis.set_xlabel(xlabel)
-            else:
-                axis.tick_params(labelbottom=False)
-        found = {}
-        for axis in axes.flat:
-            found |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(4, len(found)))
+            below = place + across < len(groups)
+            axis.set(title=measure, xlabel="" if below else xlabel, ylabel="")
+            axis.tick_params(labelbottom=not below)
+        _legend(figure, most=4)
     return figure
+
+
+def _lines(axis: Axes, x: Sequence[float], lines: Mapping[str, Sequence[Number | None]], **look) -> None:
+    """Lines with bands, each cut where a value is missing."""
+    for i, (label, values) in enumerate(lines.items()):
+        for k, places in enumerate(_runs(values)):
+            table = _table(({"x": x[place]}, values[place]) for place in places)
+            seaborn.lineplot(
+                table, x="x", y="value", ax=axis, color=_cycled(COLOURS, i), marker=_cycled(MARKERS, i),
+                label=None if k else label, legend=False, markeredgewidth=0, err_kws={"linewidth": 0}, sort=False,
+                **INTERVAL, **look,
+            )  # fmt: skip
+
+
+def _runs(values: Sequence[Number | None]) -> list[list[int]]:
+    """The places of values without a gap between them: [1, None, 2, 3] gives [[0], [2, 3]]."""
+    runs: list[list[int]] = []
+    for place, value in enumerate(values):
+        if value is not None:
+            if place and values[place - 1] is not None:
+                runs[-1].append(place)
+            else:
+                runs.append([place])
+    return runs
+
+
+# ---- charts of named quantities --------------------------------------------------------------------------------------
 
 
 def bars(
@@ -171,60 +222,34 @@ def bars(
     reference: Mapping[str, float] | None = None,
     horizontal: bool = False,
 ) -> Figure:
-    """Bars with 95 % intervals: {"standard": Interval, ...}, or side by side {"depth 3": {"ours": Interval, ...}, ...}.
+    """Bars with 95 % intervals.
 
+    groups: {label: number}, or side by side {label: {series: number}}.
     horizontal: bars to the right, for long names.
+    reference: {label: value} of dashed lines across the bars.
+    Raises ValueError where there are no groups.
     """
     if not groups:
         raise ValueError("There is nothing to draw: give groups={label: value}.")
     grouped = isinstance(next(iter(groups.values())), Mapping)
-    table = groups if grouped else {label: {"": value} for label, value in groups.items()}
-    series = list(dict.fromkeys(name for group in table.values() for name in group))
-    thickness = 0.8 / len(series)
-    size = (WIDTH * 0.8, 0.9 + 0.45 * len(table) * max(1, len(series) * 0.6)) if horizontal else (WIDTH * 0.8, 4.2)
-    with _figure(*size, title) as (figure, axis):
-        for i, name in enumerate(series):
-            value, low, high = _columns([group.get(name) for group in table.values()])
-            places = np.arange(len(table)) + (i - (len(series) - 1) / 2) * thickness
-            error = {("xerr" if horizontal else "yerr"): np.stack([value - low, high - value])}
-            draw = axis.barh if horizontal else axis.bar
-            draw(
-                places, value, thickness * 0.92, color=COLOURS[i % len(COLOURS)], label=name, ecolor="#333333", **error
-            )
-        _references(axis, reference, vertical=horizontal)
-        if horizontal:
-            axis.set_yticks(range(len(table)), list(table))
-            axis.invert_yaxis()
-            axis.set_xlabel(ylabel)
-            axis.grid(False, axis="y")
-        else:
-            axis.set_xticks(range(len(table)), list(table))
-            axis.set_ylabel(ylabel)
-            axis.grid(False, axis="x")
-        _legend(axis)
-    return figure
-
-
-def scatter(
-    points: Mapping[str, tuple[Number, Number]],
-    xlabel: str,
-    ylabel: str,
-    title: str | None = None,
-    logx: bool = False,
-) -> Figure:
-    """A trade-off: one named point each, {"ours": (seconds, Interval), ...}, with their 95 % intervals."""
-    with _figure(WIDTH * 0.8, 4.2, title) as (figure, axis):
-        for i, (label, (x, y)) in enumerate(points.items()):
-            (x, x_low, x_high), (y, y_low, y_high) = _columns([x]), _columns([y])
-            axis.errorbar(x, y, yerr=[y - y_low, y_high - y], xerr=[x - x_low, x_high - x], linestyle="none",
-                          color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)], markersize=9)  # fmt: skip
-            axis.annotate(
-                label, (x[0], y[0]), xytext=(9, 7), textcoords="offset points", color=COLOURS[i % len(COLOURS)]
-            )
-        if logx:
-            _plain_numbers(axis)
-        axis.margins(0.15)
-        axis.set(xlabel=xlabel, ylabel=ylabel)
+    entries = groups if grouped else {label: {"": value} for label, value in groups.items()}
+    series = list(dict.fromkeys(name for group in entries.values() for name in group))
+    table = _table(
+        ({"group": label, "series": name}, value) for label, group in entries.items() for name, value in group.items()
+    )
+    names, numbers = ("y", "x") if horizontal else ("x", "y")
+    height = 0.9 + 0.45 * len(entries) * max(1, len(series) * 0.6) if horizontal else 4.2
+    with canvas(WIDTH * 0.8, height, title) as (figure, axis):
+        seaborn.barplot(
+            table, **{names: "group", numbers: "value"}, hue="series", order=list(entries), hue_order=series, ax=axis,
+            palette=[_cycled(COLOURS, i) for i in range(len(series))], saturation=1, legend=grouped,
+            err_kws={"linewidth": 1.6, "color": GREY}, **INTERVAL,
+        )  # fmt: skip
+        _references(axis.axvline if horizontal else axis.axhline, reference)
+        axis.set(**{f"{names}label": "", f"{numbers}label": ylabel})
+        axis.grid(True, axis=numbers)
+        axis.grid(False, axis=names)
+        _legend(figure)
     return figure
 
 
@@ -235,55 +260,93 @@ def dots(
     ticks: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     xlim: tuple[float, float] | None = None,
 ) -> Figure:
-    """Many named quantities, several series each, in panels side by side: {panel: {series: {row: Interval, ...}}}.
+    """Many named quantities of several series, in panels side by side.
 
-    Rows run down the page in the order in which they first appear. hollow: series -> the series whose colour and lane
-    it shares, drawn as an outline. ticks: {panel: {label: {row: x}}}, short upright marks (a ceiling, a floor). xlim:
-    what lies beyond is drawn as an arrow at the edge.
+    panels: {title: {series: {row: number}}}. Rows run down the page in the order in which they first appear.
+    hollow: {series: the one whose colour and lane it shares}, drawn as an outline.
+    ticks: {title: {label: {row: x}}}, short upright marks (a ceiling, a floor).
+    xlim: values beyond are drawn as an arrow at the edge.
+    Raises ValueError where there are no panels.
     """
     if not panels:
         raise ValueError("There is nothing to draw: give panels={title: {series: {row: value}}}.")
     rows = list(dict.fromkeys(row for series in panels.values() for values in series.values() for row in values))
-    names = list(dict.fromkeys(name for series in panels.values() for name in series))
-    lanes = [name for name in names if name not in (hollow or {})]
+    hollow = hollow or {}
+    lanes = [
+        name for name in dict.fromkeys(name for series in panels.values() for name in series) if name not in hollow
+    ]
     size = (WIDTH, 1.2 + len(rows) * (0.2 + 0.1 * len(lanes)))
-    with _figure(*size, None, ncols=len(panels), sharey=True, sharex=True, squeeze=False) as (figure, axes):
+    with canvas(*size, ncols=len(panels), sharey=True, sharex=True, squeeze=False) as (figure, axes):
         for axis, (title, series) in zip(axes[0], panels.items(), strict=True):
-            for i, row in enumerate(rows):
-                if i % 2:
-                    axis.axhspan(i - 0.5, i + 0.5, color="#f4f4f4", zorder=0)
-                for kind, (label, places) in enumerate((ticks or {}).get(title, {}).items()):
-                    if row in places:
-                        style = {"color": ("#000000", "#999999", "#999999")[kind % 3], "linewidth": 1.6}
-                        style["linestyle"] = ("-", "-", (0, (1, 1)))[kind % 3]
-                        axis.plot([places[row]] * 2, [i - 0.42, i + 0.42], label=None if i else label, **style)
+            for i in range(1, len(rows), 2):
+                axis.axhspan(i - 0.5, i + 0.5, color="#f4f4f4", zorder=0)
+            _upright_marks(axis, (ticks or {}).get(title, {}), rows)
             for name, values in series.items():
-                lane = lanes.index((hollow or {}).get(name, name))
-                colour, marker = COLOURS[lane % len(COLOURS)], MARKERS[lane % len(MARKERS)]
-                shift = (lane - (len(lanes) - 1) / 2) * 0.7 / len(lanes)
-                place = np.array([rows.index(row) for row in values]) + shift
-                value, low, high = _columns(list(values.values()))
-                face = "white" if name in (hollow or {}) else colour
-                style = {"color": colour, "marker": marker, "markersize": 5, "markerfacecolor": face}
-                axis.errorbar(value, place, xerr=[value - low, high - value], linestyle="none", linewidth=1.2,
-                              capsize=0, label=name, **style)  # fmt: skip
-                if xlim:
-                    for x, y in zip(value, place, strict=True):
-                        if not xlim[0] <= x <= xlim[1]:
-                            edge = xlim[0] if x < xlim[0] else xlim[1]
-                            axis.plot(edge, y, marker="<" if x < xlim[0] else ">", color=colour, clip_on=False)
-            axis.set(title=title, xlabel=xlabel if len(panels) == 1 else "", xlim=xlim)
-            axis.set_yticks(range(len(rows)), rows)
+                _dots_of(axis, name, values, rows, lanes, hollow.get(name), xlim)
+            axis.set(title=title, xlabel=xlabel if len(panels) == 1 else "", ylabel="", xlim=xlim)
+            axis.set_ylim(len(rows) - 0.5, -0.5)
             axis.grid(False, axis="y")
             axis.tick_params(axis="y", length=0)
-        axes[0][0].set_ylim(len(rows) - 0.5, -0.5)
         if len(panels) > 1:
-            figure.supxlabel(xlabel, fontsize=STYLE["font.size"])
-        found = {
-            label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-        }
-        columns = max(1, int(85 // (max(map(len, found)) + 8)))
-        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(columns, len(found)))
+            figure.supxlabel(xlabel, fontsize=11)
+        _legend(figure)
+    return figure
+
+
+def _dots_of(
+    axis: Axes,
+    name: str,
+    values: Mapping[str, Number],
+    rows: Sequence[str],
+    lanes: Sequence[str],
+    shared: str | None,
+    xlim: tuple[float, float] | None,
+) -> None:
+    """One series of `dots`, in its lane or, as an outline, in the one that it shares."""
+    lane = lanes.index(shared or name)
+    colour, marker = _cycled(COLOURS, lane), _cycled(MARKERS, lane)
+    shift = (lane - (len(lanes) - 1) / 2) * 0.7 / len(lanes)
+    table = _table(({"row": rows.index(row) + shift}, value) for row, value in values.items())
+    seaborn.pointplot(
+        table, x="value", y="row", orient="h", native_scale=True, ax=axis, color=colour, markers=marker, label=name,
+        linestyle="none", markersize=5, markerfacecolor="white" if shared else colour, markeredgewidth=1.2,
+        legend=False, err_kws={"linewidth": 1.2}, **INTERVAL,
+    )  # fmt: skip
+    for x, y in zip(table["value"][~table["row"].duplicated()], table["row"].drop_duplicates(), strict=True):
+        if xlim and not xlim[0] <= x <= xlim[1]:
+            edge, arrow = (xlim[0], "<") if x < xlim[0] else (xlim[1], ">")
+            axis.plot(edge, y, marker=arrow, color=colour, clip_on=False)
+
+
+def _upright_marks(axis: Axes, marks: Mapping[str, Mapping[str, float]], rows: Sequence[str]) -> None:
+    """Short upright lines at {label: {row: x}}, as high as their row."""
+    axis.set_yticks(range(len(rows)), rows)
+    looks = (("#000000", "-"), ("#999999", "-"), ("#999999", (0, (1, 1))))
+    for (label, places), (colour, dash) in zip(marks.items(), looks, strict=False):
+        y = np.array([rows.index(row) for row in places])
+        axis.vlines(list(places.values()), y - 0.42, y + 0.42, colour, dash, label=label, linewidth=1.6)
+
+
+def scatter(
+    points: Mapping[str, tuple[Number, Number]],
+    xlabel: str,
+    ylabel: str,
+    title: str | None = None,
+    logx: bool = False,
+) -> Figure:
+    """A trade-off: one named point each with its 95 % intervals, {label: (x, y)}."""
+    with canvas(WIDTH * 0.8, 4.2, title) as (figure, axis):
+        for i, (label, (x, y)) in enumerate(points.items()):
+            colour = _cycled(COLOURS, i)
+            at = [number.value if isinstance(number, Interval) else number for number in (x, y)]
+            seaborn.scatterplot(x=at[:1], y=at[1:], color=colour, marker=_cycled(MARKERS, i), s=90, ax=axis, zorder=3)
+            reach = {"xerr": _reach(x), "yerr": _reach(y)}
+            axis.errorbar(*at, **reach, linestyle="none", color=colour, capsize=3, linewidth=1.6)
+            axis.annotate(label, at, xytext=(9, 7), textcoords="offset points", color=colour)
+        if logx:
+            _plain_numbers(axis)
+        axis.margins(0.15)
+        axis.set(xlabel=xlabel, ylabel=ylabel)
     return figure
 
 
@@ -294,68 +357,97 @@ def vectors(
     top: int = 3,
     ylabel: str = "logit",
 ) -> Figure:
-    """What a vector looks like: a row for each image, beside it a panel for each series {"standard": (N, C), ...}.
+    """What vectors look like: a row for each image, and beside it a panel for each series.
 
-    Every panel draws the C values of its image as bars, the `top` largest with names (default: their places).
+    images: (N, 3, H, W).
+    series: {label: (N, C)}, drawn as bars.
+    names: of the C entries (default: their places), written on the `top` largest.
+    Raises ValueError for a series without one vector for each image.
     """
     for label, values in series.items():
         if values.ndim != 2 or len(values) != len(images):
             raise ValueError(
                 f"{label!r} must hold one vector for each of {len(images)} images, not {tuple(values.shape)}."
             )
-    columns = {"nrows": len(images), "ncols": 1 + len(series), "squeeze": False}
+    grid = {"nrows": len(images), "ncols": 1 + len(series), "squeeze": False}
     ratios = {"width_ratios": [1, *[3.2] * len(series)]}
-    with _figure(WIDTH, 1.45 * len(images) + 0.4, None, gridspec_kw=ratios, **columns) as (figure, axes):
-        for row, image in enumerate(images):
-            axes[row][0].imshow(
-                image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest"
-            )
-            axes[row][0].set(xticks=[], yticks=[])
-            axes[row][0].spines[:].set_visible(False)
-            for column, (label, values) in enumerate(series.items()):
-                axis, heights = axes[row][1 + column], values[row].detach().float().cpu().numpy()
-                largest = heights.argsort()[::-1][:top]
-                colours = np.where(np.isin(np.arange(len(heights)), largest), COLOURS[1], COLOURS[0])
-                axis.bar(np.arange(len(heights)), heights, 0.9, color=colours, linewidth=0)
-                for place in largest:
-                    text = names[place] if names is not None else str(place)
-                    axis.annotate(text, (place, heights[place]), ha="center", va="bottom", fontsize=9)
-                axis.margins(x=0.01, y=0.22)
-                axis.grid(False, axis="x")
-                axis.set_xticks([])
-                if not row:
-                    axis.set_title(label)
-                if not column:
-                    axis.set_ylabel(ylabel)
+    with canvas(WIDTH, 1.45 * len(images) + 0.4, gridspec_kw=ratios, **grid) as (figure, axes):
+        for row, (line, image) in enumerate(zip(axes, images, strict=True)):
+            _show(line[0], image, hard=True)
+            for axis, (label, values) in zip(line[1:], series.items(), strict=True):
+                _entries(axis, values[row].detach().float().cpu().numpy(), names, top)
+                axis.set_title("" if row else label)
+            line[1].set_ylabel(ylabel)
     return figure
 
 
-def _columns(values: Sequence[Number | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values, lower and upper ends; NaN, which draws nothing, for what is missing."""
-    rows = [
-        (value.value, value.low, value.high)
-        if isinstance(value, Interval)
-        else (np.nan if value is None else float(value), np.nan, np.nan)
-        for value in values
-    ]
-    return tuple(np.array(rows).T)
+def _entries(axis: Axes, heights: np.ndarray, names: Sequence[str] | None, top: int) -> None:
+    """The entries of one vector as bars, with the names of the largest."""
+    largest = heights.argsort()[::-1][:top]
+    colours = [COLOURS[1] if place in largest else COLOURS[0] for place in range(len(heights))]
+    axis.bar(range(len(heights)), heights, 0.9, color=colours, linewidth=0)
+    for place in largest:
+        text = names[place] if names is not None else str(place)
+        axis.annotate(text, (place, heights[place]), ha="center", va="bottom", fontsize=9)
+    axis.margins(x=0.01, y=0.22)
+    axis.grid(False, axis="x")
+    axis.set_xticks([])
+
+
+# ---- what they share -------------------------------------------------------------------------------------------------
+
+INTERVAL = {  # for seaborn, of the three numbers that `_table` gives it for an interval
+    "estimator": lambda numbers: numbers.iloc[0],
+    "errorbar": lambda numbers: (numbers.min(), numbers.max()),
+}
+
+
+def _table(entries: Iterable[tuple[Mapping[str, object], Number | None]]) -> pandas.DataFrame:
+    """Numbers as seaborn takes them: the value in the first row, the ends of its interval in two more."""
+    rows = []
+    for columns, number in entries:
+        numbers = (number.value, number.low, number.high) if isinstance(number, Interval) else (number,)
+        rows += [{**columns, "value": np.nan if one is None else float(one)} for one in numbers]
+    return pandas.DataFrame(rows)
+
+
+def _reach(number: Number) -> list[list[float]] | None:
+    """How far an interval reaches down and up, as `Axes.errorbar` takes it; None for a plain number."""
+    if not isinstance(number, Interval):
+        return None
+    return [[number.value - number.low], [number.high - number.value]]
+
+
+def _cycled(looks: Sequence, i: int):
+    return looks[i % len(looks)]
 
 
 def _plain_numbers(axis: Axes) -> None:
-    """0.1, 1, 10 on a logarithmic x axis instead of powers of ten."""
+    """0.1, 1, 10 on a logarithmic x axis instead of powers of ten, and 2 and 5 between them on a short one."""
     axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    if high < 50 * low:
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter("")
 
 
-def _references(axis: Axes, reference: Mapping[str, float] | None, vertical: bool = False) -> None:
-    for (label, value), dash in zip((reference or {}).items(), DASHES, strict=False):
-        (axis.axvline if vertical else axis.axhline)(value, color="#555555", linestyle=dash, linewidth=1.3, label=label)
+def _references(
+    line: Callable, reference: Mapping[str, float] | None, dashes: Mapping[str, object] | None = None
+) -> None:
+    """Dashed lines at {label: value}, drawn by `line`, a method of axes; dashes: {label: the line's style}."""
+    for i, (label, value) in enumerate((reference or {}).items()):
+        dash = dashes[label] if dashes else _cycled(DASHES, i)
+        line(value, color=GREY, linestyle=dash, linewidth=1.3, label=label)
 
 
-def _legend(axis: Axes) -> None:
-    """Above the axes, in as many columns as fit; nothing for a single unnamed series."""
-    handles, labels = axis.get_legend_handles_labels()
-    if any(label for label in labels):
-        columns = max(1, int(75 // (max(map(len, labels)) + 8)))
-        axis.figure.legend(handles, labels, loc="outside upper center", ncols=min(columns, len(labels)))
+def _legend(figure: Figure, most: int = 99) -> None:
+    """One legend for all axes of a figure, above them, in as many columns as fit; none for a single unnamed series."""
+    found = {}
+    for axis in figure.axes:
+        if axis.get_legend():
+            axis.get_legend().remove()
+        found |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True) if label}
+    if found:
+        columns = max(1, int(80 // (max(map(len, found)) + 8)))
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(columns, len(found), most))

@@ -23,7 +23,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -369,8 +368,7 @@ def trade_off(panels: Mapping[str, Sequence[DefenceOutcome]], floor: Mapping[str
     names = list(dict.fromkeys(o.name for outcomes in panels.values() for o in outcomes if o.name != "none"))
     measures = {"psnr": ("PSNR of the attacker, dB", 1), "found": ("originals found, %", 100)}
     grid = {"nrows": len(measures), "ncols": len(panels), "squeeze": False, "sharey": "row", "sharex": True}
-    with plt.rc_context(plots.STYLE):
-        figure, axes = plt.subplots(figsize=(plots.WIDTH, 7.5), **grid)
+    with plots.canvas(plots.WIDTH, 7.5, **grid) as (figure, axes):
         found, floors = {}, {}
         for row, (measure, (label, factor)) in enumerate(measures.items()):
             axes[row][0].set_ylabel(label)
@@ -380,7 +378,7 @@ def trade_off(panels: Mapping[str, Sequence[DefenceOutcome]], floor: Mapping[str
                     if of_name:
                         found["no defence" if name == "none" else name] = _draw(axis, of_name, measure, factor, i)
                 for what, value in floor[measure].items():
-                    look = {"color": "#555555", "linestyle": plots.DASHES[row], "linewidth": 1.3}
+                    look = {"color": plots.GREY, "linestyle": plots.DASHES[row], "linewidth": 1.3}
                     floors[what] = axis.axhline(factor * value, **look)
                 axis.set(title="" if row else title, xlabel="wrong classes with the defence, %" if row else "")
                 axis.set_xscale("log")
@@ -388,7 +386,6 @@ def trade_off(panels: Mapping[str, Sequence[DefenceOutcome]], floor: Mapping[str
                 axis.minorticks_off()
         found |= floors
         figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=4)
-        plt.close(figure)
     return figure
 
 

@@ -38,13 +38,21 @@ def test_small_images_keep_hard_pixels():
     assert plots.image_grid({"large": torch.rand(1, 3, 400, 400)}).axes[0].images[0].get_interpolation() != "nearest"
 
 
+def band_of(collection):
+    """The lowest and the highest point of a band."""
+    points = collection.get_paths()[0].vertices[:, 1]
+    return points.min(), points.max()
+
+
 def test_curve_draws_values_bands_and_gaps():
     values = [Interval(20, 19, 21, 5), None, Interval(16, 15, 17, 5)]
     figure = plots.curve([3, 9, 15], {"ours": values}, "convolutions", "PSNR, dB", reference={"chance": 10})
     axis = figure.axes[0]
-    np.testing.assert_array_equal(axis.lines[0].get_ydata(), [20, np.nan, 16])
-    band = axis.collections[0].get_datalim(axis.transData)
-    assert (band.y0, band.y1) == (15, 21)
+    assert [line.get_xydata().tolist() for line in axis.lines[:2]] == [
+        [[3, 20]],
+        [[15, 16]],
+    ]  # cut where one is missing
+    assert [band_of(band) for band in axis.collections] == [(19, 21), (15, 17)]
     assert axis.get_xlabel() == "convolutions" and axis.get_ylabel() == "PSNR, dB"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ours", "chance"]
 
@@ -55,7 +63,7 @@ def test_panels_draw_each_measure_by_itself_under_one_legend():
     figure = plots.panels([1, 10], groups, "logits kept", logx=True, reference={"distance": {"chance": 5.0}})
     shown = [axis for axis in figure.axes if axis.axison]
     assert [axis.get_title() for axis in shown] == list(groups)
-    np.testing.assert_array_equal(shown[1].lines[1].get_ydata(), [3, np.nan])
+    assert [line.get_xydata().tolist() for line in shown[1].lines] == [[[1, 1], [10, 2]], [[1, 3]]]
     assert len(shown[3].lines) == 3 and len(shown[0].lines) == 2
     assert [axis.get_xlabel() for axis in shown] == ["", "logits kept", "logits kept", "logits kept"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["standard", "robust", "chance"]
@@ -66,8 +74,38 @@ def test_panels_draw_each_measure_by_itself_under_one_legend():
 def test_bars_have_the_height_of_their_value(horizontal):
     groups = {"depth 3": {"ours": Interval(30, 29, 31, 5), "theirs": 25}, "depth 8": {"ours": 20, "theirs": 15}}
     axis = plots.bars(groups, "PSNR, dB", horizontal=horizontal).axes[0]
-    size = [bar.get_width() if horizontal else bar.get_height() for bar in axis.patches]
-    assert size == [30, 20, 25, 15]  # series by series
+    bars = [bar for container in axis.containers for bar in container]
+    assert [bar.get_width() if horizontal else bar.get_height() for bar in bars] == [30, 20, 25, 15]  # series by series
+    ends = [line.get_xydata()[:, 0 if horizontal else 1].tolist() for line in axis.lines]
+    assert ends[0] == [29, 31]
+    assert [text.get_text() for text in axis.figure.legends[0].get_texts()] == ["ours", "theirs"]
+
+
+def test_a_value_outside_its_interval_is_drawn_where_it_is():
+    odd = Interval(3.0, 1.0, 2.0, 5)  # of a skewed statistic
+    assert plots.curve([1, 2], {"a": [odd, odd]}, "x", "y").axes[0].lines[0].get_ydata().tolist() == [3, 3]
+    assert plots.bars({"a": odd}, "y").axes[0].patches[0].get_height() == 3
+
+
+def test_dots_stand_in_their_lanes_and_beyond_the_limits_are_arrows():
+    series = {"ours": {"a": Interval(0.5, 0.4, 0.6, 9), "b": 3.0}, "theirs": {"a": 0.2}, "ours, again": {"b": 0.7}}
+    figure = plots.dots(
+        {"left": series, "right": {"ours": {"b": 0.1}}}, "share", hollow={"ours, again": "ours"},
+        ticks={"left": {"ceiling": {"a": 0.9, "b": 0.8}}}, xlim=(0, 1),
+    )  # fmt: skip
+    left, right = figure.axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b"] and right.get_title() == "right"
+    named = {line.get_label(): line for line in left.lines if not line.get_label().startswith("_")}
+    lower, upper = -0.175, 0.175  # two lanes a row
+    assert named["ours"].get_xydata().tolist() == [[0.5, lower], [3.0, 1 + lower]]
+    assert named["theirs"].get_xydata().tolist() == [[0.2, upper]]
+    assert named["ours, again"].get_xydata().tolist() == [[0.7, 1 + lower]]
+    assert named["ours, again"].get_markerfacecolor() == "white"
+    arrows = [line for line in left.lines if line.get_marker() == ">"]
+    assert [arrow.get_xydata().tolist() for arrow in arrows] == [[[1, 1 + lower]]]
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(texts) == ["ceiling", "ours", "ours, again", "theirs"]
+    drawn(figure)
 
 
 def test_scatter_names_its_points():
@@ -111,6 +149,7 @@ def test_the_style_does_not_leak():
         (lambda: plots.image_grid({"a": torch.rand(1, 3, 4, 4)}, captions={"c": ["x"]}), "captions for"),
         (lambda: plots.curve([1, 2], {"a": [1]}, "x", "y"), "'a' has 1 values for 2"),
         (lambda: plots.bars({}, "y"), "nothing to draw"),
+        (lambda: plots.dots({}, "x"), "nothing to draw"),
         (lambda: plots.vectors(torch.zeros(2, 3, 4, 4), {"a": torch.zeros(3, 5)}), "one vector for each of 2"),
     ],
 )
