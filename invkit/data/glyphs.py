@@ -20,7 +20,6 @@ import matplotlib
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from scipy.special import ndtri
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -134,7 +133,7 @@ def _factors(n: int, seed: int, world: str, fonts: str) -> dict[str, Tensor]:
     for name, side, turn in (("ink", sign, 0), ("ground", -sign, 1 / 3)):
         hues = torch.from_numpy(next(u))
         if world == "informative":
-            normal = torch.from_numpy(ndtri(hues.double().clamp(1e-6, 1 - 1e-6).numpy())).float()
+            normal = torch.special.ndtri(hues.double().clamp(1e-6, 1 - 1e-6)).float()
             hues = (preferred_hue(f["label"]) + turn + HUE_SPREAD * normal) % 1
         f[name] = _colour(hues, middle + side * contrast / 2, between(0.2, 1))
     return f

@@ -175,7 +175,7 @@ def matched_pool(
     def make() -> dict[str, Tensor]:
         images = []
         for start in tqdm(range(0, n, 16), desc="batch-norm matching", unit="batch"):
-            leaves = dead_leaves(16, size, (seed + 1) * 100_003 + start).to(classifier.device)
+            leaves = dead_leaves(16, size, (seed + 1) * 100_003 + start, classifier.device)
             with autocast(classifier.device):
                 matched = batch_norm_matched(classifier, 16, size, steps=steps, lr=0.1, skip=10, start=leaves)
             images.append(matched.cpu())

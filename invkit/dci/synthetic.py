@@ -302,22 +302,29 @@ class Pool:
         self.images = images if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8)
         self.seed = seed
 
+    def to(self, device: torch.device | str) -> Pool:
+        """Move the images to a device, where all batches are then cut; returns the pool."""
+        self.images = self.images.to(device)
+        return self
+
     def batch(self, step: int, n: int, size: int) -> Tensor:
         """n crops as floats in [0, 1], (n, 3, size, size), which depend on the seed and the step alone.
 
         Raises:
             ValueError: crops larger than the pool's images.
         """
-        count, _, side, _ = self.images.shape
+        (count, _, side, _), device = self.images.shape, self.images.device
         if size > side:
             raise ValueError(f"The pool's images have {side} pixels a side: crops of {size} need a larger pool.")
+        # The few random numbers come from the CPU, the same on every device; the pixels never leave theirs.
         g = generator_for(self.seed, step)
         crop = round(size * min(side / size, 2.0) ** float(torch.rand((), generator=g)))  # one scale a batch
         index = torch.randint(count, (n,), generator=g)
         left, top = torch.randint(side - crop + 1, (2, n), generator=g)
-        line = torch.arange(crop)
+        index, left, top = (numbers.to(device, non_blocking=True) for numbers in (index, left, top))
+        line = torch.arange(crop, device=device)
         rows, columns = (top[:, None] + line)[:, None, :, None], (left[:, None] + line)[:, None, None, :]
-        cut = self.images[index[:, None, None, None], torch.arange(3)[:, None, None], rows, columns]
+        cut = self.images[index[:, None, None, None], torch.arange(3, device=device)[:, None, None], rows, columns]
         turned = torch.rand((), generator=g) < 0.5
         cut = (cut.transpose(2, 3) if turned else cut).float() / 255
         if crop > size:
@@ -326,7 +333,10 @@ class Pool:
         return cut.contiguous(memory_format=torch.channels_last)
 
 
-def draw_pool(n: int, size: int = 320, seed: int = 0, leaves: Leaves = LEAVES, pink: float = 0.1) -> Pool:
+def draw_pool(
+    n: int, size: int = 320, seed: int = 0, leaves: Leaves = LEAVES, pink: float = 0.1,
+    device: torch.device | str = "cpu",
+) -> Pool:  # fmt: skip
     """A pool of dead leaves and some 1/f noise.
 
     Args:
@@ -335,14 +345,15 @@ def draw_pool(n: int, size: int = 320, seed: int = 0, leaves: Leaves = LEAVES, p
         seed: of the images and of the crops.
         leaves: how dead leaves look.
         pink: share of the pool, its first images, that is 1/f noise, 0 to 1.
+        device: where the images are computed and stay.
     """
     noise = round(pink * n)
-    images = torch.empty(n, 3, size, size, dtype=torch.uint8)
+    images = torch.empty(n, 3, size, size, dtype=torch.uint8, device=device)
     for start in range(0, n, 16):
         for low, high, source in (
             (start, min(start + 16, noise), pink_noise),
             (max(start, noise), min(start + 16, n), partial(dead_leaves, leaves=leaves)),
         ):
             if low < high:
-                images[low:high] = (source(high - low, size, seed, first=low) * 255).round().to(torch.uint8)
+                images[low:high] = (source(high - low, size, seed, device, first=low) * 255).round().to(torch.uint8)
     return Pool(images, seed)

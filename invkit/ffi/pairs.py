@@ -1,7 +1,7 @@
-"""Images with their logits: what a feedforward inverter trains on, computed once.
+"""Pairs of images and their logits: the training data of a feedforward inverter (Teterwak et al. 2021).
 
-The logits of every view of every image are kept on disk under a hash of all that they depend on (images, classifier),
-since the classifier is frozen and often costs more than the inverter.
+The classifier is frozen, and it often costs more than the inverter. So the logits of every view of every image are
+computed once and kept on disk, under a hash of everything that they depend on: the images and the classifier.
 """
 
 from __future__ import annotations
@@ -19,13 +19,20 @@ from tqdm import tqdm
 from invkit import store
 from invkit.data.images import Data
 from invkit.network.classifiers import Classifier
+from invkit.seeds import generator_for
 
 
 def condition(logits: Tensor, kind: str = "logits") -> Tensor:
-    """What an inverter of this kind reads, (N, classes), from logits (N, classes).
+    """What the generator and the discriminator get of the logits, (N, classes).
 
-    kind: "logits" as they are; "probabilities", their softmax; "one-hot", the predicted class alone; "top-K" for a
-    number K, the K largest logits, all others set to the smallest of these K.
+    Args:
+        logits: (N, classes).
+        kind: "logits" for the logits themselves; "probabilities" for their softmax; "one-hot" for the predicted class
+            alone; "top-K", K a number from 1 to the classes, for the K largest logits, where all others are set to the
+            smallest of these.
+
+    Raises:
+        ValueError: another kind.
     """
     if kind == "logits":
         return logits
@@ -42,7 +49,12 @@ def condition(logits: Tensor, kind: str = "logits") -> Tensor:
 
 
 def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
-    """The logits (N, classes) of square images of any size, enlarged or shrunk to what the classifier takes."""
+    """The logits (N, classes) of images, resized to what the classifier takes.
+
+    Args:
+        classifier: any classifier.
+        images: squares in [0, 1], (N, 3, S, S).
+    """
     if images.shape[-1] != classifier.size:
         images = TF.resize(images, [classifier.size, classifier.size], antialias=True)
     return classifier.logits(images)
@@ -50,23 +62,42 @@ def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images with their logits: images uint8 (V, N, 3, S, S) and logits float32 (V, N, classes), V views of each."""
+    """Images and their logits, in V views of N images.
+
+    Attributes:
+        images: uint8 (V, N, 3, S, S).
+        logits: float32 (V, N, classes), or what `condition` makes of them.
+    """
 
     images: Tensor
     logits: Tensor
 
     def batch(self, step: int, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """n pairs of step `step`: images in [0, 1] and logits. Every image comes once before any comes again."""
+        """The batch of a training step, each image in a random view. All images come once before any comes again.
+
+        Args:
+            step: number of the step, from 0.
+            n: pairs in every batch.
+            seed: of the order and of the views.
+
+        Returns:
+            Images (n, 3, S, S) in [0, 1] and their logits (n, classes).
+        """
         views, count = self.logits.shape[:2]
         places = torch.arange(step * n, (step + 1) * n)
         rounds = places // count
         chosen = torch.cat([self._order(r, seed)[places[rounds == r] % count] for r in rounds.unique().tolist()])
-        view = torch.randint(views, (n,), generator=torch.Generator().manual_seed(seed * 1_000_003 + step))
+        view = torch.randint(views, (n,), generator=generator_for(seed, step))
+        view, chosen = (rows.to(self.images.device, non_blocking=True) for rows in (view, chosen))
         return self.images[view, chosen].float() / 255, self.logits[view, chosen]
 
+    def to(self, device: torch.device | str) -> Pairs:
+        """The pairs on a device, where all batches are then gathered."""
+        return Pairs(self.images.to(device), self.logits.to(device))
+
     def _order(self, number: int, seed: int) -> Tensor:
-        count = self.logits.shape[1]
-        return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + 7919 * number))
+        """The random order of the images in one round through all of them; 7919 keeps it apart from the views."""
+        return torch.randperm(self.logits.shape[1], generator=generator_for(seed, 7919 * number))
 
 
 def pairs(
@@ -79,48 +110,53 @@ def pairs(
     folder: str | Path | None = None,
     batch: int | None = None,
 ) -> Pairs:
-    """The images and their logits, computed once and kept in `folder` under the hash of all that they depend on.
+    """Pair images with their logits.
 
     Args:
-        images: (N, 3, S, S), uint8 or float in [0, 1], or Data.
-        views: 1 for the images as they are; more add flipped crops, at least seven eighths of a side wide, with logits
-            of their own.
-        size: pixels of the inverter's images, by default the images' own, which the classifier sees in any case.
-        batch: images the classifier sees at a time; by default few on a CPU, where more would not fit into its cache.
+        classifier: gives the logits.
+        images: squares, (N, 3, S, S), uint8 or float in [0, 1]; or Data.
+        views: how many views of every image, 1 or more. The first is the image itself; each further one is a random
+            crop, at least seven eighths of a side wide, half of them flipped, with logits of its own.
+        size: side of the pairs' images in pixels; None for that of the images. The logits are those of the images as
+            they were given in any case.
+        seed: of the crops.
+        folder: where the logits are kept; None keeps nothing.
+        batch: images that the classifier gets at a time; None for few on a CPU, where more would not fit its cache.
 
-    Raises TypeError or ValueError for what are no images.
+    Raises:
+        TypeError: no images.
+        ValueError: images that are no squares or not in [0, 1]; no view; logits that are not finite.
     """
     images = _eight_bit(images.images if isinstance(images, Data) else images)
     if views < 1:
         raise ValueError(f"Ask for at least one view of every image, not views={views}.")
     batch = batch or (8 if classifier.device.type == "cpu" else 256)
-    seen = images[None]
+    every = images[None]  # without a copy: these may be gigabytes
     if views > 1:
-        others = [_view(images, seed * 1_000_003 + v) for v in range(1, views)]
-        seen = torch.stack([images, *others])
-    tensors = [seen, *classifier.model.state_dict().values()]
+        every = torch.stack([images, *(_view(images, generator_for(seed, v)) for v in range(1, views))])
+    tensors = [every, *classifier.model.state_dict().values()]
     key = content_hash(tensors, f"{classifier.name} {classifier.size} {classifier.mean} {classifier.std}")
     file = Path(folder) / f"logits-{key[:16]}.safetensors" if folder is not None else None
 
     def make() -> dict[str, Tensor]:
         logits = []
         with torch.inference_mode():
-            for part in tqdm(seen.flatten(0, 1).split(batch), desc="logits", unit="batch", disable=len(images) < 2000):
+            for part in tqdm(every.flatten(0, 1).split(batch), desc="logits", unit="batch", disable=len(images) < 2000):
                 logits.append(logits_of(classifier, part.to(classifier.device).float() / 255).cpu())
         logits = torch.cat(logits).unflatten(0, (views, -1))
         if not logits.isfinite().all():
             raise ValueError(f"{classifier.name} gives logits that are not finite for some images: check both.")
         return {"logits": logits}
 
-    drawn = seen
+    resized = every
     if size and size != images.shape[-1]:
-        parts = [TF.resize(part, [size, size], antialias=True) for part in seen.flatten(0, 1).split(256)]
-        drawn = torch.cat(parts).unflatten(0, (views, -1))
-    return Pairs(drawn, store.kept(file, make)["logits"])
+        parts = [TF.resize(part, [size, size], antialias=True) for part in every.flatten(0, 1).split(256)]
+        resized = torch.cat(parts).unflatten(0, (views, -1))
+    return Pairs(resized, store.kept(file, make)["logits"])
 
 
 def content_hash(tensors: list[Tensor], text: str = "") -> str:
-    """SHA-256 of the tensors' shapes and bytes, and of a text."""
+    """SHA-256 of the types, shapes and bytes of tensors, and of a text, in hexadecimal."""
     digest = hashlib.sha256(text.encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -128,9 +164,8 @@ def content_hash(tensors: list[Tensor], text: str = "") -> str:
     return digest.hexdigest()
 
 
-def _view(images: Tensor, seed: int) -> Tensor:
+def _view(images: Tensor, g: torch.Generator) -> Tensor:
     """Every image cropped at random and resized back, half of them flipped."""
-    g = torch.Generator().manual_seed(seed)
     side = images.shape[-1]
     out = torch.empty_like(images)
     for i, image in enumerate(images):
@@ -142,6 +177,7 @@ def _view(images: Tensor, seed: int) -> Tensor:
 
 
 def _eight_bit(images: Tensor) -> Tensor:
+    """Checked images as uint8 (N, 3, S, S)."""
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3 or not images.numel():
         what = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"Images to train on are a tensor (N, 3, S, S), at least one, not {what}.")

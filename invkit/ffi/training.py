@@ -59,6 +59,7 @@ from invkit.ffi.whitening import Whitening
 from invkit.network.classifiers import Classifier
 from invkit.training import CHECKPOINT, Player, Trained, train
 
+CHECK_EVERY = 50  # steps between looks at the reconstructions of an adversarial phase, on a GPU
 OBJECTIVES = ("adversarial", "hybrid", "regression")
 
 
@@ -251,7 +252,7 @@ def adversarial_players(
             noise = F.pad(noise, (0, 0, 0, n))  # the last n rows are the centre
         drawn = module(noise, z.repeat(len(noise) // n, 1))
         first = drawn[:n]
-        if step >= grace:
+        if step >= grace and (first.device.type == "cpu" or step % CHECK_EVERY == 0):  # looking waits for a GPU
             check_drawings(first.detach(), images, like=bool(weights.pixel))
         shown["drawn"] = first.detach()
         terms = {"adversary": weights.adversary * generator_loss(discriminator(changed(first), z))}
@@ -315,6 +316,33 @@ def _restore(generator: LogitGenerator, checkpoint: Path) -> int:
 # ---- the whole way from images to an inverter ------------------------------------------------------------------------
 
 
+def finish_generator(
+    generator: LogitGenerator, batches: Callable[[int], tuple[Tensor, Tensor]], seed: int, weights: GeneratorLossWeights
+) -> dict:
+    """Make a trained generator ready for use, in place: batch statistics that no longer change, constant maps folded.
+
+    Args:
+        generator: as training left it.
+        batches: batches(step) = (images, conditions); the conditions of the first 32 steps are looked at.
+        seed: of the noise beside them.
+        weights: those it was trained with; they say how often it had no noise.
+
+    Returns:
+        The arguments of `LogitGenerator` that folding changed, for the card.
+    """
+
+    def noise(z: Tensor) -> Tensor:
+        values = _noise(generator, z)
+        if weights.reading:  # a third of what it was trained on had none
+            values[::3] = 0
+        return values
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator.set_standing_statistics((noise(z), z) for _, z in map(batches, range(32)))
+    return generator.fold()
+
+
 def train_inverter(
     classifier: Classifier,
     images: Tensor | Data,
@@ -360,6 +388,7 @@ def train_inverter(
     """
     made = pairs(classifier, images, views=views, size=size, seed=seed, folder=folder)
     made = Pairs(made.images, condition(made.logits.flatten(0, 1), kind).reshape(made.logits.shape))
+    made = made.to(classifier.device)
     size = made.images.shape[-1]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -367,6 +396,7 @@ def train_inverter(
         alone = objective == "regression"
         d = None if alone else ProjectionDiscriminator(size, classifier.classes, **(discriminator or {}))
     for network in filter(None, (g, d)):
+        network.to(classifier.device)
         if isinstance(network.whitening, Whitening):
             network.whitening.fit(made.logits.flatten(0, 1), shrink)
     weights = replace(weights, identify=identify, identify_late=identify_late)
@@ -384,16 +414,7 @@ def train_inverter(
         weights=weights, **training,
     )  # fmt: skip
 
-    def noise(z: Tensor) -> Tensor:
-        drawn = _noise(g, z)
-        if weights.reading:  # a third of what it was trained to draw had none
-            drawn[::3] = 0
-        return drawn
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        g.set_standing_statistics((noise(z), z) for _, z in map(batches, range(32)))
-    folded = g.fold()
+    folded = finish_generator(g, batches, seed, weights)
     card = {
         "method": "ffi",
         "network": classifier.name,
@@ -411,7 +432,7 @@ def train_inverter(
         "images": made.images.shape[1],
         "views": views,
         "batch": batch,
-        "steps": steps,
+        "steps": sum(phase.steps for phase in outcome.phases) if not outcome.failure else steps,
         "seed": seed,
         "failure": outcome.failure,
         "hours": round(sum(phase.seconds for phase in [*before, *outcome.phases]) / 3600, 2),

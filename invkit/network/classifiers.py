@@ -7,6 +7,7 @@ gradients with respect to the images flow as usual.
 
 import importlib
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -187,7 +188,11 @@ def _lite0(pretrained: bool, size: int | None) -> Classifier:
     """EfficientNet-Lite0: EfficientNet-B0 (Tan & Le, ICML 2019) without squeeze-excite, 49 convolutions, ReLU6."""
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if pretrained:
-        file = store.wheel_file(LITE0_WHEEL, LITE0_FILE, LITE0_SHA256)
+        folder = os.environ.get("INVKIT_LITE0")  # of the file alone, for machines without the wheel
+        if folder:
+            file = Path(folder) / Path(LITE0_FILE).name
+        else:
+            file = store.wheel_file(LITE0_WHEEL, LITE0_FILE, LITE0_SHA256)
         model.load_state_dict(rename_lite0(store.load_pickle_checked(file, LITE0_SHA256), model))
     return Classifier(model, "lite0", size or 224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
