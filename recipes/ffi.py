@@ -1,31 +1,51 @@
-"""The recipes of the feedforward inverters: one table, and what their rows have in common.
+"""The recipes of the feedforward inverters of logits, and what they have in common.
 
-All glyph inverters share images, networks and schedule, so that only what a row names differs between them.
+All glyph inverters share images, networks and schedule, so that only what the table (`recipes.table`) names differs
+between them.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from invkit import data
+from invkit.data import glyphs
+from invkit.data.sources import STREAMS
+from invkit.ffi.invert import finish_generator, train_inverter
 from invkit.ffi.inverter import LogitInverter
-from invkit.ffi.training import GeneratorLossWeights, train_inverter
-from invkit.network.classifiers import load_classifier
+from invkit.ffi.pairs import pairs
+from invkit.ffi.training import GeneratorLossWeights
+from invkit.network.classifiers import Classifier, load_classifier
+from invkit.training import Progress
+from recipes.minutes import Budget
 
 
-def draw(name: str, n: int, chunk: int = 4000, size: int | None = None) -> Tensor:
-    """n images (n, 3, S, S) of a data set's inverter split as uint8, drawn by chunks to spare memory."""
+def draw(name: str, n: int, chunk: int = 4000, size: int | None = None, device: str = "cpu") -> Tensor:
+    """n images (n, 3, S, S) of a data set's inverter split as uint8, computed by chunks to spare memory.
+
+    Glyphs are rendered on `device` and stay there; all other images are on the CPU.
+    """
+    source, _, world = name.partition(":")
     parts = []
     for start in range(0, n, chunk):
-        images = data.load(name, split="inverter", n=min(chunk, n - start), seed=start // chunk, size=size).images
+        count, seed = min(chunk, n - start), start // chunk
+        if source == "glyphs" and device != "cpu":
+            world, seed = world or "informative", seed + STREAMS["inverter"]
+            images = glyphs.draw(count, seed, world, size=size or 32, device=device).images
+        else:
+            images = data.load(name, split="inverter", n=count, seed=seed, size=size).images
         parts.append((images * 255).round().byte())
     return torch.cat(parts)
 
 
-# Of glyphs, of photos and of faces. What it costs and earns on glyphs: chapter 13, "not asked to be told apart".
+# On a GPU a step has four times the images: with fewer, the GPU would wait for the CPU.
+BATCHES = {"cpu": 1, "cuda": 4}
+# Glyphs, photographs and faces. What it costs and earns on glyphs: chapter 13, "not asked to be told apart".
 IDENTIFY, IDENTIFY_PHOTOS, IDENTIFY_FACES = 0.04, 0.06, 0.6
 GLYPHS_GENERATOR = {  # 3.9 MB in half precision
     "channels": (112, 96, 64, 32), "hidden": 192, "shared_dim": 96, "coarse": 16, "coarse_hidden": 512,
@@ -35,71 +55,113 @@ FACES_GENERATOR = {  # 4.6 MB
     "coarse_linear": False, "logit_noise": 0.2,
 }  # fmt: skip
 FACES_SHRINK = 0.1  # of the whitening of their logits
+INDEPENDENT = {"images": 300_000, "coarse_steps": 5000}  # of those for the independent world, which is shown once
 
 
 def ffi_glyphs(
-    folder: Path,
-    seed: int = 0,
-    scale: float = 1.0,
-    *,
-    classifier: str,
-    world: str = "glyphs",
-    objective: str = "hybrid",
-    kind: str = "logits",
-    images: int = 800_000,
-    coarse_steps: int = 20_000,
-) -> LogitInverter:
+    folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, world: str = "glyphs",
+    objective: str = "hybrid", kind: str = "logits", images: int = 800_000, coarse_steps: int = 20_000,
+    device: str = "cpu", budget: Budget | None = None,
+) -> LogitInverter:  # fmt: skip
     """An inverter of a classifier of glyphs, 32 pixels."""
-    steps = max(2, round(500 * scale))
+    network = load_classifier(classifier).to(device)
+    n = max(256, round(images * min(1.0, scale)))
+    if budget:
+        n = budget.amount("glyphs", n, lambda n: logits_too(network, draw(world, n, device=device)), few=500)
+        budget.early = _early(network, 32, 32, objective, kind, GLYPHS_GENERATOR, GeneratorLossWeights(), seed)
     return train_inverter(
-        load_classifier(classifier),
-        draw(world, max(256, round(images * min(1.0, scale)))),
-        objective=objective, kind=kind, steps=steps, batch=48, lr=5e-4, shrink=1e-3,
-        coarse_steps=round(coarse_steps * scale), identify=IDENTIFY,
+        network, draw(world, n, device=device), objective=objective, kind=kind, steps=max(2, round(500 * scale)),
+        batch=48 * BATCHES[device], lr=5e-4, shrink=1e-3, coarse_steps=round(coarse_steps * scale), identify=IDENTIFY,
         generator=GLYPHS_GENERATOR, precision="auto", folder=folder, seed=seed,
-    )  # fmt: skip
+    ).to("cpu")  # fmt: skip
 
 
-def ffi_lite0_faces(folder: Path, seed: int = 0, scale: float = 1.0) -> LogitInverter:
+def ffi_lite0_faces(
+    folder: Path, seed: int = 0, scale: float = 1.0, *, device: str = "cpu", budget: Budget | None = None
+) -> LogitInverter:
     """Faces of 64 pixels from the 1000 ImageNet logits of lite0, which sees them enlarged to 224.
 
-    The logits of two faces differ little, so they are computed in full precision. The more faces a reader has seen, the
-    more it finds (`benchmarks/coarse_readers.py`): their logits take most of this recipe's time.
+    The logits of two faces differ little, so they are computed in full precision. The more faces a logit regressor has
+    seen, the more it finds (`benchmarks/coarse_readers.py`): their logits take most of this recipe's time.
     """
+    network = load_classifier("lite0").to(device)
+    n = max(64, round(300_000 * min(1.0, scale)))
+    if budget:
+        n = budget.amount("faces", n, lambda n: logits_too(network, draw("faces", n)), few=64, share=0.3)
+        budget.early = _early(network, 64, 64, "hybrid", "logits", FACES_GENERATOR, GeneratorLossWeights(), seed)
     return train_inverter(
-        load_classifier("lite0"),
-        draw("faces", max(64, round(300_000 * min(1.0, scale)))),
-        objective="hybrid", steps=max(2, round(500 * scale)), batch=32, lr=5e-4, shrink=FACES_SHRINK,
-        coarse_steps=round(12_000 * scale), identify=IDENTIFY_FACES, identify_late=1.0,
+        network, draw("faces", n), objective="hybrid", steps=max(2, round(500 * scale)), batch=32 * BATCHES[device],
+        lr=5e-4, shrink=FACES_SHRINK, coarse_steps=round(12_000 * scale), identify=IDENTIFY_FACES, identify_late=1.0,
         generator=FACES_GENERATOR, precision="auto", folder=folder, seed=seed,
-    )  # fmt: skip
+    ).to("cpu")  # fmt: skip
 
 
 PHOTOS_GENERATOR = GLYPHS_GENERATOR | {"coarse_hidden": 192, "logit_noise": 0.3}
 PHOTOS_WEIGHTS = GeneratorLossWeights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
 PHOTOS_VIEWS = 2  # of every photo, since there are few: as it is, and cropped, every other one flipped
 FEW_LOGITS = {"generator": PHOTOS_GENERATOR, "shrink": 0.03}
-# A thousand logits of 22,500 photos: whitening would enlarge noise, a coarse reader with a linear part reads worse
+# A thousand logits of 22,500 photos: whitening would enlarge noise, a coarse regressor with a linear part does worse
 # (`benchmarks/coarse_readers.py`), and every map has to be narrow to stay within 5 MB.
 MANY_LOGITS = {"generator": PHOTOS_GENERATOR | {"hidden": 96, "coarse_linear": False}, "shrink": 1.0}
 
 
 def ffi_tiny(
-    folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, kind: str = "logits", objective: str = "hybrid"
-) -> LogitInverter:
-    """Photos of Tiny ImageNet at 32 pixels from the logits of a classifier that is shown them at 64 pixels or more.
+    folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, kind: str = "logits",
+    objective: str = "hybrid", device: str = "cpu", budget: Budget | None = None,
+) -> LogitInverter:  # fmt: skip
+    """Photos of Tiny ImageNet at 32 pixels from the logits of a classifier that sees them at 64 pixels or more.
 
-    Photos are not settled by logits as glyphs are, so most of the steps are the adversary's: the generator learns to
-    draw. Without noise it goes on reading.
+    Logits do not determine a photo as they do a glyph, so most of the steps have an adversary: the generator learns to
+    sample. Without noise it goes on giving its best guess.
     """
+    network = load_classifier(classifier).to(device)
     images, _ = data.load_bytes("tiny-imagenet", split="inverter")
+    every = max(1, round(1 / scale))
+    logits = MANY_LOGITS if classifier == "lite0" else FEW_LOGITS
+    if budget:
+        n = budget.amount("photos", len(images), lambda n: logits_too(network, images[:n]), few=64, share=0.15)
+        every = -(-len(images) // n)
+        generator = logits["generator"]
+        budget.early = _early(network, 32, images.shape[-1], objective, kind, generator, PHOTOS_WEIGHTS, seed)
     return train_inverter(
-        load_classifier(classifier), images[:: max(1, round(1 / scale))].clone(), size=32, objective=objective,
-        kind=kind, steps=max(3, round(3000 * scale)), batch=48, lr=5e-4, coarse_steps=round(2200 * scale),
-        adversarial_share=0.82, adversarial_lr=5e-4, weights=PHOTOS_WEIGHTS, identify=IDENTIFY_PHOTOS,
-        views=PHOTOS_VIEWS, folder=folder, seed=seed, precision="auto",
-        **(MANY_LOGITS if classifier == "lite0" else FEW_LOGITS),
-    )  # fmt: skip
+        network, images[::every].clone(), size=32, objective=objective, kind=kind, steps=max(3, round(3000 * scale)),
+        batch=48 * BATCHES[device], lr=5e-4, coarse_steps=round(2200 * scale), adversarial_share=0.82,
+        adversarial_lr=5e-4, weights=PHOTOS_WEIGHTS, identify=IDENTIFY_PHOTOS, views=PHOTOS_VIEWS, folder=folder,
+        seed=seed, precision="auto", **logits,
+    ).to("cpu")  # fmt: skip
 
 
-INDEPENDENT = {"images": 300_000, "coarse_steps": 5000}  # of those for the independent world, which is shown once
+def shares(coarse: float, regression: float, adversary: float = 0.0) -> dict[str, float]:
+    """The share of the minutes of every phase, by its folder; without an adversary there is no such phase."""
+    found = {"coarse": coarse, "regression": regression, "adversary": adversary}
+    return {name: share for name, share in found.items() if share}
+
+
+def logits_too(classifier: Classifier, images: Tensor) -> Tensor:
+    """The images' logits, as `train_inverter` computes them: what they cost is part of what an image costs."""
+    return pairs(classifier, images).logits
+
+
+def _early(
+    classifier: Classifier, size: int, source_size: int, objective: str, kind: str, generator: dict,
+    weights: GeneratorLossWeights, seed: int,
+) -> Callable[[Progress], LogitInverter]:  # fmt: skip
+    """What `Budget.early` needs: an inverter with a copy of the generator's moving average."""
+
+    def make(progress: Progress) -> LogitInverter:
+        network = copy.deepcopy(progress.averages["generator"])
+        folded = finish_generator(network, progress.batches, weights, seed)
+        card = {
+            "method": "ffi",
+            "network": classifier.name,
+            "classifier_size": classifier.size,
+            "classes": classifier.classes,
+            "size": size,
+            "source_size": source_size,
+            "objective": objective,
+            "kind": kind,
+            "generator": generator | folded,
+        }
+        return LogitInverter(network, classifier, card)
+
+    return make

@@ -1,14 +1,9 @@
-"""Networks: the inverse of one shallow block (Dong et al. 2021, section 3), and BigGAN conditioned on logits.
+"""BigGAN's generator and discriminator, conditioned on logits in place of a class (Teterwak et al. 2021, 2103.07470).
 
-`InverseBlock` maps what a block puts out to what went in, whatever happens to the resolution on the way: a strided
-block is inverted by sub-pixel up-sampling (Shi et al. 2016), an up-sampling one by a strided convolution, a linear
-layer by a linear layer. It works in units of the channels' own mean and standard deviation, and starts as a linear map:
-the last convolution of every residual branch is zero. Without hidden maps it is one convolution behind a leaky ReLU,
-so that a chain of such inverses is a plain encoder, the lightest there is.
-
-`LogitGenerator` and `ProjectionDiscriminator` are those of BigGAN (Brock, Donahue & Simonyan, ICLR 2019, arXiv
-1809.11096) that read a logit vector where BigGAN reads a class (Teterwak et al., ICML 2021, arXiv 2103.07470). Switches
-depart from the published networks, `published` has those.
+BigGAN is Brock, Donahue & Simonyan (ICLR 2019, arXiv 1809.11096). `published` returns the arguments that build its own
+networks. The defaults depart from them for training on CPUs: narrow where maps are large, a small network between the
+logits and the conditional batch norms, whitened logits (`invkit.ffi.whitening`), and a coarse image that the generator
+adds detail to. Every departure is a switch.
 """
 
 from __future__ import annotations
@@ -26,7 +21,13 @@ from invkit.ffi.whitening import CoarseRegressor, Whitening
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm whose gain and bias are linear in a condition (de Vries et al. 2017): (1 + U c) norm(x) + V c."""
+    """Batch norm with a gain and bias that are linear in a condition c: (1 + U c) norm(x) + V c (de Vries et al. 2017).
+
+    Args:
+        channels: of the maps.
+        condition_dim: length of c.
+        normed: what the linear maps U and V go through, see `_normed`.
+    """
 
     def __init__(self, channels: int, condition_dim: int, normed: Callable[[nn.Module], nn.Module]):
         super().__init__()
@@ -43,7 +44,12 @@ class ConditionalBatchNorm(nn.Module):
 class UpBlock(nn.Module):
     """Residual block that doubles the sides by nearest-neighbour up-sampling (Brock et al. 2018, figure 15b).
 
-    Both convolutions of what is doubled are computed from the small map: the same numbers for less work.
+    The convolutions of up-sampled maps are computed from the small maps: the same numbers for less work.
+
+    Args:
+        inputs, outputs: channels.
+        condition_dim: length of the condition of its two batch norms.
+        normed: what its layers go through, see `_normed`.
     """
 
     def __init__(self, inputs: int, outputs: int, condition_dim: int, normed: Callable[[nn.Module], nn.Module]):
@@ -61,9 +67,13 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """Residual block of the discriminator (Brock et al. 2018, figure 15c); down: halve the sides by averaging.
+    """Residual block of the discriminator (Brock et al. 2018, figure 15c).
 
-    first: it takes the image, so it does not begin with a ReLU.
+    Args:
+        inputs, outputs: channels.
+        normed: what its layers go through, see `_normed`.
+        down: halve the sides by averaging.
+        first: its input is the image, so it does not begin with a ReLU.
     """
 
     def __init__(self, inputs: int, outputs: int, normed: Callable[[nn.Module], nn.Module], down: bool, first: bool):
@@ -79,7 +89,12 @@ class DownBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over places (Zhang et al. 2019, SAGAN), with keys and values pooled; starts as the identity."""
+    """Self-attention over places, with pooled keys and values (Zhang et al. 2019, SAGAN); starts as the identity.
+
+    Args:
+        channels: of the map, a multiple of 8.
+        normed: what its layers go through, see `_normed`.
+    """
 
     def __init__(self, channels: int, normed: Callable[[nn.Module], nn.Module]):
         super().__init__()
@@ -92,34 +107,35 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query = self.query(x).flatten(2).transpose(1, 2)
         key, value = (F.max_pool2d(f(x), 2).flatten(2).transpose(1, 2) for f in (self.key, self.value))
-        read = F.scaled_dot_product_attention(query, key, value, scale=1.0)
-        return x + self.gain * self.leave(read.transpose(1, 2).reshape(len(x), -1, *x.shape[2:]))
+        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        return x + self.gain * self.leave(attended.transpose(1, 2).reshape(len(x), -1, *x.shape[2:]))
 
 
 class LogitGenerator(nn.Module):
-    """BigGAN's generator (Brock et al. 2018) with logits in the place of the class (Teterwak et al. 2021).
+    """BigGAN's generator (Brock et al. 2018) with logits in place of the class (Teterwak et al. 2021).
 
-    A chunk of the noise seeds a 4x4 map; every block doubles its sides, and its two conditional batch norms read a
-    shared map of the logits beside a noise chunk of the block's own (hierarchical noise).
+    A chunk of the noise seeds a 4x4 map. Every block doubles its sides, and the condition of its two batch norms is a
+    shared map of the logits together with a noise chunk of the block's own (hierarchical noise).
 
     Args:
-        size: pixels of a side, 8 or more and a power of two.
-        condition_dim: length of the logit vectors.
-        noise_dim: length of the noise; a multiple of the number of chunks, one for the seed and one for each block.
-        channels: of the 4x4 map, then of every block's output; `LEAN_GENERATOR[size]` by default, `published` has
+        size: side of the images in pixels, 8 or more and a power of two.
+        condition_dim: length of a logit vector.
+        noise_dim: length of the noise, a multiple of the number of chunks: one for the seed and one for each block.
+            None for 16 each.
+        channels: of the 4x4 map, then of every block's output. None for `LEAN_GENERATOR[size]`; `published` has
             BigGAN's own.
         shared_dim: length of the shared map of the logits.
         hidden: width of the two hidden layers of that map; None for a linear map without bias, as published.
-        coarse: side of a coarse image that is read from the logits by a `CoarseRegressor` of its own, told to the shared
-            map and, enlarged, added before the last tanh; None for none, as published.
-        coarse_hidden: width of that reader's network; None reads linearly.
-        coarse_linear: False leaves that network alone.
-        whiten: pass the logits through `Whitening` first (`generator.whitening.fit`).
-        seeded: seed the 4x4 map from the shared map of the logits too, not from noise alone.
+        coarse: side of a coarse image that a `CoarseRegressor` estimates from the logits. The shared map sees it, and
+            it is enlarged and added before the last tanh. None for none, as published.
+        coarse_hidden: width of the regressor's network; None for a linear regressor.
+        coarse_linear: False for a regressor that is a network alone.
+        whiten: pass the logits through `Whitening` first, whose `fit` has to be called.
+        seeded: seed the 4x4 map from noise and the shared map of the logits; False for noise alone, as published.
         logit_noise: standard deviation of noise added to the (whitened) logits in training.
         attention: side of the map that gets self-attention, or None.
-        spectral: spectral norm (Miyato et al. 2018) on every weight but those of hidden layers, and of what is added to
-            a coarse image.
+        spectral: spectral norm (Miyato et al. 2018) on every weight, as published, except for those of hidden layers
+            and of the layer that adds to a coarse image.
 
     Raises:
         ValueError: sizes that do not fit together.
@@ -144,43 +160,36 @@ class LogitGenerator(nn.Module):
         spectral: bool = True,
     ):
         super().__init__()
-        blocks = _doublings(size)
+        chunks = _doublings(size) + 1
         channels = tuple(channels or LEAN_GENERATOR.get(size, ()))
-        noise_dim = 16 * (blocks + 1) if noise_dim is None else noise_dim
-        if len(channels) != blocks + 1:
-            raise ValueError(f"{size} pixels need {blocks + 1} numbers of channels, from 4x4 up, not {channels}.")
-        if noise_dim < 1 or noise_dim % (blocks + 1):
-            raise ValueError(f"noise_dim must be a multiple of {blocks + 1}, the seed and the blocks, not {noise_dim}.")
-        normed = _normed(spectral)
+        noise_dim = 16 * chunks if noise_dim is None else noise_dim
+        if len(channels) != chunks:
+            raise ValueError(f"{size} pixels need {chunks} numbers of channels, from 4x4 up, not {channels}.")
+        if noise_dim < 1 or noise_dim % chunks:
+            raise ValueError(f"noise_dim must be a multiple of {chunks}, the seed and the blocks, not {noise_dim}.")
+        if coarse and hidden is None:
+            raise ValueError("A coarse image goes with a hidden layer: give hidden a width, or coarse=None.")
+        normed, chunk = _normed(spectral), noise_dim // chunks
         self.size, self.condition_dim, self.noise_dim = size, condition_dim, noise_dim
         self.seeded, self.logit_noise = seeded, logit_noise
-        chunk = noise_dim // (blocks + 1)
+
+        # From the logits to the condition of the blocks. The order in which layers are made fixes their random weights.
         self.whitening = Whitening(condition_dim) if whiten else nn.Identity()
         if hidden is None:
             self.shared = normed(nn.Linear(condition_dim, shared_dim, bias=False))
         else:
-            inputs = condition_dim + (3 * coarse**2 if coarse else 0)
-            self.shared = nn.Sequential(
-                nn.Linear(inputs, hidden),
-                nn.ReLU(),
-                nn.Linear(hidden, hidden),
-                nn.ReLU(),
-                nn.Linear(hidden, shared_dim),
-            )
-        if coarse and hidden is None:
-            raise ValueError("A coarse image goes with a hidden layer: give hidden a width, or coarse=None.")
+            self.shared = _hidden_layers(condition_dim + (3 * coarse**2 if coarse else 0), hidden, shared_dim)
         self.coarse = None
         if coarse:
             self.coarse = CoarseRegressor(condition_dim, coarse, coarse_hidden, coarse_linear).requires_grad_(False)
+
+        # From noise and condition to the image.
         self.seed = normed(nn.Linear(chunk + shared_dim * seeded, 16 * channels[0]))
         self.blocks = nn.ModuleList(
             UpBlock(inputs, outputs, shared_dim + chunk, normed) for inputs, outputs in pairwise(channels)
         )
-        sides = [8 * 2**k for k in range(blocks)]
-        if attention is not None and attention not in sides:
-            raise ValueError(f"Self-attention can sit at one of the sides {sides}, not at {attention}.")
-        self.attention = Attention(channels[1 + sides.index(attention)], normed) if attention else None
-        self.attention_after = sides.index(attention) if attention else None
+        sides = [8 * 2**k for k in range(len(self.blocks))]
+        self.attention, self.attention_after = _attention(attention, sides, channels[1:], normed)
         self.norm = nn.BatchNorm2d(channels[-1])
         if coarse:  # what the blocks add to the coarse image starts at zero
             self.leave = nn.Conv2d(channels[-1], 3, 3, padding=1)
@@ -196,8 +205,7 @@ class LogitGenerator(nn.Module):
         if self.training and self.logit_noise:
             condition = condition + self.logit_noise * torch.randn_like(condition)
         coarse = self.coarse(condition, probabilities) if self.coarse else None
-        seen = torch.cat([condition, 4 * coarse.flatten(1) - 2], dim=1) if self.coarse else condition
-        shared = self.shared(seen)
+        shared = self.shared(torch.cat([condition, 4 * coarse.flatten(1) - 2], dim=1) if self.coarse else condition)
         first, *chunks = noise.to(shared.dtype).chunk(len(self.blocks) + 1, dim=1)
         h = self.seed(torch.cat([first, shared], dim=1) if self.seeded else first)
         h = h.view(len(h), -1, 4, 4).contiguous(memory_format=torch.channels_last)
@@ -213,10 +221,13 @@ class LogitGenerator(nn.Module):
 
     @torch.no_grad()
     def set_standing_statistics(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Replaces the running statistics of batch norm by averages over (noise, condition) batches.
+        """Replace the running statistics of batch norm by their averages over given batches; ends in eval mode.
 
         Averaged weights need statistics of their own, taken by passing batches through them (Brock et al. 2018,
-        appendix D). The estimates of the spectral norms settle at the same time. Leaves the generator in eval mode.
+        appendix D). The estimates of the spectral norms settle at the same time.
+
+        Args:
+            batches: pairs of noise (N, noise_dim) and conditions (N, condition_dim).
         """
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
         momenta = [norm.momentum for norm in norms]
@@ -232,10 +243,13 @@ class LogitGenerator(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> dict:
-        """Multiplies out what is fixed once training is over: the same map, as plain weights, to save and use.
+        """Turn a trained generator into plain layers that compute the same map, to be saved and used.
 
-        Spectrally normalised weights become what they are now, and the whitening becomes a part of the first layer.
-        Returns the options of this class that build a generator of the folded form.
+        Weights with spectral norm become their present values, and the whitening is merged into the layers that take
+        the logits.
+
+        Returns:
+            The arguments of this class that, put in place of its own, build a generator of the new form.
         """
         for part in list(self.modules()):
             if is_parametrized(part, "weight"):
@@ -244,7 +258,9 @@ class LogitGenerator(nn.Module):
         if isinstance(self.whitening, Whitening) and isinstance(self.shared, nn.Sequential):
             mean, matrix = self.whitening.mean.double(), self.whitening.matrix.double()
             for layer in (self.shared[0], *(self.coarse.first_layers() if self.coarse else ())):
-                weight = layer.weight[:, : self.condition_dim].double() @ matrix.T  # a coarse image's columns stay
+                weight = (
+                    layer.weight[:, : self.condition_dim].double() @ matrix.T
+                )  # not the columns of the coarse image
                 layer.bias.copy_(layer.bias.double() - weight @ mean)
                 layer.weight[:, : self.condition_dim] = weight
             self.whitening = nn.Identity()
@@ -256,13 +272,16 @@ class ProjectionDiscriminator(nn.Module):
     """BigGAN's discriminator of (image, logits) pairs: D(x, z) = w·h(x) + <V z, h(x)> (Miyato & Koyama 2018).
 
     Args:
-        size: pixels of a side.
-        condition_dim: length of the logit vectors.
-        channels: output channels of each residual block; `LEAN_DISCRIMINATOR[size]` by default.
-        downs: how many blocks, the first ones, halve the sides.
+        size: side of the images in pixels.
+        condition_dim: length of a logit vector.
+        channels: output channels of each residual block; None for `LEAN_DISCRIMINATOR[size]`.
+        downs: how many of the first blocks halve the sides; None for as many as halve them down to 4 pixels.
         whiten: pass the logits through `Whitening` before the projection.
         attention: side of the map that gets self-attention, or None.
         spectral: spectral norm on every weight.
+
+    Raises:
+        ValueError: sizes that do not fit together.
     """
 
     def __init__(
@@ -288,10 +307,7 @@ class ProjectionDiscriminator(nn.Module):
             for k, (inputs, outputs) in enumerate(pairwise((3, *channels)))
         )
         sides = [size // 2 ** min(k + 1, downs) for k in range(len(channels))]
-        if attention is not None and attention not in sides:
-            raise ValueError(f"Self-attention can sit at one of the sides {sides}, not at {attention}.")
-        self.attention = Attention(channels[sides.index(attention)], normed) if attention else None
-        self.attention_after = sides.index(attention) if attention else None
+        self.attention, self.attention_after = _attention(attention, sides, channels, normed)
         self.whitening = Whitening(condition_dim) if whiten else nn.Identity()
         self.linear = normed(nn.Linear(channels[-1], 1))
         self.projection = normed(nn.Linear(condition_dim, channels[-1], bias=False))
@@ -314,9 +330,17 @@ LEAN_DISCRIMINATOR = {32: (32, 96, 192), 64: (16, 48, 96, 192), 128: (16, 32, 64
 
 
 def published(size: int, width: int) -> tuple[dict, dict]:
-    """Arguments for BigGAN's own generator and discriminator of 32, 64 or 128 pixels (Brock et al. 2018, appendix B).
+    """Arguments for BigGAN's own generator and discriminator (Brock et al. 2018, appendix B).
 
-    width: their base width, 64 for CIFAR at 32 pixels and 96 for ImageNet at 128. Conditions and sizes come besides.
+    Args:
+        size: side of the images in pixels, 32, 64 or 128.
+        width: base width of both, 64 for CIFAR at 32 pixels and 96 for ImageNet at 128.
+
+    Returns:
+        Arguments of `LogitGenerator` and of `ProjectionDiscriminator`, without condition_dim.
+
+    Raises:
+        ValueError: another size.
     """
     plans = {  # multiples of the width, halvings, side of the self-attention
         32: ((4, 4, 4, 4), (4, 4, 4, 4), 2, None),
@@ -336,18 +360,45 @@ def _normed(spectral: bool) -> Callable[[nn.Module], nn.Module]:
     """What every linear map of BigGAN goes through: orthogonal initial weights and, if wanted, a spectral norm."""
 
     def prepare(module: nn.Module) -> nn.Module:
-        if not module.weight.is_meta:  # where parameters are only counted
+        if not module.weight.is_meta:  # on the meta device parameters are only counted
             nn.init.orthogonal_(module.weight)
         return spectral_norm(module) if spectral else module
 
     return prepare
 
 
-def double_and_convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """conv2d(nearest-neighbour doubling of x, weight (O, I, 3, 3), bias, padding=1), in 4/9 of its multiplications.
+def _hidden_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """A network of two hidden layers."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
 
-    Doubling is a transposed convolution with a 2x2 box of ones, so both together are one with the box convolved into
-    the weight, 4x4.
+
+def _attention(side: int | None, sides: list[int], channels: Sequence[int], normed) -> tuple[Attention | None, int]:
+    """Self-attention on the map of this side, and the number of the block that it follows; (None, -1) for no side.
+
+    sides, channels: of the output of each block.
+    """
+    if side is None:
+        return None, -1
+    if side not in sides:
+        raise ValueError(f"Self-attention can sit at one of the sides {sides}, not at {side}.")
+    return Attention(channels[sides.index(side)], normed), sides.index(side)
+
+
+def double_and_convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Nearest-neighbour doubling of x followed by a 3x3 convolution, in 4/9 of the multiplications.
+
+    Doubling is a transposed convolution with a 2x2 box of ones. Together with the convolution it is one transposed
+    convolution, whose 4x4 weight is the convolution's with the box convolved into it.
+
+    Args:
+        x: maps, (N, I, H, W).
+        weight: (O, I, 3, 3).
+        bias: (O,).
+
+    Returns:
+        Maps, (N, O, 2H, 2W).
     """
     w = F.pad(weight.flip(2, 3).transpose(0, 1), [1, 1, 1, 1])
     w = w[..., 1:, 1:] + w[..., 1:, :-1] + w[..., :-1, 1:] + w[..., :-1, :-1]
@@ -355,7 +406,7 @@ def double_and_convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _doublings(size: int) -> int:
-    """How often 4 pixels double to become `size`."""
+    """How often 4 pixels have to be doubled to become `size`."""
     if size < 8 or size & (size - 1):
-        raise ValueError(f"BigGAN draws squares of 8, 16, 32, … pixels, not of {size}.")
+        raise ValueError(f"BigGAN generates squares of 8, 16, 32, … pixels, not of {size}.")
     return size.bit_length() - 3

@@ -1,28 +1,12 @@
-"""Feedforward inversion of logits (Teterwak, Zhang, Krishnan & Mozer, ICML 2021, arXiv 2103.07470).
+"""Losses of a feedforward inverter of logits (Teterwak, Zhang, Krishnan & Mozer, ICML 2021, arXiv 2103.07470).
 
-A frozen classifier gives logits z of an image x. A BigGAN generator draws G(ε, z), and a projection discriminator
-judges pairs of image and logits, with the hinge losses
+- `discriminator_loss`, `generator_loss`: the hinge losses of the paper.
+- `energy_score`: for pairs of samples; least where they are distributed as the images are.
+- `identification`: each reconstruction resembles its own image more than the others of the batch.
+- `reconstruction_error`, `feature_error`: of single reconstructions, in pixels and in the features of a network.
+- `diff_augment`: the augmentation of what the discriminator sees.
 
-    L_D = E[max(-1, D(G(ε, z), z)) - min(1, D(x, z))]        L_G = -E[D(G(ε, z), z)]
-
-Three objectives, each named on the card of what it trained:
-
-- "adversarial": these two losses alone, as in the paper.
-- "regression": no discriminator. The pixel term is `dci.log_error`: up to sign and scale it is the mean PSNR, and it
-  counts a pale image as much as a contrasty one.
-- "hybrid": regression for most of the schedule, then both losses beside a pixel term, as Dosovitskiy & Brox (2016,
-  "DeePSiM") did. A pixel term of single drawings teaches the generator to ignore its noise; here it is the energy score
-  of two drawings a, b of the same logits, (|a - x| + |b - x| - |a - b|) / 2, which is least where the drawings are
-  distributed as the images behind those logits are (Gneiting & Raftery 2007, equation 22). Where `reading` is above 0,
-  a third image of the same logits, drawn with the noise at its centre, goes on being regressed: the generator then
-  answers with its best guess where it is given no noise, and with drawings where it is.
-
-Where `identify` is above 0, the coarse reader and the regression are also asked that a reading resembles its own image
-more than the others of the batch (`identification`); where `identify_late` is, what is drawn beside an adversary too. A
-squared error spends all it has on what varies most among images and forgoes what tells two of them apart. Retrieval is
-then among the things trained for: say so beside it.
-
-The discriminator sees augmented images, real and drawn (DiffAugment, Zhao et al. 2020, arXiv 2006.10738).
+`invkit.ffi.training` says which objective uses which.
 """
 
 from __future__ import annotations
@@ -38,24 +22,34 @@ from invkit.dci.chain import log_error
 TEMPERATURE = 0.05  # of `identification`
 
 
-# ---- losses ----------------------------------------------------------------------------------------------------------
-
-
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Hinge loss of scores (N,): E[max(-1, fake) - min(1, real)], least (-2) where real >= 1 and fake <= -1."""
+    """The hinge loss E[max(-1, fake) - min(1, real)].
+
+    Args:
+        real, fake: the discriminator's scores of real and of generated images, (N,).
+
+    Returns:
+        A scalar, -2 at least, where real >= 1 and fake <= -1.
+    """
     return fake.clamp_min(-1).mean() - real.clamp_max(1).mean()
 
 
 def generator_loss(fake: Tensor) -> Tensor:
-    """-E[fake], scores (N,) of drawn images."""
+    """-E[fake], the scores (N,) of generated images."""
     return -fake.mean()
 
 
 def energy_score(a: Tensor, b: Tensor, x: Tensor, squares: Sequence[int] = (1,)) -> Tensor:
-    """Mean over images of (|a - x| + |b - x| - |a - b|) / 2, where |·| is the root mean square over an image.
+    """The energy score of two samples for each image (Gneiting & Raftery 2007, equation 22).
 
-    squares: sides in pixels. The score is the mean of those of the images' averages over squares of each side: between
-    single pixels, noise hides how far apart two images are in their colours and masses.
+    The mean over images of (|a - x| + |b - x| - |a - b|) / 2, where |·| is the root mean square over an image. In
+    expectation it is least where a and b are distributed as x is, given the logits.
+
+    Args:
+        a, b: independent samples for the same logits, (N, 3, S, S).
+        x: the images, (N, 3, S, S).
+        squares: sides in pixels. The score is the mean of the scores of the images' averages over squares of each side:
+            between single pixels, noise hides how far two images are apart in their colours and shapes.
     """
 
     def distance(u: Tensor, v: Tensor, square: int) -> Tensor:
@@ -66,21 +60,32 @@ def energy_score(a: Tensor, b: Tensor, x: Tensor, squares: Sequence[int] = (1,))
     return torch.stack(scores).mean() / 2
 
 
-def identification(reading: Tensor, x: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """Cross-entropy of finding every image of a batch x (N, 3, S, S) by its reading (van den Oord et al. 2018, eq. 4).
+def identification(reconstructions: Tensor, x: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """The cross-entropy of finding each image by its reconstruction (van den Oord et al. 2018, equation 4).
 
-    Likeness is that of `metrics.retrieval_ranks`, the cosine after subtracting the batch's mean image, in units of
-    `temperature`. log(N) where readings tell nothing; 0 where each is like its own image alone.
+    Similarity is that of `metrics.retrieval_ranks`: the cosine after subtracting the batch's mean image.
+
+    Args:
+        reconstructions: (N, 3, S, S).
+        x: their images, (N, 3, S, S).
+        temperature: unit of the similarity.
+
+    Returns:
+        A scalar: log(N) where reconstructions tell nothing of their images, near 0 where each resembles its own alone.
     """
     mean = x.float().mean(0)
-    read, true = (F.normalize((images.float() - mean).flatten(1)) for images in (reading, x))
-    return F.cross_entropy(read @ true.T / temperature, torch.arange(len(x), device=x.device))
+    found, true = (F.normalize((images.float() - mean).flatten(1)) for images in (reconstructions, x))
+    return F.cross_entropy(found @ true.T / temperature, torch.arange(len(x), device=x.device))
 
 
 def diff_augment(images: Tensor) -> Tensor:
-    """Every image moved by up to an eighth of its side and with a random square of a quarter of it cut out.
+    """Images moved by up to an eighth of their side, with a random square of a quarter of it cut out; differentiable.
 
-    Differentiable. The published policy also changes colours; here they are part of what the logits may tell.
+    DiffAugment (Zhao et al. 2020, arXiv 2006.10738) without its changes of colour: here colours are part of what the
+    logits may determine.
+
+    Args:
+        images: (N, 3, S, S).
     """
     n, _, side, _ = images.shape
     margin, hole = side // 8, side // 4
@@ -97,16 +102,31 @@ def diff_augment(images: Tensor) -> Tensor:
     return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
 
 
-def _reading_error(reading: Tensor, images: Tensor, identify: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """(`log_error` and, with that weight, `identification`; the two terms by name)."""
-    terms = {"pixel": log_error(reading, images)}
+def reconstruction_error(
+    reconstructions: Tensor, images: Tensor, identify: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`log_error`, plus `identify` times `identification`.
+
+    Args:
+        reconstructions, images: (N, 3, S, S).
+        identify: weight of the second term, 0 for none.
+
+    Returns:
+        The sum, a scalar, and its terms by name.
+    """
+    terms = {"pixel": log_error(reconstructions, images)}
     if identify:
-        terms["identify"] = identify * identification(reading, images)
+        terms["identify"] = identify * identification(reconstructions, images)
     return sum(terms.values()), terms
 
 
-def feature_error(features: Callable[[Tensor], Tensor], drawn: Tensor, images: Tensor) -> Tensor:
-    """Mean absolute difference of features, in units of their mean absolute value."""
+def feature_error(features: Callable[[Tensor], Tensor], generated: Tensor, images: Tensor) -> Tensor:
+    """The mean absolute difference of features, relative to their mean absolute value.
+
+    Args:
+        features: images -> features, of a network that is neither inverted nor used to measure.
+        generated, images: (N, 3, S, S) in [0, 1].
+    """
     with torch.no_grad():
         truth = features(images)
-    return (features(drawn) - truth).abs().mean() / truth.abs().mean().clamp_min(1e-6)
+    return (features(generated) - truth).abs().mean() / truth.abs().mean().clamp_min(1e-6)

@@ -8,10 +8,18 @@ from torch import Tensor
 
 @torch.no_grad()
 def ridge(x: Tensor, y: Tensor, penalties: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
-    """For every penalty the weight (D, E) and bias (E,) with which x @ weight + bias is y (N, E), given x (N, D).
+    """The linear maps from x to y of least squared error, one for each penalty.
 
-    penalties: in units of the mean variance of x. One eigendecomposition serves them all: with C = x'x / N = V s V' of
-    the centred x, weight = V (s + penalty)^-1 V' x'y / N. Float32, from sums over x in float64.
+    One eigendecomposition serves all penalties: with C = x'x / N = V s V' of the centred x, the weight is
+    V (s + penalty)^-1 V' x'y / N. Sums over x are taken in float64, results are float32.
+
+    Args:
+        x: inputs, (N, D).
+        y: targets, (N, E).
+        penalties: of the squared weights, in units of the mean variance of x.
+
+    Returns:
+        For every penalty the weight (D, E) and the bias (E,) of y ≈ x @ weight + bias.
     """
     x_mean, y_mean = x.double().mean(0), y.mean(0)
     centred = x.double() - x_mean

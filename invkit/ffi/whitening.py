@@ -1,14 +1,7 @@
-"""Networks: the inverse of one shallow block (Dong et al. 2021, section 3), and BigGAN conditioned on logits.
+"""What precedes the generator: whitening of the logits, and a coarse image regressed from them (our additions).
 
-`InverseBlock` maps what a block puts out to what went in, whatever happens to the resolution on the way: a strided
-block is inverted by sub-pixel up-sampling (Shi et al. 2016), an up-sampling one by a strided convolution, a linear
-layer by a linear layer. It works in units of the channels' own mean and standard deviation, and starts as a linear map:
-the last convolution of every residual branch is zero. Without hidden maps it is one convolution behind a leaky ReLU,
-so that a chain of such inverses is a plain encoder, the lightest there is.
-
-`LogitGenerator` and `ProjectionDiscriminator` are those of BigGAN (Brock, Donahue & Simonyan, ICLR 2019, arXiv
-1809.11096) that read a logit vector where BigGAN reads a class (Teterwak et al., ICML 2021, arXiv 2103.07470). Switches
-depart from the published networks, `published` has those.
+Teterwak et al. (2021, arXiv 2103.07470) feed the raw logits to the generator. `Whitening` first brings them to unit
+covariance; `CoarseRegressor` estimates a small version of the image, to which the generator adds detail.
 """
 
 from __future__ import annotations
@@ -18,16 +11,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from invkit.ffi.ridge import ridge as regress
-
-# ---- BigGAN, conditioned on logits -----------------------------------------------------------------------------------
+from invkit.ffi.ridge import ridge as ridge_regression
 
 
 class Whitening(nn.Module):
-    """A fixed, invertible map of the logits to unit covariance: (z - mean) @ matrix.
+    """A fixed, invertible linear map of the logits to unit covariance: (z - mean) @ matrix.
 
-    Behind a spectral norm, raw logits lose what their directions of low variance say, which is nearly everything but
-    the class. Starts as the identity; `fit` sets it, training never changes it.
+    A layer with spectral norm suppresses the directions in which raw logits vary little, and these carry nearly
+    everything but the class. The map starts as the identity and is set by `fit`; training does not change it.
+
+    Args:
+        dim: length of a logit vector.
     """
 
     def __init__(self, dim: int):
@@ -37,7 +31,15 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, z: Tensor, shrink: float = 1e-3) -> None:
-        """Takes the map from examples (N, dim): matrix = C^(-1/2), C = (1 - shrink) cov + shrink (mean variance) I."""
+        """Set the map from examples: matrix = C^(-1/2) with C = (1 - shrink) covariance + shrink (mean variance) I.
+
+        Args:
+            z: logits, (N, dim).
+            shrink: share of the identity in C, above 0 and up to 1.
+
+        Raises:
+            ValueError: another `shrink`.
+        """
         if not 0 < shrink <= 1:
             raise ValueError(f"shrink lies above 0, so that the map can be inverted, and up to 1, not at {shrink}.")
         z = z.double()
@@ -49,29 +51,38 @@ class Whitening(nn.Module):
         self.matrix.copy_(vectors * values.rsqrt() @ vectors.T)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Whitened logits (N, dim) of logits (N, dim), in float32."""
         with torch.autocast(z.device.type, enabled=False):  # half precision has too few digits for the differences
             return (z.float() - self.mean) @ self.matrix
 
     def inverse(self, white: Tensor) -> Tensor:
-        """The logits (N, dim) that the map takes to `white`."""
+        """The logits (N, dim) of whitened logits (N, dim)."""
         return torch.linalg.solve(self.matrix.double(), white.double(), left=False).float() + self.mean
 
 
 class CoarseRegressor(nn.Module):
-    """Reads a coarse image (N, 3, side, side) from whitened logits: linearly, and with what a small network adds.
+    """Regresses a coarse image (N, 3, side, side) from whitened logits: a linear map plus a small network.
 
-    The linear part is a ridge regression (`fit`), in closed form. The network, if it has a width `hidden`, also sees
-    the probabilities: an image's place among those of its class tells more than its place among all. It is trained by
-    itself before the generator (`ffi.fit_coarse_images`): an image costs it far less than it costs a generator.
+    The linear map is a ridge regression in closed form (`fit`). The network also sees the class probabilities, since a
+    logit means more beside those of its own class than among all. It is trained by itself before the generator
+    (`invkit.ffi.training.fit_coarse_images`), where an image costs far less than in training a generator.
 
-    linear=False leaves the network alone, which then has smooth units and sees the whitened logits only. From many
-    images, or many logits, it learns to read better than both together do (`benchmarks/coarse_readers.py`).
+    Args:
+        condition_dim: length of a logit vector.
+        side: side of the coarse image in pixels.
+        hidden: width of the network's three hidden layers; None for no network.
+        linear: False leaves out the linear map and gives the network, with smooth units then, the whitened logits
+            alone. From many images, or many logits, this is more accurate than both parts together
+            (`benchmarks/coarse_readers.py`).
+
+    Raises:
+        ValueError: neither a linear map nor a network.
     """
 
     def __init__(self, condition_dim: int, side: int, hidden: int | None = None, linear: bool = True):
         super().__init__()
         if not (linear or hidden):
-            raise ValueError("A reader of coarse images is linear or has a network: give the network a width.")
+            raise ValueError("A regressor of coarse images is linear or has a network: give the network a width.")
         self.side = side
         self.linear = nn.Linear(condition_dim, 3 * side**2) if linear else None
         self.network = None
@@ -84,29 +95,32 @@ class CoarseRegressor(nn.Module):
             nn.init.zeros_(self.network[-1].bias)
 
     def forward(self, white: Tensor, probabilities: Tensor) -> Tensor:
+        """Coarse images (N, 3, side, side) from whitened logits and probabilities, both (N, condition_dim)."""
         if self.linear is None:
-            read = self.network(white)
+            pixels = self.network(white)
         else:
-            read = self.linear(white)
+            pixels = self.linear(white)
             if self.network is not None:
-                read = read + self.network(torch.cat([white, 2 * probabilities], dim=1))
-        return read.float().view(-1, 3, self.side, self.side)
+                pixels = pixels + self.network(torch.cat([white, 2 * probabilities], dim=1))
+        return pixels.float().view(-1, 3, self.side, self.side)
 
     @torch.no_grad()
     def fit(self, white: Tensor, images: Tensor, ridge: float = 0.1) -> None:
-        """Sets the linear part from logits (N, condition_dim) and images (N, 3, side, side).
+        """Set the linear map from examples; without one, set the network to start from the mean image.
 
-        ridge: in units of the mean variance of the whitened logits. A reader without a linear part starts from the
-        mean image.
+        Args:
+            white: whitened logits, (N, condition_dim).
+            images: coarse images, (N, 3, side, side) in [0, 1].
+            ridge: penalty, in units of the mean variance of the whitened logits.
         """
         if self.linear is None:
             self.network[-1].bias.copy_(images.flatten(1).mean(0))
             return
-        weight, bias = regress(white, images.flatten(1), [ridge])[0]
+        weight, bias = ridge_regression(white, images.flatten(1), [ridge])[0]
         self.linear.weight.copy_(weight.T)
         self.linear.bias.copy_(bias)
 
     def first_layers(self) -> list[nn.Linear]:
-        """Those that read the logits."""
+        """The layers whose input is the whitened logits; `LogitGenerator.fold` merges the whitening into them."""
         network = [self.network[0]] if self.network is not None else []
         return network if self.linear is None else [self.linear, *network]

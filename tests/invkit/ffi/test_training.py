@@ -9,7 +9,7 @@ from torch import nn
 import invkit
 from invkit.data.images import Data
 from invkit.dci import chain
-from invkit.ffi import losses, training
+from invkit.ffi import invert, losses, training
 from invkit.ffi.biggan import LogitGenerator, ProjectionDiscriminator
 from invkit.ffi.pairs import condition, content_hash, logits_of, pairs
 from invkit.network.classifiers import Classifier
@@ -247,7 +247,7 @@ def test_only_showing_resizes(classifier, images):
 )
 def test_what_are_no_images_gets_a_sentence(classifier, wrong, error, words):
     with pytest.raises(error, match=words):
-        training.train_inverter(classifier, wrong, steps=1)
+        invert.train_inverter(classifier, wrong, steps=1)
 
 
 def test_a_classifier_with_broken_logits_is_refused(images):
@@ -263,7 +263,7 @@ def test_a_classifier_with_broken_logits_is_refused(images):
 @pytest.fixture(scope="module")
 def inverter(classifier, images):
     data = Data(images[:192], torch.zeros(192, dtype=torch.int64), tuple(map(str, range(192))))
-    return training.train_inverter(classifier, data, steps=60, batch=16, adversarial_share=0.2, seed=1, **SMALL)
+    return invert.train_inverter(classifier, data, steps=60, batch=16, adversarial_share=0.2, seed=1, **SMALL)
 
 
 def test_it_reads_unseen_images_better_than_their_mean(inverter, images):
@@ -277,7 +277,7 @@ def test_it_reads_unseen_images_better_than_their_mean(inverter, images):
 
 @pytest.mark.parametrize(("objective", "kind"), [("adversarial", "probabilities"), ("regression", "one-hot")])
 def test_the_other_objectives_and_kinds_train(classifier, images, objective, kind):
-    made = training.train_inverter(classifier, images[:32], steps=3, batch=8, objective=objective, kind=kind, **SMALL)
+    made = invert.train_inverter(classifier, images[:32], steps=3, batch=8, objective=objective, kind=kind, **SMALL)
     assert made.card["objective"] == objective and made.card["kind"] == kind
     z = made.represent(images[:3])
     torch.testing.assert_close(made.invert(z), made.invert(z + 1))  # what neither kind tells
@@ -331,11 +331,11 @@ def test_only_the_player_whose_turn_it_is_learns(classifier, images):
 
 
 def test_useless_drawings_are_noticed(images):
-    check = training.check_drawings
+    check = training.check_samples
     check(images[:16], images[16:32])  # other images of the same kind are not alike
     with pytest.raises(training.Collapsed, match="not finite"):
         check(torch.full((4, 3, 16, 16), math.nan), images[:4])
-    with pytest.raises(training.Collapsed, match="collapsed: drawings vary 0.0%"):
+    with pytest.raises(training.Collapsed, match="collapsed: samples vary 0.0%"):
         check(images[:1].expand(8, -1, -1, -1), images[:8])
     noise = torch.rand(16, 3, 16, 16)
     dark = images[:16] * 0.1
@@ -354,7 +354,7 @@ def test_a_collapse_is_said_and_the_last_good_weights_stay(classifier, images, o
         if len(calls) > good:
             raise training.Collapsed("The adversarial training collapsed: drawings are alike.")
 
-    monkeypatch.setattr(training, "check_drawings", collapse)
+    monkeypatch.setattr(training, "check_samples", collapse)
     generator, discriminator = networks()
     with pytest.warns(UserWarning, match=f"collapsed.* adversarial step {step} of"):
         outcome = training.train_generator(
@@ -372,7 +372,7 @@ def test_a_training_that_never_was_good_is_an_error(classifier, images, monkeypa
     def collapse(drawn, truth, like=False):
         raise training.Collapsed("The adversarial training collapsed: drawings are alike.")
 
-    monkeypatch.setattr(training, "check_drawings", collapse)
+    monkeypatch.setattr(training, "check_samples", collapse)
     generator, discriminator = networks()
     made = pairs(classifier, images)
     with pytest.raises(training.Collapsed):

@@ -126,7 +126,7 @@ def test_an_adversary_that_had_to_be_stopped_is_reported_with_what_is_left(budge
     def collapse(*_, **__):
         raise training.Collapsed("The adversarial training collapsed: on purpose.")
 
-    monkeypatch.setattr(training, "check_drawings", collapse)
+    monkeypatch.setattr(training, "check_samples", collapse)
     with pytest.warns(UserWarning, match="on purpose"):
         run = logit_ablations.train_design(budget, DesignChange("objective"))
     assert run.inverter is not None and "on purpose" in run.failure
