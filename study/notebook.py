@@ -70,6 +70,13 @@ class Study:
         self._started = time.time()
         folder.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def device(self):
+        """Where a chapter computes: "cuda" where there is a GPU, else "cpu"."""
+        import torch  # here, because study.book has no need of it
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
     def record(self, id, value, ci95=None, unit="", n=None, digits=DIGITS, tolerance="default", **more):
         """Record the number ``id`` and glue it for the prose.
 
@@ -104,21 +111,26 @@ class Study:
         facts = {"unit": known.unit, "tolerance": tolerance, "digits": digits or DIGITS} | more
         self.record(f"{measure}_{slug(name)}", interval.times(known.factor), **facts)
 
-    def record_rows(self, rows, columns=None, **more):
+    def record_rows(self, rows, columns=None, prefix="", **more):
         """Record the cells of a table, each by `record_interval` under the id ``<measure>_<row's name>``.
 
         ``rows``: {row's name: {measure: interval}}; ``columns``: the measures to record, all when not given, of which
-        a row may lack some; ``more`` goes to `record_interval`.
+        a row may lack some; ``prefix``: comes before each row's name; ``more`` goes to `record_interval`.
         """
         for name, row in rows.items():
             for measure in columns or row:
                 if measure in row:
-                    self.record_interval(measure, name, row[measure], **more)
+                    self.record_interval(measure, f"{prefix}{name}", row[measure], **more)
 
     def record_text(self, id, text):
         """Record a word or phrase for the prose, where ``{glue:text}`` of ``id`` shows it."""
         self._keep(id, {"text": str(text)})
         _glue(id, str(text))
+
+    def record_texts(self, **texts):
+        """`record_text` of several, by their ids; whole numbers, such as parameters, as "6,000"."""
+        for id, text in texts.items():
+            self.record_text(id, f"{text:,}" if isinstance(text, int) else text)
 
     def _keep(self, id, result):
         if id in self._results:
@@ -132,16 +144,19 @@ class Study:
         ``rows``: {row's name (a tuple for names in several columns): {column: Interval, number, string or None}};
         ``columns``: which, in order (all, in the order in which they occur, when not given); a column that is a key of
         `study.scores.MEASURES` gets its title, unit, factor and digits; ``title``: the heading of the rows' names (a
-        list where these are tuples); ``signed``: write the sign of positive numbers too, for differences.
+        list where these are tuples); ``signed``: write the sign of positive numbers too, for differences. Without rows,
+        for what a profile does not measure, it is None, of which the page shows nothing.
         """
         import pandas
 
+        if not rows:
+            return None
         columns = list(columns or dict.fromkeys(column for row in rows.values() for column in row))
         cells = [[written(column, row.get(column, ""), signed) for column in columns] for row in rows.values()]
         names = list(rows)
-        index = pandas.MultiIndex.from_tuples(names) if names and isinstance(names[0], tuple) else pandas.Index(names)
+        index = pandas.MultiIndex.from_tuples(names) if isinstance(names[0], tuple) else pandas.Index(names)
         frame = pandas.DataFrame(cells, index=index, columns=[heading(column) for column in columns])
-        if title and names:
+        if title:
             frame.index.names = [title] if isinstance(title, str) else list(title)
         return frame
 

@@ -31,6 +31,10 @@ class Reconstruction:
     mean: Tensor
     sample: Tensor
 
+    def first(self, n: int) -> Reconstruction:
+        """Those of the first n images only."""
+        return Reconstruction(self.mean[:n], self.sample[:n])
+
 
 @dataclass(frozen=True)
 class TimedImages:
