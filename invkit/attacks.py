@@ -8,13 +8,16 @@
 Images are float in [0, 1], (N, 3, H, W); epsilon is in those units (8/255 = 0.031); labels are int64 (N,).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invkit.network.classifiers import Classifier, check_images
+from invkit.checks import check_images, check_labels, check_whole_number
+from invkit.network.classifiers import Classifier
 
 BATCH = 100  # images evaluated at a time
 
@@ -35,9 +38,20 @@ def pgd(
 ) -> Tensor:
     """Images within epsilon (L-infinity) of these and in [0, 1] that raise the classifier's cross-entropy.
 
-    classifier: a Classifier, or any differentiable function from images to logits. step_size: by default 2.5 epsilon /
-    steps, so that every corner of the ball can be reached. seed draws the start, uniformly in the ball.
-    Raises TypeError or ValueError in one sentence for what is no image, no label or no ball.
+    Args:
+        classifier: a Classifier, or any differentiable function from images to logits.
+        images: floats (N, 3, H, W) in [0, 1].
+        labels: the classes to be led away from, int64 (N,).
+        epsilon: the radius of the ball, in units of [0, 1] images.
+        steps: how many gradients are followed.
+        step_size: of each; None is 2.5 epsilon / steps, so that every corner of the ball can be reached.
+        seed: of the start, which is uniform in the ball.
+
+    Returns:
+        The attacked images (N, 3, H, W).
+
+    Raises:
+        TypeError, ValueError: no images, no labels, or no ball.
     """
     logits = classifier.logits if isinstance(classifier, Classifier) else classifier
     _check_attack(classifier, images, labels, epsilon, steps)
@@ -60,7 +74,8 @@ def pgd(
 @torch.no_grad()
 def clean_accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
     """Whether each image is classified correctly: bool (N,)."""
-    check_labels(images, labels, classifier.classes)
+    check_images(images)
+    check_labels(labels, len(images), classifier.classes)
     parts = zip(images.split(BATCH), labels.split(BATCH), strict=True)
     return torch.cat([classifier.logits(part).argmax(1) == label for part, label in parts])
 
@@ -113,24 +128,11 @@ def robustness_curve(
     return torch.stack(curve)
 
 
-# ---- checks ----------------------------------------------------------------------------------------------------------
-
-
-def check_labels(images: Tensor, labels: Tensor, classes: int | None = None) -> None:
-    check_images(images)
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (len(images),):
-        what = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels must be an int64 tensor of one class number an image, ({len(images)},), not {what}.")
-    if classes is not None and not (0 <= labels.min() and labels.max() < classes):
-        low, high = labels.min().item(), labels.max().item()
-        raise ValueError(f"Labels run from {low} to {high}, but there are {classes} classes, from 0: give others.")
-
-
 def _check_attack(classifier: Classifier | Logits, images: Tensor, labels: Tensor, epsilon: float, steps: int) -> None:
-    check_labels(images, labels, classifier.classes if isinstance(classifier, Classifier) else None)
+    check_images(images)
+    check_labels(labels, len(images), classifier.classes if isinstance(classifier, Classifier) else None)
     if not 0 < epsilon < 1:
         raise ValueError(
             f"epsilon is in units of [0, 1] images, above 0 and below 1, such as 8 / 255, not {epsilon!r}."
         )
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"An attack takes a whole number of steps from 1, not {steps!r}.")
+    check_whole_number(steps, 1, "steps")

@@ -1,15 +1,16 @@
-"""How alike two sets of images (or latents) are, and how sure the figures are.
+"""How alike two sets of images (or of latents) are.
 
 - PSNR in dB; SSIM (Wang et al. 2004, by torchmetrics); a learned perceptual distance (see `perceptual`).
 - Retrieval: does a reconstruction resemble its own original more than the other originals do?
 - The equivalent thumbnail: PSNR rewards blur, so it is translated into "as good as the image shrunk to s x s pixels".
 - Kernel distance between two sets of images as wholes (KID, Binkowski et al. 2018), unpaired.
-- R² and cosine for latents.
-- Intervals: 95 % bootstrap percentile intervals over images (Efron 1979, by scipy), paired where the data are paired,
-  and Wilson's interval (1927) for proportions.
+- The cosine between latents.
 
-Images are float tensors (N, 3, H, W) in [0, 1]; measures "per image" are tensors (N,) on the images' device.
+Images are float tensors (N, 3, H, W) in [0, 1]; measures "per image" are tensors (N,) on the images' device. How sure
+the figures are is the subject of `invkit.statistics`.
 """
+
+from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,9 +21,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from invkit import store
+from invkit.checks import check_image_pairs, check_images, check_same_shape, check_vectors, pixels
 from invkit.statistics import Interval
 
 STLPIPS_FILE = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
@@ -38,21 +39,34 @@ CHUNK = 25  # images compared at a time: bounds the memory of SSIM and of the pe
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each pair in dB, 10 log10(1 / mean squared error); infinite for equal images."""
-    _check_pair(a, b)
+    """Peak signal-to-noise ratio of each pair in dB, 10 log10(1 / mean squared error); infinite for equal images.
+
+    Args:
+        a: floats (N, 3, H, W) in [0, 1].
+        b: images of the same shape.
+
+    Returns:
+        One value for each pair, (N,).
+    """
+    check_image_pairs(a, b)
     return -10 * torch.log10((a - b).square().mean(dim=(1, 2, 3)))
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
-    """Root mean square difference of pixels (…, 3, H, W), (…)."""
+    """Root mean square difference of the pixels of images (…, 3, H, W): one value for each image, (…)."""
     return (a - b).square().mean(dim=(-3, -2, -1)).sqrt()
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity of each pair, 1 for equal images (Wang et al. 2004; 11-pixel window, mean over colours)."""
-    _check_pair(a, b)
+    """Structural similarity of each pair, 1 for equal images (Wang et al. 2004; 11-pixel window, mean over colours).
+
+    Raises ValueError for images below 11 pixels.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure  # takes a second to import
+
+    check_image_pairs(a, b)
     if min(a.shape[-2:]) < 11:
-        raise ValueError(f"SSIM needs at least 11x11 pixels, but the images are {_size(a)}: enlarge both first.")
+        raise ValueError(f"SSIM needs at least 11x11 pixels, but the images are {pixels(a)}: enlarge both first.")
     return _in_chunks(lambda x, y: structural_similarity_index_measure(x, y, data_range=1.0, reduction="none"), a, b)
 
 
@@ -64,9 +78,9 @@ def perceptual(a: Tensor, b: Tensor) -> Tensor:
     scales. Nothing is downloaded here, so that a number never depends on whether a network happened to be up; to have
     LPIPS, run once: python -c "import torchvision; torchvision.models.alexnet(weights='DEFAULT')"
     """
-    _check_pair(a, b)
+    check_image_pairs(a, b)
     if min(a.shape[-2:]) < 32:
-        raise ValueError(f"The perceptual distance needs at least 32x32 pixels, not {_size(a)}: enlarge both first.")
+        raise ValueError(f"The perceptual distance needs at least 32x32 pixels, not {pixels(a)}: enlarge both first.")
     network = _perceptual_network(perceptual_name()).to(a.device)
     with torch.no_grad():
         return _in_chunks(lambda x, y: network(x, y, normalize=True).flatten(), a, b)
@@ -113,17 +127,29 @@ def _wheel_weights(distribution: str, path: str, sha256: str) -> dict[str, Tenso
     return store.load_pickle_checked(store.wheel_file(distribution, path, sha256), sha256)
 
 
+def _in_chunks(function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
+    return torch.cat([function(x, y).reshape(len(x)) for x, y in zip(a.split(CHUNK), b.split(CHUNK), strict=True)])
+
+
 # ---- retrieval -------------------------------------------------------------------------------------------------------
 
 
 def retrieval_ranks(reconstructions: Tensor, candidates: Tensor, labels: Tensor | None = None) -> Tensor:
     """Rank (N,) of each reconstruction's own original among the candidates: 1 is found at once, N is last.
 
-    Similarity is the cosine after subtracting the candidates' mean image; candidate i is the original of reconstruction
-    i; ties count against it. With `labels` (N,) (say, the classes that the classifier sees in the candidates) only
-    candidates of the same label compete, and an image that has no rival gets rank 0.
+    Similarity is the cosine after subtracting the candidates' mean image. Ties count against the original, so that
+    reconstructions which are all alike are not called right; torchmetrics' retrieval breaks ties by position and would.
+
+    Args:
+        reconstructions: floats (N, 3, H, W) in [0, 1].
+        candidates: the originals in the same order, of the same shape.
+        labels: a class for each candidate, (N,), say what the classifier sees in it. Only candidates of the same label
+            compete then, and an image that has no rival gets rank 0. None: all compete.
+
+    Returns:
+        Ranks, int64 (N,). For an accuracy with its interval: `statistics.proportion(ranks <= top)`.
     """
-    _check_pair(reconstructions, candidates)
+    check_image_pairs(reconstructions, candidates)
     mean = candidates.mean(dim=0)
     similarity = F.normalize((reconstructions - mean).flatten(1)) @ F.normalize((candidates - mean).flatten(1)).T
     own = similarity.diagonal().unsqueeze(1)
@@ -137,41 +163,25 @@ def retrieval_ranks(reconstructions: Tensor, candidates: Tensor, labels: Tensor 
     return torch.where(rivals.any(dim=1), ranks, 0) if labels is not None else ranks
 
 
-def retrieval_accuracy(
-    reconstructions: Tensor, candidates: Tensor, top: int = 1, labels: Tensor | None = None
-) -> float:
-    """Share of reconstructions whose own original is among the `top` most similar candidates; see `retrieval_ranks`.
-
-    With `labels`, images without a rival of their label are left out. For an interval: `proportion(ranks <= top)`.
-    """
-    ranks = retrieval_ranks(reconstructions, candidates, labels)
-    ranks = ranks[ranks > 0]
-    if not len(ranks):
-        raise ValueError("No two candidates share a label, so nothing can be confused: give more images, or no labels.")
-    return (ranks <= top).float().mean().item()
-
-
 # ---- sets as wholes --------------------------------------------------------------------------------------------------
 
 
-def kid(a: Tensor, b: Tensor, features: Callable[[Tensor], Tensor] | None = None, seed: int = 0) -> "Interval":
-    """Kernel distance between two sets of images (N, 3, H, W) and (M, 3, H, W): do they look drawn from one source?
-
-    features: images -> (N, D), from a network that neither was attacked nor stands in a loss; None is
-    `perceptual_features`. See `kernel_distance`; values of different features cannot be compared.
-    """
-    _check_images(a, "the first images")
-    _check_images(b, "the second images")
-    features = features or perceptual_features
-    return kernel_distance(features(a), features(b), seed=seed)
-
-
-def kernel_distance(a: Tensor, b: Tensor, subsets: int = 500, seed: int = 0) -> "Interval":
-    """Squared maximum mean discrepancy of features (N, D) and (M, D), cubic kernel (x·y / D + 1)³; 0 is the same.
+def kernel_distance(a: Tensor, b: Tensor, subsets: int = 500, seed: int = 0) -> Interval:
+    """Squared maximum mean discrepancy of two sets of features, with the cubic kernel (x·y / D + 1)³; 0 is the same.
 
     Unbiased (Binkowski et al. 2018, "Demystifying MMD GANs", eq. 4), hence below 0 at times, and of use where N < D.
-    Interval: the central 95 % over random halves of both sets, which scatter as the whole does about the truth (a
-    jackknife that deletes half); n is the size of the smaller set.
+    The value is that of torchmetrics' `poly_mmd`, which however needs two sets of one size and gives no interval.
+
+    Args:
+        a: features (N, D) of at least four images, from a network that neither was attacked nor stands in a loss, such
+            as `perceptual_features`. Values of different features cannot be compared.
+        b: features (M, D) of other images; they need not be paired with the first.
+        subsets: how many random halves the interval is taken from.
+        seed: of those halves.
+
+    Returns:
+        The distance. Its interval is the central 95 % over random halves of both sets, which scatter as the whole does
+        about the truth (a jackknife that deletes half); n is the size of the smaller set.
     """
     for values in (a, b):
         if values.ndim != 2 or values.shape[1:] != a.shape[1:] or len(values) < 4 or not values.isfinite().all():
@@ -203,12 +213,12 @@ def kernel_distance(a: Tensor, b: Tensor, subsets: int = 500, seed: int = 0) -> 
 def perceptual_features(images: Tensor) -> Tensor:
     """Features (N, 1152) of the AlexNet behind `perceptual`, from all five of its layers.
 
-    At every place the activations are scaled to root mean square 1 (LPIPS scales them to length 1); then the mean over
-    places.
+    At every place the activations are scaled to root mean square 1 (LPIPS scales them to length 1), and then averaged
+    over places. Raises ValueError for images below 32 pixels.
     """
-    _check_images(images, "images")
+    check_images(images)
     if min(images.shape[-2:]) < 32:
-        raise ValueError(f"These features need at least 32x32 pixels, not {_size(images)}: enlarge the images first.")
+        raise ValueError(f"These features need at least 32x32 pixels, not {pixels(images)}: enlarge the images first.")
     network = _perceptual_network(perceptual_name()).to(images.device)
 
     def pooled(part: Tensor) -> Tensor:
@@ -223,18 +233,25 @@ def perceptual_features(images: Tensor) -> Tensor:
 
 def thumbnail(images: Tensor, size: int) -> Tensor:
     """The images (N, 3, H, W) shrunk to size x size (antialiased) and enlarged again, both bilinear."""
-    _check_images(images, "images")
+    check_images(images)
     small = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
     return F.interpolate(small, size=images.shape[-2:], mode="bilinear")
 
 
 def equivalent_thumbnail(images: Tensor, psnr_db: float | Sequence[float]) -> float | list[float]:
-    """The size s at which s x s thumbnails of these images reach this mean PSNR (dB); one s for each PSNR given.
+    """The size s at which s x s thumbnails of these images reach a given mean PSNR.
 
     Interpolated in log s between some 24 sizes from 1 x 1 (each image's mean colour) to nearly the images' own, and
     clipped to those.
+
+    Args:
+        images: the originals, floats (N, 3, H, W) in [0, 1].
+        psnr_db: the mean PSNR to be matched, in dB, or several.
+
+    Returns:
+        The size in pixels, one for each PSNR given.
     """
-    _check_images(images, "images")
+    check_images(images)
     largest = min(images.shape[-2:])
     sizes = np.unique(np.geomspace(1, largest, 24).round().astype(int))[:-1]  # the full size is perfect: infinite dB
     scores = [
@@ -248,50 +265,17 @@ def equivalent_thumbnail(images: Tensor, psnr_db: float | Sequence[float]) -> fl
 # ---- latents ---------------------------------------------------------------------------------------------------------
 
 
-def r2(predicted: Tensor, target: Tensor) -> float:
-    """Share of the targets' variance (N, D) that the predictions explain; 1 is perfect, 0 no better than the mean."""
-    _check_latents(predicted, target)
-    residual = (predicted - target).square().sum()
-    total = (target - target.mean(dim=0)).square().sum()
-    return (1 - residual / total).item()
-
-
 def cosine(predicted: Tensor, target: Tensor) -> Tensor:
-    """Cosine (N,) between each predicted latent and its target, both (N, D)."""
-    _check_latents(predicted, target)
+    """The cosine between each predicted latent and its target.
+
+    Args:
+        predicted: floats (N, D).
+        target: floats (N, D).
+
+    Returns:
+        One cosine for each pair, (N,).
+    """
+    check_vectors(predicted, "Predicted latents")
+    check_vectors(target, "Target latents")
+    check_same_shape(predicted, target, "Both sets of latents")
     return F.cosine_similarity(predicted, target)
-
-
-# ---- checks ----------------------------------------------------------------------------------------------------------
-
-
-def _in_chunks(function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
-    return torch.cat([function(x, y).reshape(len(x)) for x, y in zip(a.split(CHUNK), b.split(CHUNK), strict=True)])
-
-
-def _size(images: Tensor) -> str:
-    return f"{images.shape[-1]}x{images.shape[-2]}"
-
-
-def _check_images(images: Tensor, name: str) -> None:
-    if not isinstance(images, Tensor):
-        raise TypeError(f"{name} must be a float tensor (N, 3, H, W), not {type(images).__name__}.")
-    if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3 or not len(images):
-        what = f"{images.dtype} {tuple(images.shape)}"
-        raise TypeError(f"{name} must be a float tensor (N, 3, H, W) of at least one image, not {what}.")
-    low, high = images.aminmax()
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # written so that NaN fails too
-        raise ValueError(f"{name} must lie in [0, 1], not in [{low:.3g}, {high:.3g}]: rescale or clip them first.")
-
-
-def _check_pair(a: Tensor, b: Tensor) -> None:
-    _check_images(a, "the first images")
-    _check_images(b, "the second images")
-    if a.shape != b.shape:
-        raise ValueError(f"Both sets of images must have one shape, not {tuple(a.shape)} and {tuple(b.shape)}.")
-
-
-def _check_latents(predicted: Tensor, target: Tensor) -> None:
-    if predicted.ndim != 2 or predicted.shape != target.shape:
-        shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
-        raise ValueError(f"Both sets of latents must be (N, D) of one shape, not {shapes}.")

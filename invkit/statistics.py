@@ -1,29 +1,32 @@
-"""How alike two sets of images (or latents) are, and how sure the figures are.
+"""How sure a figure is: 95 % intervals of means, medians, differences and proportions.
 
-- PSNR in dB; SSIM (Wang et al. 2004, by torchmetrics); a learned perceptual distance (see `perceptual`).
-- Retrieval: does a reconstruction resemble its own original more than the other originals do?
-- The equivalent thumbnail: PSNR rewards blur, so it is translated into "as good as the image shrunk to s x s pixels".
-- Kernel distance between two sets of images as wholes (KID, Binkowski et al. 2018), unpaired.
-- R² and cosine for latents.
-- Intervals: 95 % bootstrap percentile intervals over images (Efron 1979, by scipy), paired where the data are paired,
-  and Wilson's interval (1927) for proportions.
+- The bootstrap (Efron 1979, "Bootstrap methods: another look at the jackknife"): resample the images with replacement
+  and take the central 95 % of the means of the resamples (the percentile method, as SciPy computes it). Where two sets
+  of values come from the same images, their differences are resampled, so that what the images share cancels.
+- Wilson's interval (1927, "Probable inference, the law of succession, and statistical inference") for proportions.
 
-Images are float tensors (N, 3, H, W) in [0, 1]; measures "per image" are tensors (N,) on the images' device.
+Values are per image; the intervals say how far another sample of images of the same kind may lead.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from torch import Tensor
-
-# ---- intervals -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % interval, from n independent values (images, seeds)."""
+    """A figure with its 95 % interval.
+
+    Attributes:
+        value: the figure.
+        low: the lower end of the interval.
+        high: the upper end.
+        n: how many independent values (images, seeds) it was computed from.
+    """
 
     value: float
     low: float
@@ -38,13 +41,29 @@ class Interval:
     def __str__(self) -> str:
         return format(self)
 
-    def times(self, factor: float) -> "Interval":
-        """In another unit: share.times(100) is in per cent. The factor is positive."""
+    def times(self, factor: float) -> Interval:
+        """The same figure in another unit: `share.times(100)` is in per cent.
+
+        Args:
+            factor: a positive number.
+        """
         return Interval(factor * self.value, factor * self.low, factor * self.high, self.n)
 
 
 def bootstrap(values: Tensor | Sequence[float], n_boot: int = 2000, seed: int = 0, statistic: str = "mean") -> Interval:
-    """The mean or median of per-image values (N,) with its 95 % bootstrap percentile interval over the images."""
+    """The mean or median of per-image values with its 95 % bootstrap percentile interval over the images.
+
+    Args:
+        values: one finite number for each image, (N,), at least two.
+        n_boot: how many resamples of the images are taken.
+        seed: of the resamples; the same seed gives the same interval.
+        statistic: "mean" or "median".
+
+    Raises:
+        ValueError: another statistic, fewer than two values, or a value that is not finite.
+    """
+    from scipy import stats  # takes a second to import
+
     if statistic not in ("mean", "median"):
         raise ValueError(f"statistic must be 'mean' or 'median', not {statistic!r}.")
     values = _vector(values, "values")
@@ -64,7 +83,18 @@ def bootstrap(values: Tensor | Sequence[float], n_boot: int = 2000, seed: int = 
 def paired_bootstrap(
     a: Tensor | Sequence[float], b: Tensor | Sequence[float], n_boot: int = 2000, seed: int = 0, statistic: str = "mean"
 ) -> Interval:
-    """The mean or median of a - b over the same N images with its 95 % bootstrap interval: do they differ?"""
+    """The mean or median of a - b over the same images with its 95 % bootstrap interval: do they differ?
+
+    Args:
+        a: one finite number for each image, (N,), at least two.
+        b: as many numbers, of the same images in the same order.
+        n_boot: how many resamples of the images are taken.
+        seed: of the resamples.
+        statistic: "mean" or "median" of the differences.
+
+    Raises:
+        ValueError: as `bootstrap`, and for different numbers of values.
+    """
     a, b = _vector(a, "a"), _vector(b, "b")
     if a.shape != b.shape:
         raise ValueError(f"Paired values come from the same images: a has {len(a)} values, b has {len(b)}.")
@@ -72,7 +102,16 @@ def paired_bootstrap(
 
 
 def proportion(hits: Tensor | Sequence[bool]) -> Interval:
-    """The share of true values (N,) with Wilson's 95 % interval; the bootstrap's has no width if all or none are."""
+    """The share of true values with Wilson's 95 % interval. (The bootstrap's has no width if all or none are true.)
+
+    Args:
+        hits: true or false for each image, (N,), at least two.
+
+    Raises:
+        ValueError: values other than true and false, or fewer than two.
+    """
+    from scipy import stats
+
     hits = _vector(hits, "hits")
     if not np.isin(hits, (0, 1)).all():
         raise ValueError("A proportion is taken of true/false values: compare first, as in ranks <= 1.")

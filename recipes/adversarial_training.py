@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invkit import store
-from invkit.attacks import BATCH, check_labels, pgd
+from invkit.attacks import BATCH, pgd
+from invkit.checks import check_images, check_labels
 from invkit.network.classifiers import Classifier
 from invkit.network.small import build
 from invkit.training import Player, train
@@ -221,7 +222,8 @@ def _check_batch(images: Tensor, labels: Tensor, classes: int, size: int) -> Non
     """One sentence before anything is trained, instead of a crash or nonsense within."""
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise TypeError(f"Training images must be uint8, or floats in [0, 1], not {images.dtype}.")
-    check_labels(_as_float(images), labels, classes)
+    check_images(_as_float(images))
+    check_labels(labels, len(images), classes)
     if images.shape[-2:] != (size, size):
         found = f"{images.shape[-1]}x{images.shape[-2]}"
         raise ValueError(f"The training images are {found} pixels, the network takes {size}x{size}: resize them.")

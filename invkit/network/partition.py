@@ -1,19 +1,25 @@
 """Cut a network into blocks where one tensor carries the whole computation.
 
 Divide-and-conquer inversion (Dong et al. 2021, arXiv 2107.06304) needs f = f_N ∘ … ∘ f_1 with shallow f_k. torch.fx
-records the operations of the model in order; after an operation whose result is all that later ones read, the network
-can be cut. What lies between two neighbouring cuts (one operation, or a whole residual, dense or inception unit) is a
-*segment* here; `_join` says which segments make a block. Blocks share the model's parameters.
+records the operations of the model in order; those that the output does not depend on, such as an unused head, are left
+out. After an operation whose result is all that later ones use, the network can be cut. What lies between two
+neighbouring cuts (one operation, or a whole residual, dense or inception unit) is a *segment* here; `_join` says which
+segments make a block. Blocks share the model's parameters.
 """
 
 import inspect
+import operator
+import sys
 from dataclasses import dataclass
 
 import torch
-from timm.layers import get_notrace_functions, is_notrace_module
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
+AUGMENTED = {
+    operator.setitem,
+    *(getattr(operator, f"i{name}") for name in "add sub mul truediv floordiv mod pow".split()),
+}
 TOLERANCE = 1e-5  # of the model's largest output
 BY_HAND = 'pass its blocks by hand, Classifier(..., blocks=[("name", module), ...])'
 
@@ -21,9 +27,12 @@ BY_HAND = 'pass its blocks by hand, Classifier(..., blocks=[("name", module), ..
 class Block(nn.Module):
     """One piece f_k of a network: `block(h)` maps the output of block k-1 to the output of block k, for any batch size.
 
-    depth: k, from 1.  name: path of the module it stands for.  shape: output without the batch, (C, H, W) or (C,), at
-    the size the model was partitioned with.  convolutions: two-dimensional ones of blocks 1 … k, parallel branches
-    included.  stride: input side / output side, rounded (exact below 1, as in a generator); the side of a vector is 1.
+    Attributes:
+        depth: k, from 1.
+        name: path of the module it stands for.
+        shape: of the output without the batch, (C, H, W) or (C,), at the size the model was partitioned with.
+        convolutions: how many two-dimensional ones blocks 1 to k hold, parallel branches included.
+        stride: input side / output side, rounded (exact below 1, as in a generator); the side of a vector is 1.
     """
 
     def __init__(
@@ -46,11 +55,15 @@ class Block(nn.Module):
 
 
 def partition(model: nn.Module, example_input: Tensor) -> list[Block]:
-    """Blocks whose composition is `model` (in eval mode), as shallow as the rules of `_join` allow.
+    """Blocks whose composition is `model`, as shallow as the rules of `_join` allow.
 
-    example_input: a batch as the model takes it, (N, 3, H, W) for a classifier; gives the blocks' shapes and checks
-    that they compose to the model. Raises ValueError for a model that torch.fx cannot trace or whose output is not one
-    tensor.
+    Args:
+        model: in eval mode.
+        example_input: a batch as the model takes it, (N, 3, H, W) for a classifier. It gives the blocks' shapes and
+            checks that they compose to the model.
+
+    Raises:
+        ValueError: a model that torch.fx cannot trace, or whose output is not one tensor.
     """
     if model.training:
         raise ValueError("The model is in training mode: call model.eval() before cutting it into blocks.")
@@ -93,11 +106,14 @@ def _side(h: Tensor) -> int:
 class _Tracer(fx.Tracer):
     """Records whole: modules without children, convolutions and norms of any library, what timm asks not to trace."""
 
-    def __init__(self):
-        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+    def __init__(self) -> None:
+        self.timm = sys.modules.get("timm.layers")  # a model of timm's has imported it; others need not wait for it
+        super().__init__(autowrap_functions=tuple(self.timm.get_notrace_functions()) if self.timm else ())
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        if isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._NormBase) or is_notrace_module(module):
+        if isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._NormBase):
+            return True
+        if self.timm and self.timm.is_notrace_module(module):
             return True
         return not any(True for _ in module.children()) or super().is_leaf_module(module, path)
 
@@ -119,7 +135,51 @@ def _trace(model: nn.Module) -> fx.Graph:
         graph.erase_node(argument)
     if not isinstance(graph.output_node().args[0], fx.Node):
         raise ValueError(f"{type(model).__name__} does not return one tensor: wrap it in a module that picks one.")
+    _erase_unused(graph, model)
     return graph
+
+
+# ---- what the output does not depend on ------------------------------------------------------------------------------
+
+
+def _erase_unused(graph: fx.Graph, model: nn.Module) -> None:
+    """Erase the operations that the output does not depend on, such as those of an unused head.
+
+    torch.fx has `eliminate_dead_code`, but it would also erase an operation that changes its input in place and whose
+    result is not used, although later operations use that input. Such an operation is kept here where a later one that
+    is kept may use the same memory.
+    """
+    memory = _shared_memory(graph, model)
+    kept: set[fx.Node] = set()
+    used: set[fx.Node] = set()  # the memory of all operations kept so far, which come later
+    for node in reversed(graph.nodes):
+        needed = node.op in ("placeholder", "output") or any(user in kept for user in node.users)
+        asserts = node.op == "call_function" and node.is_impure(impure_random=False)
+        if needed or asserts or (_in_place(node, model) and not used.isdisjoint(memory[node])):
+            kept.add(node)
+            used = used.union(*(memory[source] for source in node.all_input_nodes))
+    for node in reversed(list(graph.nodes)):
+        if node not in kept:
+            graph.erase_node(node)
+
+
+def _in_place(node: fx.Node, model: nn.Module) -> bool:
+    """Whether the operation may change its first input."""
+    if node.op == "call_module":
+        return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
+    name = getattr(node.target, "__name__", str(node.target))
+    named_so = node.op in ("call_function", "call_method") and name.endswith("_") and not name.endswith("__")
+    return named_so or node.target in AUGMENTED or bool(node.kwargs.get("inplace")) or "out" in node.kwargs
+
+
+def _shared_memory(graph: fx.Graph, model: nn.Module) -> dict[fx.Node, set[fx.Node]]:
+    """For each operation those whose results may lie in the same memory: itself, and its inputs' unless it copies."""
+    memory: dict[fx.Node, set[fx.Node]] = {}
+    for node in graph.nodes:
+        module = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+        copies = isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._NormBase | nn.Linear)
+        memory[node] = {node}.union(*(memory[source] for source in node.all_input_nodes if not copies))
+    return memory
 
 
 # ---- cutting ---------------------------------------------------------------------------------------------------------
@@ -127,7 +187,7 @@ def _trace(model: nn.Module) -> fx.Graph:
 
 @dataclass
 class _Segment:
-    """The operations between two neighbouring cuts: they read `source` only, and later ones read their last only."""
+    """The operations between two neighbouring cuts: they use `source` only, and later ones use their last only."""
 
     source: fx.Node
     nodes: list[fx.Node]
@@ -138,19 +198,19 @@ class _Segment:
 
 
 def _segments(graph: fx.Graph) -> list[_Segment]:
-    """Cut after every operation that leaves its own result as the only one still to be read.
+    """Cut after every operation that leaves its own result as the only one still to be used.
 
-    A size or a tuple that is still to be read forbids the cut as a tensor does; a parameter does not, since any block
+    A size or a tuple that is still to be used forbids the cut as a tensor does; a parameter does not, since any block
     can fetch it.
     """
     source, *nodes, _ = graph.nodes
     position = {node: i for i, node in enumerate(graph.nodes)}
-    last_reader = {node: max(map(position.get, node.users), default=0) for node in graph.nodes}
+    last_use = {node: max(map(position.get, node.users), default=0) for node in graph.nodes}
     alive, segments, pending = {source}, [], []
     for node in nodes:
         pending.append(node)
         alive.add(node)
-        alive = {n for n in alive if last_reader[n] > position[node] and n.op != "get_attr"}
+        alive = {n for n in alive if last_use[n] > position[node] and n.op != "get_attr"}
         if alive == {node} and isinstance(node.meta.get("tensor_meta"), TensorMetadata):
             segments.append(_Segment(source, pending))
             source, pending = node, []

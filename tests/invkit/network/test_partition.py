@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from invkit.network.classifiers import Classifier, load_classifier
@@ -229,6 +230,61 @@ class Awkward(nn.Module):
 def test_parameters_do_not_forbid_a_cut_and_an_early_size_does():
     assert [name for name, _ in table(Awkward(early_size=False))] == ["a", "b", "fc"]
     assert len(table(Awkward(early_size=True))) == 1
+
+
+class UnusedBranches(nn.Module):
+    """A residual network with an auxiliary head whose logits nobody uses, and results that are thrown away."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.unit, self.relu = nn.Conv2d(3, 8, 3, padding=1), Residual(8), nn.ReLU(inplace=True)
+        self.auxiliary = nn.Sequential(nn.Conv2d(8, 4, 1), nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(5))
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x):
+        h = self.stem(x)
+        self.relu(h)  # in place: what follows sees the change although the result is not used
+        h[:, :1].mul_(2)  # so is this, through a view
+        self.auxiliary(h)
+        h = self.unit(h)
+        self.auxiliary(h)
+        h.mean() + 1
+        return self.head(h.mean((2, 3)))
+
+
+@torch.no_grad()
+def test_unused_branches_are_left_out():
+    model = UnusedBranches().eval()
+    images = torch.rand(2, 3, 16, 16)
+    expected = model(images)
+    blocks = partition(model, images)
+    assert [block.convolutions for block in blocks] == [1, 2, 2]
+    h = images
+    for block in blocks:
+        h = block(h)
+    torch.testing.assert_close(h, expected)
+    assert difference(model.head(model.unit(model.stem(images)).mean((2, 3))), expected) > 1e-3  # in place matters
+
+
+class ResNetWithUnusedHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = torchvision.models.resnet18(num_classes=10)
+        self.auxiliary = nn.Linear(512, 3)
+
+    def forward(self, x):
+        net = self.net
+        h = net.maxpool(net.relu(net.bn1(net.conv1(x))))
+        h = net.layer4(net.layer3(net.layer2(net.layer1(h)))).mean((2, 3))
+        self.auxiliary(h)
+        return net.fc(h)
+
+
+def test_a_resnet_with_an_unused_head_has_the_blocks_of_one_without():
+    with_head = Classifier(randomise(ResNetWithUnusedHead().eval()), "mine", size=64)
+    plain = random_classifier("torchvision:resnet18")
+    for blocks in zip(with_head.blocks[:-1], plain.blocks[:-1], strict=True):
+        assert blocks[0].shape == blocks[1].shape and blocks[0].convolutions == blocks[1].convolutions
 
 
 def test_a_generator_is_cut_too():
