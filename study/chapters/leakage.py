@@ -616,13 +616,14 @@ def choice_rows(choices: Mapping[tuple[int, str], DefenceChoice | None]) -> dict
     """Rows of a table, {(depth, defence): {column: value}}: the price of each choice and what it takes."""
     rows = {}
     for (depth, name), choice in choices.items():
-        label = choice.outcome.label if choice else f"{name}: none is tolerated"
-        rows[f"{depth}", label] = choice and {
-            "accuracy lost, %": f"{choice.lost.times(100):+.1f}",
-            "KL, nats": f"{choice.outcome.cost.divergence.mean():.2g}",
-            **{MEASURES[m].heading: written(m, getattr(choice, m), "+") for m in ("psnr", "found")},
-            "verdict": choice.verdict,
-        } or {}  # fmt: skip
+        if choice is None:
+            rows[f"{depth}", f"{name}: none is tolerated"] = {}
+            continue
+        row = {"accuracy lost, %": f"{choice.lost.times(100):+.1f}"}
+        row["KL, nats"] = f"{choice.outcome.cost.divergence.mean():.2g}"
+        for measure in ("psnr", "found"):
+            row[MEASURES[measure].heading] = written(measure, getattr(choice, measure), "+")
+        rows[f"{depth}", choice.outcome.label] = row | {"verdict": choice.verdict}
     return rows
 
 
