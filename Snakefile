@@ -10,7 +10,7 @@ from pathlib import Path
 
 from study.fingerprint import fingerprint, needs
 from study.notebook import StudyError
-from study.profiles import notebooks
+from study.profiles import notebooks, parameters
 
 PROFILE = config.get("profile", "quick")
 AT_ONCE = int(config.get("at_once", 1))  # notebooks at the same time on one machine, which share its cores
@@ -20,7 +20,8 @@ BUILD = f"build/{PROFILE}"
 RUNS = PROFILE != "published" or bool(int(config.get("run_stale", 0)))
 try:
     NOTEBOOKS = notebooks()
-    FINGERPRINTS = {name: fingerprint(name, PROFILE) for name in NOTEBOOKS}
+    for name in NOTEBOOKS:
+        parameters(name, PROFILE)  # a slip in the profile is told before anything runs
 except StudyError as error:
     print(error, file=sys.stderr)  # Snakemake, told to be quiet, would not
     sys.exit(1)
@@ -40,7 +41,7 @@ rule book:
     output:
         BUILD + "/html/index.html",
     params:
-        fingerprints=FINGERPRINTS,  # which decide what notes the pages of old copies have
+        fingerprints=lambda wildcards: [fingerprint(name, PROFILE) for name in NOTEBOOKS],  # which decide what notes the pages of old copies have
     shell:
         "{sys.executable:q} -m study.book compile --profile {PROFILE:q}"
 
@@ -52,7 +53,7 @@ rule notebook:
         BUILD + "/executed/{name}.ipynb",
         BUILD + "/executed/{name}.results.json",
     params:
-        fingerprint=lambda wildcards: FINGERPRINTS[wildcards.name],
+        fingerprint=lambda wildcards: fingerprint(wildcards.name, PROFILE),
     threads: -(-workflow.cores // AT_ONCE)  # of PyTorch too: Snakemake hands them down
     shell:
         "{sys.executable:q} -m study.book run {wildcards.name} --profile {PROFILE:q}"

@@ -4,6 +4,7 @@ A profile is a file `profiles/<name>.yaml` of ``notebook: {parameter: value}``; 
 notebook's own default. All paths are relative to the repository's root.
 """
 
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -26,7 +27,10 @@ def parameters(name, profile):
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in Path("profiles").glob("*.yaml")))
         raise StudyError(f"There is no profile {profile!r}; there are {known}.")
-    chapters = _read(path)
+    try:
+        chapters = _read(path, path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path} is not in UTF-8: {error}.") from None
     for chapter in chapters:
         if chapter not in notebooks():
             raise StudyError(f"{path} has parameters for {chapter}, which is not in notebooks/.")
@@ -38,15 +42,15 @@ def parameters(name, profile):
     return given
 
 
-def _read(path):
+@cache
+def _read(path, text):
     """``{notebook: {parameter: value} or None}`` of a profile; a slip in it is a StudyError with its line."""
     try:
-        text = path.read_text(encoding="utf-8")
         node, chapters = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise StudyError(f"{path}, line {mark.line + 1}: this is no valid YAML: {error.problem}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise StudyError(f"{path} is no valid YAML: {' '.join(str(error).split())}.") from None
     if chapters is None:
         return {}
@@ -54,7 +58,7 @@ def _read(path):
     if not isinstance(chapters, dict):
         raise StudyError(f"{path}, line {node.start_mark.line + 1}: `{wanted}` is expected here, not {chapters!r}.")
     for key, value in node.value:
-        given = chapters[yaml.safe_load(yaml.serialize(key))]
+        given = chapters.get(key.value)
         if given is not None and not isinstance(given, dict):
             place = f"{path}, line {value.start_mark.line + 1}"
             raise StudyError(f"{place}: the parameters of {key.value} are expected as `{wanted}`, not {given!r}.")
