@@ -13,6 +13,8 @@ A run's folder holds `checkpoint.safetensors` (`invkit.checkpoint`) and `tensorb
 the gradients' all-reduce and clipping, so that the same call runs under `accelerate launch` on many devices.
 """
 
+from __future__ import annotations
+
 import math
 import signal
 import threading
@@ -25,20 +27,19 @@ from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, send_to_device
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from invkit import checkpoint
 from invkit.checkpoint import CHECKPOINT
 from invkit.precision import PRECISIONS, autocast, fast_bfloat16, resolve
+
+if TYPE_CHECKING:  # Accelerate and timm take seconds to import, and only a training needs them
+    from accelerate import Accelerator
 
 __all__ = ["CHECKPOINT", "Player", "Progress", "Supervisor", "Trained", "learning_rate", "supervised", "train"]
 
@@ -242,11 +243,11 @@ def supervised(supervisor: Supervisor) -> Iterator[None]:
 def _loop(
     folder: Path | None,
     run: dict[str, Any],
-    learners: list["_Learner"],
+    learners: list[_Learner],
     batches: Callable[[int], Any],
-    log: "_Log",
-    clock: "_CheckpointClock",
-    signals: "_Signals",
+    log: _Log,
+    clock: _CheckpointClock,
+    signals: _Signals,
     supervisor: Supervisor | None,
 ) -> None:
     """The steps that are left of a run; its scalars are kept up to date, and the checkpoint is written now and then."""
@@ -275,10 +276,12 @@ def _loop(
                 raise signals.exception(f"Training stopped after step {done} of {steps}; {kept}.")
 
 
-def _one_step(learners: list["_Learner"], batch: Any, seed: int, step: int, rate: float) -> dict[str, Tensor]:
+def _one_step(learners: list[_Learner], batch: Any, seed: int, step: int, rate: float) -> dict[str, Tensor]:
     """Every player's turn, on one batch; returns what to log, still on the device."""
     accelerator = learners[0].accelerator
     torch.manual_seed(_mix(seed, step, accelerator.process_index))
+    from accelerate.utils import send_to_device
+
     batch = send_to_device(batch, accelerator.device, non_blocking=True)
     scalars = {}
     for learner in learners:
@@ -288,8 +291,10 @@ def _one_step(learners: list["_Learner"], batch: Any, seed: int, step: int, rate
     return scalars
 
 
-def _steps_in(minutes: float, batches: Callable[[int], Any], learners: list["_Learner"], seed: int) -> int:
+def _steps_in(minutes: float, batches: Callable[[int], Any], learners: list[_Learner], seed: int) -> int:
     """How many steps fit into `minutes`: some real steps are timed (for a tenth of it, at most 30 s) and undone."""
+    from accelerate.utils import broadcast_object_list
+
     began = time.monotonic()
     accelerator = learners[0].accelerator
     before = {name: checkpoint.plain(tensor) for learner in learners for name, tensor in learner.tensors().items()}
@@ -300,7 +305,7 @@ def _steps_in(minutes: float, batches: Callable[[int], Any], learners: list["_Le
             if step == 0:  # the first step also pays for allocations and the choice of kernels
                 _wait(accelerator.device)
                 timed = time.monotonic()
-            elif step >= 3 and broadcast_object_list([time.monotonic() - began > budget])[0]:
+            elif step >= 2 and broadcast_object_list([time.monotonic() - began > budget])[0]:
                 break
     _wait(accelerator.device)
     pace = (time.monotonic() - timed) / step
@@ -357,7 +362,7 @@ class _Learner:
             fused=self.fused or None,
         )  # fmt: skip
         self.module, self.optimizer = accelerator.prepare(self.raw, optimizer)
-        self.ema = ModelEmaV3(self.raw, decay=ema, use_warmup=True, warmup_power=0.75) if ema else None
+        self.ema = _moving_average(self.raw, ema) if ema else None
         self.precision = "no"
 
     def update(self, batch: Any, step: int, rate: float) -> dict[str, Tensor]:
@@ -560,8 +565,19 @@ class _Signals:
         return KeyboardInterrupt(sentence) if self.received == signal.SIGINT else SystemExit(sentence)
 
 
+def _moving_average(module: nn.Module, decay: float) -> nn.Module:
+    """An exponential moving average of the weights, timm's; importing timm takes seconds."""
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(module, decay=decay, use_warmup=True, warmup_power=0.75)
+
+
 def _accelerator() -> Accelerator:
     """An Accelerator in float32; its settings are one per process, so another part's precision is dropped."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedDataParallelKwargs
+
     if AcceleratorState._shared_state.get("_mixed_precision", "no") != "no":
         AcceleratorState._reset_state()
     partly = DistributedDataParallelKwargs(find_unused_parameters=True)  # a step may train only a part of a module

@@ -13,11 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms import functional as TF
 from tqdm import tqdm
 
 from invkit import store
-from invkit.data.images import Data
+from invkit.data.images import Data, fit_square
 from invkit.network.classifiers import Classifier
 from invkit.seeds import generator_for
 
@@ -55,9 +54,7 @@ def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
         classifier: any classifier.
         images: squares in [0, 1], (N, 3, S, S).
     """
-    if images.shape[-1] != classifier.size:
-        images = TF.resize(images, [classifier.size, classifier.size], antialias=True)
-    return classifier.logits(images)
+    return classifier.logits(fit_square(images, classifier.size))
 
 
 @dataclass(frozen=True)
@@ -148,6 +145,8 @@ def pairs(
             raise ValueError(f"{classifier.name} gives logits that are not finite for some images: check both.")
         return {"logits": logits}
 
+    from torchvision.transforms import functional as TF  # takes seconds to import
+
     resized = every
     if size and size != images.shape[-1]:
         parts = [TF.resize(part, [size, size], antialias=True) for part in every.flatten(0, 1).split(256)]
@@ -166,6 +165,8 @@ def content_hash(tensors: list[Tensor], text: str = "") -> str:
 
 def _view(images: Tensor, g: torch.Generator) -> Tensor:
     """Every image cropped at random and resized back, half of them flipped."""
+    from torchvision.transforms import functional as TF  # takes seconds to import
+
     side = images.shape[-1]
     out = torch.empty_like(images)
     for i, image in enumerate(images):
