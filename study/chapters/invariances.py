@@ -18,55 +18,54 @@ tensor}: (N, D) estimates of a measured factor, (N, categories) scores of a cate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from invkit.data.images import Data
+from invkit.ffi.inverter import LogitInverter
+from invkit.ffi.ridge import leave_one_out_errors, ridge
 from invkit.network.classifiers import Classifier
-from invkit.statistics import Interval
-from recipes.factor_regressor import Estimates, Factors, check_factors, factor_widths
+from invkit.statistics import Interval, bootstrap_of_sums
+from recipes.factor_regressor import Estimates, Factors, check_factors, factor_widths, named_factors
+from study import plots
+from study.notebook import listed
+from study.scores import verdict
 
-PENALTIES = torch.logspace(-5, 2, 15)  # of the ridge, in units of a standardised input's sum of squares
+PENALTIES = torch.logspace(-5, 2, 15).tolist()  # of the ridge regression, in units of an input's mean variance
 
 
 # ---- linear readers --------------------------------------------------------------------------------------------------
 
 
 def fit_linear(x: Tensor, factors: Factors) -> Callable[[Tensor], Estimates]:
-    """Ridge regression of every factor on x (N, D); returns a function from x (M, D) to readings.
+    """Ridge regression of every factor on standardised inputs x (N, D).
 
-    Categories are regressed as indicators. Each factor gets the penalty with the least leave-one-out squared error,
-    in closed form (Allen 1974): with the fit's leverages h, residual / (1 - h). Inputs are standardised.
+    Categories are regressed as indicators. Each factor gets the penalty with the least leave-one-out squared error.
+    Returns a function from inputs (M, D) to estimates.
     """
     check_factors(factors, len(x))
     x = x.double()
     mean, std = x.mean(0), x.std(0).clamp_min(1e-8)
     z = (x - mean) / std
-    power, v = torch.linalg.eigh(z.T @ z)  # squared singular values; much quicker than the decomposition of z itself
-    keep = power > 1e-9 * power[-1]
-    s, v = power[keep].sqrt(), v[:, keep]
-    u = z @ (v / s)
-    shrink = s.square() / (s.square() + len(x) * PENALTIES.to(s).unsqueeze(1))  # (penalties, rank)
-    leverage = shrink @ u.square().T + 1 / len(x)
-    found = {}
-    for name, values in factors.items():
-        y = values.double() if values.is_floating_point() else F.one_hot(values).double()
-        centre = y.mean(0)
-        coefficients = shrink.unsqueeze(2) * (u.T @ (y - centre))  # (penalties, rank, width)
-        left_out = (y - centre - u @ coefficients) / (1 - leverage).clamp_min(1e-9).unsqueeze(2)
-        best = left_out.square().sum((1, 2)).argmin()
-        found[name] = v @ (coefficients[best] / s.unsqueeze(1)), centre
+    targets = {name: y.double() if y.is_floating_point() else F.one_hot(y).double() for name, y in factors.items()}
+    y = torch.cat(list(targets.values()), dim=1)
+    maps, errors = ridge(z, y, PENALTIES), leave_one_out_errors(z, y, PENALTIES)
+    found, start = {}, 0
+    for name, target in targets.items():
+        columns = slice(start, start := start + target.shape[1])
+        weight, bias = maps[errors[:, columns].sum(1).argmin()]
+        found[name] = weight[:, columns].double(), bias[columns].double()
 
-    def read(x: Tensor) -> Estimates:
+    def estimate(x: Tensor) -> Estimates:
         z = (x.double() - mean) / std
-        return {name: (z @ weights + centre).float() for name, (weights, centre) in found.items()}
+        return {name: (z @ weight + bias).float() for name, (weight, bias) in found.items()}
 
-    return read
+    return estimate
 
 
 def stack(readings: Estimates) -> Tensor:
@@ -129,12 +128,15 @@ class Score:
 
     def interval(self) -> Interval:
         """With its 95 % bootstrap percentile interval over images; what was fitted stays as it is."""
-        return _percentiles(self.value, 1 - _resampled(self.error) / _resampled(self.guess), len(self.error))
+        return bootstrap_of_sums(lambda error, guess: 1 - error / guess, self.error, self.guess)
 
     def minus(self, other: Score) -> Interval:
         """How much higher this score is than another's on the same images, with its paired interval."""
-        resampled = _resampled(other.error) / _resampled(other.guess) - _resampled(self.error) / _resampled(self.guess)
-        return _percentiles(self.value - other.value, resampled, len(self.error))
+
+        def difference(error, guess, other_error, other_guess):
+            return other_error / other_guess - error / guess
+
+        return bootstrap_of_sums(difference, self.error, self.guess, other.error, other.guess)
 
 
 def mean_score(scores: Iterable[Score]) -> Score:
@@ -199,21 +201,6 @@ def _group_mean(values: Tensor, groups: Tensor) -> Tensor:
     return sums[groups] / _group_size(groups)
 
 
-@cache
-def _draws(n: int, n_boot: int = 2000, seed: int = 0) -> np.ndarray:
-    """How often each of n images is drawn in each resample, (n_boot, n)."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_boot).astype(np.float32)
-
-
-def _resampled(values: Tensor) -> np.ndarray:
-    return _draws(len(values)) @ values.detach().cpu().numpy().astype(np.float32)
-
-
-def _percentiles(value: float, resampled: np.ndarray, n: int) -> Interval:
-    low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return Interval(value, float(low), float(high), n)
-
-
 # ---- what the noise moves --------------------------------------------------------------------------------------------
 
 
@@ -233,8 +220,7 @@ def moved_by_noise(samples: Tensor, truth: Tensor) -> Interval:
     n = len(truth)
     variance = (truth - truth.mean(0)).square().sum(1) * n / (n - 1)
     within = samples.var(0).sum(1)
-    value = (within.sum() / variance.sum()).item()
-    return _percentiles(value, _resampled(within) / _resampled(variance), n)
+    return bootstrap_of_sums(lambda moved, all: moved / all, within, variance)
 
 
 def factors_moved(readings: Estimates, factors: Factors, samples: int) -> dict[str, Interval]:
@@ -250,3 +236,252 @@ def factors_moved(readings: Estimates, factors: Factors, samples: int) -> dict[s
             truth = F.one_hot(truth, values.shape[1]).float()
         moved[name] = moved_by_noise(values.reshape(samples, -1, values.shape[1]), truth)
     return moved
+
+
+# ---- profiles of several classifiers ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Scores of all factors, over all images and within a class: {factor: score}."""
+
+    overall: dict[str, Score]
+    within: dict[str, Score]
+
+
+Profiles = dict[tuple[str, str, str], Profile]  # (world, classifier or "originals" or "class", source)
+
+
+def profile(estimates: Estimates, images: Data) -> Profile:
+    """Scores of estimates of all factors of some images."""
+    factors = named_factors(images)
+    return Profile(score_all(estimates, factors), score_all(estimates, factors, images.labels))
+
+
+def mean_profile(profiles: Sequence[Profile]) -> Profile:
+    """The mean over classifiers that differ only in the seed of their training."""
+
+    def mean(scores: Sequence[dict[str, Score]]) -> dict[str, Score]:
+        return {factor: mean_score(one[factor] for one in scores) for factor in scores[0]}
+
+    return Profile(mean([one.overall for one in profiles]), mean([one.within for one in profiles]))
+
+
+def shuffled(x: Tensor, seed: int = 0) -> Tensor:
+    """The rows of x (N, D) in a random order, for the floor: they belong to other images."""
+    return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))]
+
+
+@torch.no_grad()
+def invert_all(inverter: LogitInverter, logits: Tensor, batch: int = 100) -> Tensor:
+    """Reconstructions (N, 3, S, S) without noise, on the CPU."""
+    return torch.cat([inverter.invert(part).cpu() for part in logits.split(batch)])
+
+
+def noise_row(drawn: Tensor, images: Tensor) -> dict[str, Interval | float]:
+    """Shares of the variance of all pixels: what the noise moves, and what the mean over noise vectors misses.
+
+    drawn: (samples, N, 3, S, S); images: (N, 3, S, S). "s.d. of a pixel" is that over the noise.
+    """
+    originals = images.flatten(1)
+    return {
+        "pixels_moved": moved_by_noise(drawn.flatten(2), originals),
+        "pixels_missed": missed(score(drawn.mean(0).flatten(1), originals)),
+        "s.d. of a pixel": drawn.std(0).mean().item(),
+    }
+
+
+def missed(score: Score) -> Interval:
+    """1 - score, with its interval: the share of the variance that the estimate misses."""
+    found = score.interval()
+    return Interval(1 - found.value, 1 - found.high, 1 - found.low, found.n)
+
+
+# ---- rows, figures and words of the page -----------------------------------------------------------------------------
+
+
+def noise_words(rows: Mapping[Hashable, Mapping[str, Interval]]) -> str:
+    """Whether the noise moves as much as the mean over noise vectors misses, over all rows of `noise_row`."""
+    found = []
+    for row in rows.values():
+        moved, lost = row["pixels_moved"], row["pixels_missed"]
+        found.append("less" if moved.high < lost.low else "more" if moved.low > lost.high else "alike")
+    if set(found) == {"less"}:
+        return "less in every row (no two intervals overlap): the noise says too little of what is lost"
+    if set(found) == {"alike"}:
+        return "not told apart from it in any row (the intervals overlap)"
+    return f"less in {found.count('less')}, more in {found.count('more')} of {len(found)} rows (intervals apart)"
+
+
+def noise_images(images: Tensor, drawn: Mapping[str, Tensor], k: int = 7) -> dict[str, Tensor]:
+    """Rows of a figure: the first k images, two samples of each classifier, and four times the spread over noise.
+
+    drawn: {classifier: (samples, N, 3, S, S)}.
+    """
+    rows = {"original": images[:k]}
+    for label, samples in drawn.items():
+        rows |= {f"{label}, noise {i + 1}": samples[i, :k] for i in range(min(2, len(samples)))}
+        spread = samples[:, :k].std(0).mean(1, keepdim=True)
+        rows[f"{label}, spread"] = (4 * spread).clamp(0, 1).expand(-1, 3, -1, -1)
+    return rows
+
+
+def score_intervals(profiles: Profiles, source: str, labels: Sequence[str], prefix: str = "") -> dict[str, Interval]:
+    """The overall scores of some classifiers from one source, by the names under which they are recorded.
+
+    Returns {"informative standard ink hue": interval, ...}, each name after the prefix.
+    """
+    return {
+        f"{prefix}{world} {label} {factor}": one.interval()
+        for (world, label, where), found in profiles.items()
+        if where == source and label in labels
+        for factor, one in found.overall.items()
+    }
+
+
+def reconstruction_rows(profiles: Profiles, world: str, pair: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
+    """Scores from reconstructions of one world as rows of a table: (world, factor)."""
+    first, second = (profiles[world, label, "cross-fitted"].overall for label in pair)
+    rows = {}
+    for factor, ceiling in profiles[world, "originals", "cross-fitted"].overall.items():
+        row = rows[world, factor] = {"originals": f"{ceiling.value:z.2f}"}
+        row |= {label: _written(one[factor]) for label, one in zip(pair, (first, second), strict=True)}
+        row[f"{pair[1]} − {pair[0]}"] = format(second[factor].minus(first[factor]), "+z.2f")
+        for label in pair:
+            real = profiles[world, label, "real"].overall[factor]
+            row[f"{label}, by the network trained on real glyphs"] = f"{real.value:z.2f}"
+    return rows
+
+
+def probe_rows(profiles: Profiles, world: str, pair: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
+    """Scores of linear probes in one world as rows of a table: (world, factor)."""
+    rows = {}
+    for factor, alone in profiles[world, "class", "alone"].overall.items():
+        row = rows[world, factor] = {"class alone": f"{alone.value:z.2f}"}
+        for layer in ("logits", "penultimate"):
+            first, second = (profiles[world, label, layer].overall[factor] for label in pair)
+            row |= {f"{pair[0]}, {layer}": f"{first.value:z.2f}", f"{pair[1]}, {layer}": f"{second.value:z.2f}"}
+            row[f"{pair[1]} − {pair[0]}, {layer}"] = format(second.minus(first), "+z.2f")
+    return rows
+
+
+def _written(score: Score) -> str:
+    return format(score.interval(), "z.2f")
+
+
+LABEL = "score: 0 the best constant guess, 1 no error"
+
+
+def profile_chart(profiles: Profiles, worlds: Sequence[str], pair: Sequence[str]) -> Figure:
+    """The invariance profile: scores of two classifiers, by reconstructions and by probes, with ceiling and floor."""
+    first = worlds[0]
+    kinds = [(first, first, "overall"), ("… within a class", first, "within")]
+    kinds += [(world, world, "overall") for world in worlds[1:]]
+    panels, ticks = {}, {}
+    for title, world, which in kinds:
+        found = {where[1:]: getattr(one, which) for where, one in profiles.items() if where[0] == world}
+        panels[title], ticks[title] = {}, {}
+        for form, source in (("{}", "cross-fitted"), ("{}, probe", "logits")):
+            for label in [label for label in pair if (label, source) in found]:
+                panels[title][form.format(label)] = _intervals(found[label, source])
+        ticks[title]["originals"] = {f: s.value for f, s in found["originals", "cross-fitted"].items()}
+        floors = [found[label, "shuffled"] for label in pair if (label, "shuffled") in found]
+        ticks[title]["shuffled"] = {f: max(floor[f].value for floor in floors) for f in floors[0]}
+        if which == "overall":
+            ticks[title]["class alone"] = {f: s.value for f, s in found["class", "alone"].items()}
+    hollow = {f"{label}, probe": label for label in pair}
+    return plots.dots(panels, LABEL, hollow, ticks, xlim=(-0.1, 1.03))
+
+
+def controls_chart(profiles: Profiles, world: str, labels: Sequence[str]) -> Figure:
+    """Scores within a class of all classifiers of one world: from reconstructions, and from two layers by probes."""
+    sources = {"reconstruction": "cross-fitted", "probe, logits": "logits", "probe, penultimate layer": "penultimate"}
+    panels = {
+        title: {label: _intervals(profiles[world, label, source].within) for label in labels}
+        for title, source in sources.items()
+    }
+    return plots.dots(panels, LABEL, xlim=(-0.1, 1.03))
+
+
+def _intervals(scores: Mapping[str, Score]) -> dict[str, Interval]:
+    return {factor: one.interval() for factor, one in scores.items()}
+
+
+def differing(
+    profiles: Profiles, by_seed: Mapping[tuple[str, str, str], Sequence[Profile]], world: str, source: str,
+    pair: Sequence[str],
+) -> dict[str, list[str]]:  # fmt: skip
+    """Factors of which the second classifier of a pair holds "more", "less" or the "same", within a class.
+
+    A factor counts if the whole interval of the difference lies on one side of 0 and, where there are several seeds,
+    the difference of every pair of seeds has the same sign.
+    """
+    first, second = ((world, label, source) for label in pair)
+    found = {"more": [], "less": [], "same": []}
+    for factor, one in profiles[second].within.items():
+        word = verdict(one.minus(profiles[first].within[factor]), "more", "less", "same")
+        several = zip(by_seed.get(first, ()), by_seed.get(second, ()), strict=False)
+        signs = [b.within[factor].value > a.within[factor].value for a, b in several]
+        agreed = word == "same" or all(sign == (word == "more") for sign in signs)
+        found[word if agreed else "same"].append(factor)
+    return found
+
+
+def difference_sentence(found: Mapping[str, Sequence[str]], subject: str) -> str:
+    """What a comparison allows one to say of `subject`, in the plural: "... hold more of ink hue (not told ...)"."""
+    parts = [f"{word} of {listed(found[word])}" for word in ("more", "less") if found[word]]
+    same = f" (not told apart: {listed(found['same'])})" if found["same"] else ""
+    return f"{subject} hold {', and '.join(parts)}{same}" if parts else f"no factor tells {subject} apart"
+
+
+def hue_sentences(profiles: Profiles, worlds: Sequence[str], pair: Sequence[str]) -> str:
+    """How well the hue of the ink can be estimated from reconstructions in each world, beside what the class tells."""
+    text = ""
+    for world in worlds:
+        scores = {label: profiles[world, label, "cross-fitted"].overall["ink hue"] for label in pair}
+        alone = profiles[world, "class", "alone"].overall["ink hue"].value
+        texts = [f"{_written(one)} ({label})" for label, one in scores.items()]
+        text += f" In the {world} world the hue of the ink is estimated with a score of {listed(texts)};"
+        text += f" the character alone would give {alone:z.2f}."
+    return text
+
+
+def controls_words(profiles: Profiles, world: str, found: Mapping[str, Sequence[str]], labels: Sequence[str]) -> str:
+    """Of which factors the second of some classifiers holds more than the first, and of which more than the others.
+
+    found: `differing` of the first two; labels: of all.
+    """
+    first, second, *others = labels
+    if not found["more"]:
+        return f"there is no factor of which the {second} classifier holds more for sure"
+    over = []
+    for other in others:
+        ours, control = (profiles[world, label, "cross-fitted"].within for label in (second, other))
+        more = [factor for factor in found["more"] if ours[factor].minus(control[factor]).low > 0]
+        over.append(f"over *{other}* of {listed(more) if more else 'none'}")
+    text = f"the {second} classifier holds more than the {first} one of {listed(found['more'])}"
+    return text + (f"; of these, more for sure {listed(over)}" if over else "")
+
+
+def words(
+    profiles: Profiles, by_seed: Mapping[tuple[str, str, str], Sequence[Profile]], worlds: Iterable[str],
+    pair: Sequence[str], found: Mapping[str, Sequence[str]], labels: Sequence[str],
+) -> dict[str, str]:  # fmt: skip
+    """What the page says in words, by its ids.
+
+    found: `differing` of the pair, from reconstructions of the first world; labels: of all its classifiers.
+    """
+    worlds = list(worlds)
+    first, second = pair
+    said = difference_sentence(found, f"the {second} classifier's logits")
+    answer = f"Estimated from reconstructions, within a class and against the {first} classifier's, {said}."
+    seeds = sorted({len(several) for several in by_seed.values()})
+    texts = {
+        "answer": answer + hue_sentences(profiles, worlds, pair),
+        "controls_words": controls_words(profiles, worlds[0], found, labels),
+        "seeds_words": f"means over {' or '.join(map(str, seeds))} training seeds",
+    }
+    for layer, what in (("logits", "logits"), ("penultimate", "penultimate features")):
+        by_probe = differing(profiles, by_seed, worlds[0], layer, pair)
+        texts[f"{layer}_words"] = difference_sentence(by_probe, f"the {second} classifier's {what}")
+    return texts

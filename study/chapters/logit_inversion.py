@@ -7,12 +7,20 @@ the chapter's verdicts. Both rules were fixed before the numbers. Reconstruction
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from invkit import optimize
-from invkit.statistics import Interval
+from invkit import data, metrics, optimize
+from invkit.ffi.inverter import LogitInverter
+from invkit.network.classifiers import Classifier
+from invkit.statistics import Interval, bootstrap, proportion
+from study import scores
+from study.baselines import Examples, predict
+from study.reconstructions import Reconstruction, reconstruct, represent
 from study.scores import SAME, word
 
 SIGNS = {"better": 1, "worse": -1, SAME: 0}
@@ -56,19 +64,199 @@ def robust_verdict(over_standard: Mapping[str, Interval], over_control: Mapping[
     return "less" if all(gain < 0 for gain in standard) else SAME
 
 
-# Old names, until the notebooks use the new ones.
-from study.baselines import BASELINES, Examples, class_mean, class_means, mean_image, nearest, ridge  # noqa: E402, F401
-from study.chapters.mistakes import distances, match, seen_as  # noqa: E402, F401
-from study.chapters.mistakes import verdict as mistakes_verdict  # noqa: E402, F401
-from study.reconstructions import Reconstruction as Reading  # noqa: E402, F401
-from study.reconstructions import reconstruct as read  # noqa: E402, F401
-from study.reconstructions import represent  # noqa: E402, F401
-from study.scores import Scores, confidence  # noqa: E402, F401
-from study.scores import score as _score  # noqa: E402
-
-beyond_class = more_than_class
+# ---- words, rows and figures of the page -----------------------------------------------------------------------------
 
 
-def score(reading, images, predicted, classify, independent, candidates=None, candidate_classes=None, **options):
-    images, predicted = (images, predicted) if candidates is None else (candidates, candidate_classes)
-    return _score(reading, images, predicted, classify, independent, **options)
+def robust_words(differences: Mapping[str, Mapping[str, Interval]], base: str = "standard") -> dict[str, str]:
+    """Three phrases of claim 2, "not tested" where a classifier is missing.
+
+    differences: {"robust minus standard": `Scores.minus`, ...} of the inverters, and the same of ridge regressions
+        under the name with " ridge" added.
+    base: the standard classifier's name.
+    Returns "robust_words" by `robust_verdict`, "ridge_words" the same for ridge regression, and "step_words": whether
+    the step from standard to robust is larger than that to another family of networks, in PSNR.
+    """
+    words = {}
+    for id, kind in (("robust_words", ""), ("ridge_words", " ridge")):
+        over_standard = differences.get(f"robust minus {base}{kind}")
+        over_control = differences.get(f"robust minus early{kind}")
+        words[id] = robust_verdict(over_standard, over_control) if over_standard and over_control else "not tested"
+    words["step_words"] = "not compared with"
+    if {f"robust minus {base}", f"plain minus {base}"} <= differences.keys():
+        robust, plain = (abs(differences[f"{name} minus {base}"]["psnr"].value) for name in ("robust", "plain"))
+        words["step_words"] = "larger than" if robust > plain else "smaller than"
+    return words
+
+
+def kernel_distances(images: Mapping[str, Tensor], real: Tensor, seed: int = 0) -> dict[str, dict[str, Interval]]:
+    """How unlike other real images some sets of images are as wholes: {name: {"kid": kernel distance}}."""
+    device = next(iter(images.values())).device
+    features = metrics.perceptual_features(real.to(device))
+    return {
+        name: {"kid": metrics.kernel_distance(metrics.perceptual_features(some), features, seed=seed)}
+        for name, some in images.items()
+    }
+
+
+def spreads(
+    inverters: Mapping[str, LogitInverter], logits: Mapping[str, Tensor], made: Mapping[str, Reconstruction], seed: int
+) -> dict[str, dict[str, Interval]]:
+    """How far another sample of the same logits lies from the first: {name: {"spread": root mean square difference}}.
+
+    seed: of the other sample's noise; another than that of `made`.
+    """
+    rows = {}
+    for name, inverter in inverters.items():
+        other = reconstruct(inverter, logits[name], 1, seed).sample
+        rows[name] = {"spread": bootstrap((made[name].sample - other).square().mean((1, 2, 3)).sqrt())}
+    return rows
+
+
+def noise_rows(
+    inverters: Mapping[str, LogitInverter], logits: Mapping[str, Tensor], made: Mapping[str, Reconstruction],
+    images: Tensor, names: Sequence[str], seed: int = 1, k: int = 3, samples: int = 7,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Rows of a figure: for each of the first k images and each inverter the original, the mean, and other samples.
+
+    names: of the inverters shown, of which some may be missing.
+    """
+    rows = {}
+    for i in range(k):
+        for name in [name for name in names if name in inverters]:
+            inverter = inverters[name]
+            z = logits[name][i : i + 1].expand(samples, -1)
+            drawn = inverter.invert(z, noise=inverter.sample_noise(samples, seed=seed).to(z.device))
+            rows[f"{i + 1}: {name}"] = torch.cat([images[i : i + 1], made[name].mean[i : i + 1], drawn])
+    return rows
+
+
+def optimised(
+    classifier: Classifier, logits: Tensor, size: int, steps: int = 300, seed: int = 0
+) -> tuple[Reconstruction, float]:
+    """Images (N, 3, size, size) made by `optimise`, and the seconds that each took on average.
+
+    They are resized where the classifier takes images of another size.
+    """
+    began = time.perf_counter()
+    images = optimise(classifier, logits, steps, seed)
+    seconds = (time.perf_counter() - began) / len(logits)
+    if images.shape[-1] != size:
+        images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
+    return Reconstruction(images, images), seconds
+
+
+def ridges(examples: Mapping[str, Examples], logits: Mapping[str, Tensor]) -> dict[str, Reconstruction]:
+    """Ridge regression from the logits of every classifier but the first: {"ridge, robust": reconstruction, ...}."""
+    _, *names = examples
+    return {f"ridge, {name}": predict(examples[name], logits[name], ["ridge"])["ridge"] for name in names}
+
+
+def whose_logits(method: str, names: Sequence[str]) -> str:
+    """Of which classifier a method inverts the logits: of "robust" for "ridge, robust", of the first for "nearest"."""
+    name = method.removeprefix("ridge, ")
+    return name if name in names else names[0]
+
+
+def examples_of(inverter: LogitInverter, images: Tensor) -> Examples:
+    """Images (M, 3, S, S) and their logits, for baselines to learn from."""
+    return Examples(represent(inverter, images), images)
+
+
+def shown(made: Mapping[str, Reconstruction], names: Sequence[str], images: Tensor, k: int = 12) -> dict[str, Tensor]:
+    """Rows of a figure: the first k images and, of each name, one sample of each."""
+    return {"original": images[:k]} | {name: made[name].sample[:k] for name in names}
+
+
+def training_facts(inverter: LogitInverter) -> dict[str, str]:
+    """What an inverter's card says of its training, as a row of a table."""
+    return {key: str(inverter.card[key]) for key in ("network", "objective", "kind", "images", "steps", "hours")}
+
+
+def compare(
+    made: Mapping[str, Reconstruction], images: Tensor, n_perceptual: int | None = None,
+    classes: Tensor | None = None, *classifiers: Callable[[Tensor], Tensor],
+) -> tuple[dict[str, dict[str, Interval]], dict[str, dict[str, Interval]]]:  # fmt: skip
+    """Scores of several reconstructions of the same images, and what the first gains over each of the others.
+
+    n_perceptual, classes, classifiers: as in `study.scores.score`.
+    Returns ({name: intervals}, {name of another: paired differences}).
+    """
+    options = {"n_perceptual": n_perceptual}
+    measured = {name: scores.score(some, images, classes, *classifiers, **options) for name, some in made.items()}
+    first, *others = measured
+    rows = {name: some.intervals() for name, some in measured.items()}
+    return rows, {name: measured[first].minus(measured[name]) for name in others}
+
+
+PAIRS = (("robust", "standard"), ("robust", "early"), ("early", "standard"), ("plain", "standard"))
+
+
+def accuracy_rows(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, dict[str, Interval | str]]:
+    """How often each classifier is right, and how often it agrees with the first one, as rows of a table."""
+    predicted = {name: some.argmax(1) for name, some in logits.items()}
+    first, *_ = predicted
+    return {
+        name: {
+            "accuracy": proportion(classes == labels),
+            f"same class as {first}": f"{(classes == predicted[first]).float().mean():.0%}",
+        }
+        for name, classes in predicted.items()
+    }
+
+
+def between_classifiers(scored: Mapping[str, scores.Scores], names: Sequence[str]) -> dict[str, dict[str, Interval]]:
+    """Paired differences between classifiers: {"robust minus standard": ..., "robust minus standard ridge": ...}.
+
+    scored: of the inverter of each classifier, by its name, and of ridge regression, as "ridge" for the first
+        classifier and as "ridge, robust" for another.
+    names: of the classifiers. Pairs of which one is missing are left out; the first one is taken for the standard one.
+    """
+    linear = {name: scored["ridge" if name == names[0] else f"ridge, {name}"] for name in names}
+    differences = {}
+    for pair in PAIRS:
+        a, b = (names[0] if name == "standard" else name for name in pair)
+        if a in names and b in names:
+            differences[f"{a} minus {b}"] = scored[a].minus(scored[b])
+            differences[f"{a} minus {b} ridge"] = linear[a].minus(linear[b])
+    return differences
+
+
+def learnt_and_new(
+    inverters: Mapping[str, LogitInverter], learnt: Tensor, new: Tensor, made: Mapping[str, Reconstruction],
+    samples: int, seed: int = 0,
+) -> dict[str, dict[str, Interval]]:  # fmt: skip
+    """PSNR and retrieval on images that inverters were trained on, "own standard", and on as many others, "test ...".
+
+    made: the reconstructions of the others, which are computed already.
+    """
+    rows, n = {}, len(learnt)
+    for name, inverter in inverters.items():
+        own = reconstruct(inverter, represent(inverter, learnt), samples, seed).mean
+        for kind, guess, images in (("own", own, learnt), ("test", made[name].mean[:n], new[:n])):
+            rows[f"{kind} {name}"] = scores.score(guess, images, measures=["psnr", "found"]).intervals()
+    return rows
+
+
+def invert_faces(
+    inverter: LogitInverter, n: int, n_examples: int, samples: int, seed: int = 0
+) -> tuple[Tensor, dict[str, Reconstruction]]:
+    """Faces (n, 3, S, S), and their reconstructions by the inverter and by baselines that learnt from other faces."""
+    size, device = inverter.size, next(inverter.classifier.model.parameters()).device
+    faces = data.load("faces", "test", n=n, seed=seed + 1, size=size).images.to(device)
+    others = data.load("faces", "inverter", n=n_examples, seed=seed + 1, size=size).images.to(device)
+    logits = represent(inverter, faces)
+    examples = examples_of(inverter, others)
+    made = {"inverter": reconstruct(inverter, logits, samples, seed)}
+    return faces, made | predict(examples, logits, ["mean image", "ridge", "nearest"])
+
+
+def psnr_captions(rows: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """The PSNR of every row of a figure against the first row, as captions: {row's name: ["24.1", ...]}."""
+    first, *others = rows
+    return {name: [f"{psnr:.1f}" for psnr in metrics.psnr(rows[name], rows[first]).tolist()] for name in others}
+
+
+def live_words(over_class_mean: Mapping[str, Interval]) -> str:
+    """Whether the inverter that is trained on the page works: better than the class mean in PSNR and retrieval."""
+    works = all(over_class_mean[measure].low > 0 for measure in ("psnr", "found"))
+    return "works" if works else "does not beat the class mean"

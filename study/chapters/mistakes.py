@@ -37,20 +37,6 @@ def match(wrong: Tensor, groups: Tensor, right: Tensor, right_groups: Tensor) ->
     return torch.where(best.isfinite(), index, -1)
 
 
-@dataclass(frozen=True)
-class Distances:
-    """Between N reconstructions and one image each: root mean squared pixel error and perceptual distance, (N,)."""
-
-    pixel: Tensor
-    perceptual: Tensor
-
-
-@torch.no_grad()
-def distances(reconstructions: Tensor, images: Tensor) -> Distances:
-    """Reconstructions (N, 3, S, S) against images of the same shape, pair by pair."""
-    return Distances(metrics.distance(reconstructions, images), metrics.perceptual(reconstructions, images))
-
-
 @torch.no_grad()
 def seen_as(seen: Tensor, true: Tensor, predicted: Tensor) -> dict[str, Tensor]:
     """Which reconstructions another classifier assigns to the true class, to the predicted one, or to a third.

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
+from invkit.data.images import Data
+from invkit.statistics import Interval
 from study.chapters import classifiers as ls
+
+SPLITS = ("train", "inverter", "test")
 
 
 def drawn(*shape, seed=0):
@@ -72,3 +76,20 @@ def test_bad_input_gets_one_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence) as raised:
         call()
     assert "\n" not in str(raised.value)
+
+
+def test_words_on_shares_and_seeds():
+    low, high = Interval(0.3, 0.2, 0.4, 50), Interval(0.6, 0.5, 0.7, 50)
+    assert ls.shares_compared(low, high) == "a larger share" and ls.shares_compared(high, low) == "a smaller share"
+    assert ls.shares_compared(low, low) == "a share that cannot be told apart"
+    rows = {"glyphs-robust-0": {"clean": low, "attacked": low}, "glyphs-robust-1": {"clean": low, "attacked": high}}
+    assert "at most 0.0 points as they are, and 30.0 under" in ls.seeds_sentence(rows)
+    assert ls.seeds_sentence(dict(list(rows.items())[:1])) == ""
+
+
+def test_the_splits_of_a_classifier_are_compared():
+    splits = {name: Data(torch.rand(20, 3, 4, 4), torch.arange(20) % 2, ("",) * 20) for name in SPLITS}
+    logits = {name: 9 * torch.eye(2)[splits[name].labels] if name == "train" else drawn(20, 2) for name in SPLITS}
+    rows = ls.split_rows(logits, splits)
+    assert rows["train"]["right"].value == 1 and rows["test"]["membership"].low > 0.5
+    assert ls.splits_sentence({"one": logits}, splits)[0] == "gives away one"

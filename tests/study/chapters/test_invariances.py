@@ -122,7 +122,7 @@ def test_the_penalty_has_the_least_leave_one_out_error(generator):
     y = x[:, :1] + 2 * torch.randn(30, 1, generator=generator).double()
     read = invariances.fit_linear(x, {"y": y})
     z, best = (x - x.mean(0)) / x.std(0), None
-    for penalty in invariances.PENALTIES.tolist():  # by hand: one ridge per left-out row, with the scaling of all rows
+    for penalty in invariances.PENALTIES:  # by hand: one ridge per left-out row, with the scaling of all rows
         error, ridge = 0.0, 30 * penalty * torch.eye(8).double()
         for i in range(30):
             rest = torch.arange(30) != i
@@ -219,3 +219,26 @@ def test_of_a_category_the_noise_moves_what_is_read():
     free = F.one_hot(torch.arange(2000 * 3) // 2000 % 2).float()
     truth = {"a": torch.arange(2000) % 2}
     assert invariances.factors_moved({"a": free}, truth, samples=3)["a"].value > 0.5
+
+
+# ---- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_factor_differs_only_if_every_pair_of_seeds_agrees(generator):
+    guess, noise = torch.ones(200), 0.1 * torch.rand(200, generator=generator)
+
+    def one(error):
+        found = {"x": invariances.Score(error + noise, guess)}
+        return invariances.Profile(found, found)
+
+    bad, good = one(0.6), one(0.2)
+    profiles = {("world", "standard", "logits"): bad, ("world", "robust", "logits"): good}
+    several = {("world", "standard", "logits"): [bad, bad], ("world", "robust", "logits"): [good, one(0.7)]}
+    pair = ("standard", "robust")
+    assert invariances.differing(profiles, {}, "world", "logits", pair)["more"] == ["x"]
+    assert invariances.differing(profiles, several, "world", "logits", pair)["same"] == ["x"]
+    assert invariances.mean_profile([bad, good]).within["x"].value == pytest.approx(
+        (bad.within["x"].value + good.within["x"].value) / 2
+    )
+    said = invariances.difference_sentence({"more": ["x"], "less": [], "same": ["y", "z"]}, "they")
+    assert said == "they hold more of x (not told apart: y and z)"

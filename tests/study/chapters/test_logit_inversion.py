@@ -6,6 +6,7 @@ from torch import nn
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from study.chapters import logit_inversion as study
+from study.scores import Scores
 
 
 def test_optimisation_finds_an_image_with_these_logits():
@@ -37,3 +38,22 @@ def test_more_in_robust_must_hold_against_the_control():
     assert study.robust_verdict(up, none).startswith("more, but no more than")
     assert study.robust_verdict(none, up) == study.robust_verdict(up | {"found": interval(0)}, up) == "not told apart"
     assert study.robust_verdict(down, up) == "less"
+
+
+def test_words_of_claim_two_and_what_is_missing_is_not_tested():
+    up = {"psnr": interval(1), "found": interval(1)}
+    differences = {"robust minus standard": up, "robust minus early": up, "plain minus standard": {"psnr": interval(3)}}
+    words = study.robust_words(differences)
+    assert words == {"robust_words": "more", "ridge_words": "not tested", "step_words": "smaller than"}
+
+
+def test_classifiers_are_compared_in_pairs_with_ridge_beside_them():
+    scored = {name: Scores({"psnr": torch.arange(4.0) + i}) for i, name in enumerate(("lite0", "robust"))}
+    scored |= {"ridge": scored["lite0"], "ridge, robust": scored["robust"]}
+    differences = study.between_classifiers(scored, ["lite0", "robust"])
+    assert list(differences) == ["robust minus lite0", "robust minus lite0 ridge"]
+    assert differences["robust minus lite0 ridge"]["psnr"].value == 1
+    assert [study.whose_logits(method, ["lite0", "robust"]) for method in ("ridge, robust", "nearest")] == [
+        "robust",
+        "lite0",
+    ]

@@ -5,6 +5,7 @@ import torch
 
 from invkit.statistics import Interval
 from study.chapters import mistakes
+from study.reconstructions import Reconstruction
 
 SIDE = 32
 
@@ -25,12 +26,6 @@ def test_controls_are_the_nearest_of_the_same_group():
     assert mistakes.match(wrong, groups, right[:0], right_groups[:0]).tolist() == [-1, -1, -1]
 
 
-def test_distances_are_root_mean_squares():
-    a, b = flat(torch.tensor([[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]])), flat(torch.full((2, 3), 0.5))
-    found = mistakes.distances(a, b)
-    assert found.pixel.tolist() == pytest.approx([0, 0.3]) and found.perceptual[0] < found.perceptual[1]
-
-
 def test_every_reconstruction_is_seen_as_one_thing():
     true, predicted, seen = torch.tensor([1, 1, 1, 2]), torch.tensor([2, 2, 2, 2]), torch.tensor([1, 2, 3, 2])
     masks = mistakes.seen_as(seen, true, predicted)
@@ -43,3 +38,31 @@ def test_mistakes_are_judged_by_the_sign_of_both_intervals():
         "look like the wrong class and are read as the predicted class"
     )
     assert mistakes.verdict(interval(0), interval(0)) == "look as much like either and are read as either"
+
+
+def test_controls_are_correct_predictions_of_the_same_classes():
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    logits = torch.tensor([[5.0, 0, 0], [1.0, 0, 0], [0, 1.1, 0], [0, 1.2, 0], [0, 6.0, 0], [3.0, 0, 0]])
+    chosen = mistakes.choose(logits, labels, 10)  # image 2 is taken for 1; image 5 for 0, but no 2 is ever right
+    assert {kind: (places.tolist(), other.tolist()) for kind, (places, other) in chosen.items()} == {
+        "mistakes": ([2], [1]),
+        "right true": ([1], [1]),
+        "right predicted": ([3], [0]),
+    }
+
+
+def test_groups_measure_towards_the_input_and_the_wrong_class():
+    inputs, others = flat(torch.full((2, 3), 0.5)), flat(torch.full((2, 3), 0.9))
+    targets = {"input": inputs, "true mean": inputs, "other mean": others}
+    true, other = torch.tensor([0, 1]), torch.tensor([1, 0])
+
+    class Judge:
+        model = torch.nn.Linear(1, 1)
+
+        def logits(self, images):
+            return torch.eye(2)[[0] * len(images)]
+
+    group = mistakes.examine(Reconstruction(inputs, inputs), targets, true, other, Judge())
+    assert group.wrong == "other mean" and group.differences()["look_pixel"].value == pytest.approx(-0.4)
+    assert group.shares()["true class"]["seen"].value == group.shares()["predicted class"]["input"].value == 0.5
+    assert mistakes.others_words({"standard": "x", "robust": "look well"}).endswith("(robust) look well.")
