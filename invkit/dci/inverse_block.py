@@ -114,7 +114,7 @@ class InverseBlock(nn.Module):
 def _as_map(shape: Sequence[int]) -> tuple[int, int, int]:
     """(C, H, W) of a shape; a vector (C,) is a map of one place."""
     if len(shape) not in (1, 3):
-        raise ValueError(f"An inverse block maps between vectors (C,) and maps (C, H, W), not {tuple(shape)}.")
+        raise ValueError(f"An inverse block takes vectors (C,) or maps (C, H, W), not {tuple(shape)}.")
     return (*shape, 1, 1) if len(shape) == 1 else tuple(shape)
 
 
