@@ -6,7 +6,8 @@ It holds
 - the code that the notebook reaches: every function, class and constant of invkit, recipes and study that it names, and
   those that these name in turn. Names are followed through imports, inside functions too, through what a package's
   `__init__` passes on, and through what `invkit` imports when it is first used. A module that is used as a whole, for
-  instance by ``getattr``, counts as a whole;
+  instance by ``getattr``, counts as a whole. A data file beside a module and of its name, such as claims.yaml, counts
+  with it;
 - the SHA-256 of the weights that all this names (the shipped ones, or those in the folder INVKIT_WEIGHTS), and of the
   networks that their cards name;
 - the fingerprints of the earlier notebooks that its code or parameters name, because it loads their results.
@@ -77,12 +78,18 @@ def reached(code):
             continue
         found[module, name], used = _definition(module, name)
         todo |= used | {(module, "")}  # what runs when the module is imported counts too
-    return {f"{module}.{name}": text for (module, name), text in sorted(found.items()) if text}
+    code = {f"{module}.{name}": text for (module, name), text in sorted(found.items()) if text}
+    return code | {
+        f"/{file.relative_to(ROOT)}": file.read_text(encoding="utf-8")
+        for module, _ in sorted(found)
+        for file in _data(module)
+    }
 
 
 def modules(code):
     """The modules of which a notebook's code reaches something."""
-    return sorted({name.rpartition(".")[0] for name in reached(code)})
+    names = (name.rpartition(".")[0] for name in reached(code))
+    return sorted({name for name in names if name.partition(".")[0] in PACKAGES})
 
 
 # ---- code ------------------------------------------------------------------------------------------------------------
@@ -124,6 +131,12 @@ class _Bare(ast.NodeTransformer):
         ):  # which mean something to dataclasses
             node.annotation = ast.Constant(...)
         return self.generic_visit(node)
+
+
+def _data(module):
+    """The data files that belong to a module: beside it, and of its name."""
+    file = _file(module)
+    return sorted(one for one in file.parent.glob(f"{file.stem}.*") if one.suffix in (".yaml", ".json", ".csv", ".txt"))
 
 
 @cache

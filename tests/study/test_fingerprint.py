@@ -66,6 +66,7 @@ def make():
     return 1
 """,
     "study/__init__.py": "",
+    "study/notebook.yaml": "words: 1",
     "study/notebook.py": """
 def open(name):
     return name
@@ -116,6 +117,7 @@ def fingerprints():
         ("invkit/small.py", "return 1", "return 2", {"02_measure", "03_read"}),  # named by a string
         ("study/notebook.py", "return name", "return 1", {"01_train", "03_read"}),
         ("invkit/metrics.py", "import math\n", "import math\nprint('imported')\n", {"02_measure", "03_read"}),
+        ("study/notebook.yaml", "words: 1", "words: 2", {"01_train", "03_read"}),  # data of a module
         # Nothing else does:
         ("invkit/metrics.py", "return a\n", "return 2 * a\n", set()),
         ("invkit/dci/training.py", "return 1", "return 2", set()),
