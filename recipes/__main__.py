@@ -24,6 +24,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", metavar="NAME", help="the network's name")
     command.add_argument("--folder", metavar="DIR", required=True, type=Path, help="where checkpoints and weights go")
     command.add_argument("--scale", type=float, default=1.0, help="share of the published training steps (default: 1)")
+    command.add_argument("--minutes", type=float, help="how long it may take, instead of a scale")
+    command.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU where there is one")
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(command=_train)
 
@@ -45,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
 def _train(options: argparse.Namespace) -> None:
     from recipes import table
 
-    card = table.train(options.name, folder=options.folder, seed=options.seed, scale=options.scale)
+    length = {"scale": options.scale, "minutes": options.minutes, "device": options.device}
+    card = table.train(options.name, folder=options.folder, seed=options.seed, **length)
     hours = f" in {card['hours']} hours" if "hours" in card else ""
     print(f"{options.name}: {card['steps']} steps{hours}, weights in {options.folder}")
 

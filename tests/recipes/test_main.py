@@ -8,13 +8,13 @@ from recipes.__main__ import main
 def test_train_calls_the_recipe(tmp_path, monkeypatch, capsys):
     calls = []
 
-    def train(name, folder, seed, scale):
-        calls.append((name, folder, seed, scale))
+    def train(name, folder, seed, scale, minutes, device):
+        calls.append((name, folder, seed, scale, minutes, device))
         return {"steps": 7, "hours": 0.1}
 
     monkeypatch.setattr(table, "train", train)
     assert main(["train", "dci-lite0", "--folder", str(tmp_path), "--scale", "0.5", "--seed", "3"]) == 0
-    assert calls == [("dci-lite0", tmp_path, 3, 0.5)] and "7 steps" in capsys.readouterr().out
+    assert calls == [("dci-lite0", tmp_path, 3, 0.5, None, None)] and "7 steps" in capsys.readouterr().out
     monkeypatch.undo()
     assert main(["train", "nothing", "--folder", str(tmp_path)]) == 1
     assert "dci-lite0" in capsys.readouterr().err and not list(tmp_path.iterdir())

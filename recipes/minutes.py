@@ -1,0 +1,159 @@
+"""A recipe in a given number of minutes: `python -m recipes train NAME --device cuda --minutes 8 --folder FOLDER`.
+
+A recipe has several phases, each of which is one call of `invkit.training.train`. They share the minutes by the shares
+that the recipe states, which are its published steps times the relative cost of a step. When a phase begins, it gets
+its share of the time that is then left; its own pace, measured over its first steps, fixes its number of steps, and its
+learning rate goes down to zero at their end. So every schedule is complete, and a phase that ends late takes its time
+from those that follow.
+
+Images that are computed before training get a tenth of the minutes at most. The inverter is written early, from the
+moving average, as soon as a third of the minutes has passed and a phase trains the whole network; and again at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invkit.store import whole
+from invkit.training import Progress
+
+EARLY = 1 / 3  # of the minutes, after which the inverter is written for the first time
+RESERVE = 0.06  # of the minutes, kept for what follows the last phase: error feedback, writing
+FEEDBACK = 0.03  # of the minutes, at most, for the choice of error feedback
+DATA = 0.1  # of the minutes, at most, for images that are computed before training
+WHOLE = ("synchronise", "regression", "adversary")  # phases that train the whole network, by their folders' names
+PLAN = "plan.json"  # how many images were computed: fixed once, so that a resumed run has the same
+
+
+@dataclass
+class Phase:
+    """What one phase of training took: for pace.json."""
+
+    first: int  # step, after which the clock was started
+    steps: int
+    images: int  # a step
+    precision: str
+    began: float
+    ended: float
+
+    def facts(self) -> dict[str, Any]:
+        seconds = self.ended - self.began
+        facts = {"steps": self.steps, "minutes": round(seconds / 60, 3), "precision": self.precision}
+        if self.steps > self.first:
+            pace = (self.steps - self.first) / seconds
+            facts |= {"steps_per_second": round(pace, 3), "images_per_second": round(pace * self.images, 1)}
+        return facts
+
+
+@dataclass
+class Budget:
+    """The minutes of one training of a recipe: a `training.Supervisor`.
+
+    Attributes:
+        minutes_in_all: from the moment that the budget is made.
+        shares: {name of a phase's folder: its share of the minutes}, in any unit.
+        folder: of the checkpoints.
+        keep: keep(network) writes an early version of what the recipe will return.
+        early: early(progress) makes it of the moving averages; the recipe says how, once it knows.
+    """
+
+    minutes_in_all: float
+    shares: Mapping[str, float]
+    folder: Path
+    keep: Callable[[Any], Any]
+    early: Callable[[Progress], Any] | None = None
+    phases: dict[str, Phase] = field(default_factory=dict)
+    kept_early: bool = False
+
+    def __post_init__(self):
+        if not self.minutes_in_all > 0:
+            raise ValueError(f"minutes must be above 0, not {self.minutes_in_all}.")
+        self.began = time.monotonic()
+        self.waiting = dict(self.shares)
+
+    def seconds_left(self) -> float:
+        return self.began + 60 * self.minutes_in_all * (1 - RESERVE) - time.monotonic()
+
+    def minutes(self, folder: Path | None) -> float:
+        """Minutes for the phase with this folder: its share among the phases that are not over, of what is left."""
+        name = folder.name if folder is not None else ""
+        if name not in self.waiting:
+            raise ValueError(f"The recipe states no share of the minutes for its phase {name!r}: {dict(self.shares)}.")
+        share = self.waiting[name] / sum(self.waiting.values())
+        del self.waiting[name]
+        return max(1e-3, self.seconds_left() * share / 60)
+
+    def after_step(self, progress: Progress) -> None:
+        """Note the pace; write the inverter early when it is time."""
+        name, now = progress.folder.name, time.monotonic()
+        phase = self.phases.get(name)
+        if phase is None:
+            images = next(len(part) for part in _tensors(progress.batch))
+            phase = self.phases[name] = Phase(progress.step, progress.step, images, progress.precision, now, now)
+        phase.steps, phase.ended = progress.step, now
+        late = now - self.began >= EARLY * 60 * self.minutes_in_all
+        if self.early and not self.kept_early and late and name in WHOLE:
+            if progress.step >= 0.05 * progress.steps:  # its moving average has left the start behind
+                self.kept_early = True
+                with torch.no_grad():
+                    self.keep(self.early(progress))
+
+    def amount(
+        self,
+        what: str,
+        wanted: int,
+        make: Callable[[int], Any],
+        few: int = 16,
+        share: float = DATA,
+        least: int | None = None,
+    ) -> int:
+        """How many images to compute: `wanted`, or as many as take this share of the minutes; fixed once.
+
+        Args:
+            what: a name for them, of their own.
+            wanted: as many as the recipe has at its published scale.
+            make: computes a given number of them; called twice for a few, and timed the second time.
+            few: how many those are.
+            share: of the minutes.
+            least: how many are computed in any case; None for `few`.
+        """
+        plan = json.loads((self.folder / PLAN).read_text()) if (self.folder / PLAN).is_file() else {}
+        if what not in plan:
+            make(few)
+            began = time.monotonic()
+            make(few)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            each = (time.monotonic() - began) / few
+            plan[what] = max(few if least is None else least, min(wanted, int(share * 60 * self.minutes_in_all / each)))
+            with whole(self.folder / PLAN) as file:
+                file.write_text(json.dumps(plan))
+        return plan[what]
+
+    def pace(self, device: str) -> dict[str, Any]:
+        """What pace.json says: the device, the minutes, and each phase's steps, minutes, steps and images a second."""
+        name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        return {
+            "device": name,
+            "torch": torch.__version__,
+            "minutes": self.minutes_in_all,
+            "minutes_taken": round((time.monotonic() - self.began) / 60, 3),
+            "phases": {name: phase.facts() for name, phase in self.phases.items()},
+        }
+
+
+def _tensors(batch: Any):
+    """All tensors in a batch."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, dict | list | tuple):
+        for part in batch.values() if isinstance(batch, dict) else batch:
+            yield from _tensors(part)
