@@ -338,7 +338,7 @@ def record_recovery(study, feedforward: Scores, one_pass: Scores, rounds: int, f
 def recovery_rows(columns: Mapping[str, Scores]) -> dict:
     """Rows of a table, {how it was inverted: {measure: value}}."""
     return {
-        title: some.intervals() | {"PSNR, dB, median": f"{median(some.psnr):.1f}"} for title, some in columns.items()
+        title: {"PSNR, dB, median": f"{median(some.psnr):.1f}", **some.intervals()} for title, some in columns.items()
     }
 
 
@@ -543,6 +543,6 @@ def facts_of(card: Mapping, generator: Generator) -> str:
         "by": f"invkit {card['code']}",
         "size": f"{card['numbers'] / 1e6:.1f} million numbers, {card['bytes'] / 1e6:.1f} MB",
         "SHA-256": f"`{card['sha256'][:16]}…`",
-        "again": f"`{card.get('command', '(see its training script)')}`",
+        "again": f"`python -m recipes train {card['name']} --seed {card['seed']}`",
     }
     return "\n".join(f"- **{key}**: {value}" for key, value in facts.items())
