@@ -543,6 +543,6 @@ def facts_of(card: Mapping, generator: Generator) -> str:
         "by": f"invkit {card['code']}",
         "size": f"{card['numbers'] / 1e6:.1f} million numbers, {card['bytes'] / 1e6:.1f} MB",
         "SHA-256": f"`{card['sha256'][:16]}…`",
-        "again": f"`python -m recipes train {card['name']} --seed {card['seed']}`",
+        "again": f"`python -m recipes train {card['name']} --folder FOLDER --seed {card['seed']}`",
     }
     return "\n".join(f"- **{key}**: {value}" for key, value in facts.items())
