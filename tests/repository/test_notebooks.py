@@ -9,6 +9,8 @@ import pytest
 from study.notebook import default_parameters, source_of
 
 CHAPTERS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+HIDING = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+LINES, WIDTH = 120, 100
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -32,6 +34,22 @@ class TestChapter:
         code = [source_of(cell) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
         assert f'study = notebook.open("{path.stem}")' in code[1]
         assert code[-1].strip().endswith("study.stamp()")
+
+    def test_shows_its_experiment(self, path):
+        """At most 120 lines of code beside the parameters, most of them visible, none too wide for the page."""
+        lines = {True: 0, False: 0}
+        for cell in json.loads(path.read_text())["cells"]:
+            tags = set(cell["metadata"].get("tags", []))
+            if cell["cell_type"] == "code" and "parameters" not in tags:
+                code = [line for line in source_of(cell).splitlines() if line.strip()]
+                assert all(len(line) <= WIDTH for line in code)
+                lines[not tags & HIDING] += len(code) if len(code) > 1 else 0  # one line only shows a table
+        assert lines[True] > lines[False] and sum(lines.values()) <= LINES, lines
+
+    def test_records_what_its_prose_shows(self, path):
+        """By the study's own methods, so that a results file holds it: no bare glue."""
+        code = [source_of(cell) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        assert not [cell for cell in code if re.search(r"(?<![\w.])glue\(", cell)]
 
 
 def test_there_are_chapters():
