@@ -165,7 +165,10 @@ def _difference(result, expected):
 
 
 def expect():
-    """Write what `check` expects from the quick profile's results: all numbers with a tolerance, and all texts."""
+    """Write what `check` expects from the quick profile's results: numbers with a tolerance, and texts without digits.
+
+    A number within a text may be rounded to another one on another machine, where the number itself is tolerated.
+    """
     expected = {}
     for name in notebooks():
         results = read_json(_results("quick", name))
@@ -175,7 +178,7 @@ def expect():
 
 def _expected(result):
     if "text" in result:
-        return {"text": result["text"]}
+        return None if re.search(r"\d", result["text"]) else {"text": result["text"]}
     return {key: result[key] for key in ("value", "tolerance")} if result["tolerance"] is not None else None
 
 

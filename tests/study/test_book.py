@@ -427,7 +427,7 @@ def results(small):
     def write(second=8.0, **more):
         Path("build/quick/executed").mkdir(parents=True, exist_ok=True)
         first = {"double": {"value": 8.0, "tolerance": 0.4}, "seconds": {"value": 3.0, "tolerance": None}}
-        first |= {"verdict": {"text": "helps"}}
+        first |= {"verdict": {"text": "helps"}, "words": {"text": "at most 1.3 points"}}
         Path("build/quick/executed/01_one.results.json").write_text(json.dumps(first))
         second = {"triple": {"value": second, "tolerance": 0.5}} | more
         Path("build/quick/executed/02_two.results.json").write_text(json.dumps(second))
