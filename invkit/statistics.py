@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from torch import Tensor
@@ -99,6 +100,42 @@ def paired_bootstrap(
     if a.shape != b.shape:
         raise ValueError(f"Paired values come from the same images: a has {len(a)} values, b has {len(b)}.")
     return bootstrap(a - b, n_boot, seed, statistic)
+
+
+def bootstrap_of_sums(
+    statistic: Callable[..., float | np.ndarray], *values: Tensor, n_boot: int = 2000, seed: int = 0
+) -> Interval:
+    """A function of sums over images, such as a ratio of two means, with its 95 % bootstrap percentile interval.
+
+    All values are resampled together, and those of one number of images alike in every call, so that the statistic may
+    also be a difference of ratios. Resamples for which the statistic is not finite are left out.
+
+    Args:
+        statistic: takes as many sums as there are values: numbers, or one number for each resample, (n_boot,).
+        values: one finite number for each image, (N,), of the same images in the same order.
+        n_boot: how many resamples of the images are taken.
+        seed: of the resamples.
+
+    Raises:
+        ValueError: fewer than two images, a value that is not finite, or different numbers of values.
+    """
+    vectors = [_vector(one, "values") for one in values]
+    n = len(vectors[0])
+    if any(len(one) != n for one in vectors):
+        raise ValueError(f"Give one value for each image: there are {[len(one) for one in vectors]} of them.")
+    counts = _resample_counts(n, n_boot, seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = statistic(*(one.sum() for one in vectors))
+        resampled = statistic(*(counts @ one.astype(np.float32) for one in vectors))
+    finite = resampled[np.isfinite(resampled)]
+    low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)
+    return Interval(float(value), float(low), float(high), n)
+
+
+@lru_cache(maxsize=4)
+def _resample_counts(n: int, n_boot: int, seed: int) -> np.ndarray:
+    """How often each of n images occurs in each resample, (n_boot, n)."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_boot).astype(np.float32)
 
 
 def proportion(hits: Tensor | Sequence[bool]) -> Interval:

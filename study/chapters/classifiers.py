@@ -16,7 +16,7 @@ from torch import Tensor
 from invkit.data import glyphs
 from invkit.data.images import Data
 from invkit.network.classifiers import Classifier
-from invkit.statistics import Interval, bootstrap, proportion
+from invkit.statistics import Interval, bootstrap, bootstrap_of_sums, proportion
 from study.notebook import listed
 
 
@@ -65,10 +65,7 @@ def within_class_share(logits: Tensor, labels: Tensor, seed: int = 0) -> Interva
     sums = torch.zeros(int(labels.max()) + 1, logits.shape[1], dtype=logits.dtype).index_add(0, labels, logits)
     within = (logits - (sums[labels] / counts[:, None])).square().sum(1) * counts / (counts - 1)
     total = (logits - logits.mean(0)).square().sum(1)
-    rows = torch.randint(len(labels), (2000, len(labels)), generator=torch.Generator().manual_seed(seed))
-    ratios = within[rows].mean(1) / total[rows].mean(1)
-    low, high = ratios.quantile(torch.tensor([0.025, 0.975], dtype=ratios.dtype)).tolist()
-    return Interval((within.mean() / total.mean()).item(), low, high, len(labels))
+    return bootstrap_of_sums(lambda inside, all: inside / all, within, total, seed=seed)
 
 
 def directions(logits: Tensor) -> float:

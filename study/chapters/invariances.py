@@ -36,7 +36,7 @@ from study import plots
 from study.notebook import listed
 from study.scores import verdict
 
-PENALTIES = torch.logspace(-5, 2, 15).tolist()  # of the ridge regression, in units of an input's mean variance
+PENALTIES = torch.logspace(-5, 2, 15).tolist()  # of the ridge regression, in units of a standardised input's variance
 
 
 # ---- linear readers --------------------------------------------------------------------------------------------------
@@ -50,11 +50,16 @@ def fit_linear(x: Tensor, factors: Factors) -> Callable[[Tensor], Estimates]:
     """
     check_factors(factors, len(x))
     x = x.double()
-    mean, std = x.mean(0), x.std(0).clamp_min(1e-8)
-    z = (x - mean) / std
+    mean, std = x.mean(0), x.std(0)
+    varies = std > 1e-8
+
+    def standardised(x: Tensor) -> Tensor:
+        return ((x.double() - mean) / std)[:, varies]
+
+    z, penalties = standardised(x), [penalty * len(x) / (len(x) - 1) for penalty in PENALTIES]
     targets = {name: y.double() if y.is_floating_point() else F.one_hot(y).double() for name, y in factors.items()}
     y = torch.cat(list(targets.values()), dim=1)
-    maps, errors = ridge(z, y, PENALTIES), leave_one_out_errors(z, y, PENALTIES)
+    maps, errors = ridge(z, y, penalties), leave_one_out_errors(z, y, penalties)
     found, start = {}, 0
     for name, target in targets.items():
         columns = slice(start, start := start + target.shape[1])
@@ -62,7 +67,7 @@ def fit_linear(x: Tensor, factors: Factors) -> Callable[[Tensor], Estimates]:
         found[name] = weight[:, columns].double(), bias[columns].double()
 
     def estimate(x: Tensor) -> Estimates:
-        z = (x.double() - mean) / std
+        z = standardised(x)
         return {name: (z @ weight + bias).float() for name, (weight, bias) in found.items()}
 
     return estimate
