@@ -16,7 +16,7 @@ import os
 import pickle
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MODEL, CARD = "model.safetensors", "card.json"
+INDEX = MODEL + ".index.json"  # of weights in several files: which file holds which tensor, and each file's SHA-256
+LARGEST_FILE = 16 * 2**20  # bytes; larger weights are parted
 PENDING_CARD = CARD + ".partial"  # the card of a model that is about to be put in place, or was just before a kill
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -57,6 +59,9 @@ def whole(path: str | Path) -> Iterator[Path]:
 def save(folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], half: bool = False) -> dict[str, Any]:
     """Write tensors and their card, whole or not at all, in place of what the folder held.
 
+    Weights of more than `LARGEST_FILE` bytes become several files, model-00001-of-0000N.safetensors and so on, with an
+    index as in the Hugging Face hub. The card's "sha256" is then that of the index, which holds those of the files.
+
     Args:
         folder: where model.safetensors and card.json go; made if missing.
         tensors: a state dict that is not empty; on any device.
@@ -84,14 +89,43 @@ def save(folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], h
                 raise ValueError(f"{name} holds numbers above 65504, too large for float16: save with half=False.")
 
     folder = Path(folder)
-    with whole(folder / MODEL) as model:
-        save_file(stored, model)
+    parts = _parted(stored)
+    with ExitStack() as files:
+        written = {name: files.enter_context(whole(folder / name)) for name in parts}
+        for name, part in parts.items():
+            save_file(part, written[name])
+        size = sum(path.stat().st_size for path in written.values())
+        main = written.get(MODEL)
+        if main is None:
+            main = files.enter_context(whole(folder / INDEX))
+            files_of = {tensor: name for name, part in parts.items() for tensor in part}
+            hashes = {name: file_hash(path) for name, path in written.items()}
+            index = {"metadata": {"total_size": size}, "weight_map": files_of, "sha256": hashes}
+            main.write_text(json.dumps(index, indent=1) + "\n")
         numbers = sum(tensor.numel() for tensor in stored.values())
-        card = card | {"sha256": file_hash(model), "bytes": model.stat().st_size, "numbers": numbers, "half": half}
+        card = card | {"sha256": file_hash(main), "bytes": size, "numbers": numbers, "half": half}
         # The pending card is complete before the model is replaced: `load` finds it if the process ends in between.
         _write_card(folder / PENDING_CARD, card)
     os.replace(folder / PENDING_CARD, folder / CARD)
+    for path in (*folder.glob("model-*-of-*.safetensors"), folder / INDEX, folder / MODEL):  # of other weights before
+        if path.name not in parts and not (path.name == INDEX and MODEL not in parts):
+            path.unlink(missing_ok=True)
     return card
+
+
+def _parted(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """{file name: its tensors}: one file, or several of at most `LARGEST_FILE` bytes, unless one tensor has more."""
+    parts, sizes = [{}], [0]
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if parts[-1] and sizes[-1] + size > LARGEST_FILE - 2**16:  # room for the header
+            parts.append({})
+            sizes.append(0)
+        parts[-1][name] = tensor
+        sizes[-1] += size
+    if len(parts) == 1:
+        return {MODEL: parts[0]}
+    return {f"model-{i:05}-of-{len(parts):05}.safetensors": part for i, part in enumerate(parts, start=1)}
 
 
 def save_card(folder: str | Path, card: dict[str, Any]) -> None:
@@ -121,23 +155,34 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors.torch import load_file
 
     folder = find(name)
-    if not (folder / MODEL).is_file():
+    main = _main_file(folder)
+    if main is None:
         how = f" (python -m recipes train {folder.name} --folder {folder})" if folder.name in recorded() else ""
         raise FileNotFoundError(f"{folder} holds no {MODEL}: train it again{how}, or fetch the folder again.")
     if not (folder / CARD).is_file() and not (folder / PENDING_CARD).is_file():
         raise FileNotFoundError(f"{folder} holds no {CARD}, which says what the weights are: fetch the folder again.")
-    found = file_hash(folder / MODEL)
+    found = file_hash(main)
     cards = (_card_or_empty(folder / CARD), _card_or_empty(folder / PENDING_CARD))
     card = next((card for card in cards if card.get("sha256") == found), None)
     if card is None:
         raise ValueError(
-            f"{folder / MODEL} is damaged or was changed (its SHA-256 {found[:12]}… is not the one in {CARD}): "
+            f"{main} is damaged or was changed (its SHA-256 {found[:12]}… is not the one in {CARD}): "
             "fetch or train it again."
         )
-    tensors = load_file(folder / MODEL)
+    tensors = {}
+    hashes = json.loads(main.read_text())["sha256"] if main.name == INDEX else {MODEL: None}
+    for name, sha256 in hashes.items():
+        if sha256:
+            _check_hash(folder / name, sha256, "fetch or train it again")
+        tensors |= load_file(folder / name)
     if card["half"]:
         tensors = {key: tensor.float() if tensor.dtype == torch.float16 else tensor for key, tensor in tensors.items()}
     return tensors, card
+
+
+def _main_file(folder: Path) -> Path | None:
+    """The file whose SHA-256 is on the card: the index of weights in several files, or the weights."""
+    return next((folder / name for name in (INDEX, MODEL) if (folder / name).is_file()), None)
 
 
 def kept(file: Path | None, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -191,7 +236,7 @@ def recorded() -> list[str]:
 
 def shipped() -> list[str]:
     """Names of the weights that come with the repository, in order."""
-    return [name for name in recorded() if (weights_folder() / name / MODEL).is_file()]
+    return [name for name in recorded() if _main_file(weights_folder() / name)]
 
 
 def _card_or_empty(path: Path) -> dict[str, Any]:

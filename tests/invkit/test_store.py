@@ -218,3 +218,24 @@ def test_a_card_may_come_without_its_weights(shelf, tmp_path):
 def test_weights_exist_by_name_and_by_folder(tmp_path):
     assert store.exists(store.shipped()[0]) and store.exists(tmp_path)
     assert not store.exists("no-such-weights") and not store.exists(tmp_path / "none")
+
+
+def test_large_weights_are_parted_into_files_of_a_largest_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "LARGEST_FILE", 2**16 + 1000)
+    tensors = {f"layer {i}": torch.randn(100, generator=torch.Generator().manual_seed(i)) for i in range(7)}
+    card = store.save(tmp_path, tensors, {"what": "seven layers"})
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["card.json", *(f"model-0000{i}-of-00004.safetensors" for i in range(1, 5)),
+                     "model.safetensors.index.json"]  # fmt: skip
+    again, read = store.load(tmp_path)
+    assert read == card and again.keys() == tensors.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in tensors.items())
+    part = tmp_path / "model-00002-of-00004.safetensors"
+    part.write_bytes(part.read_bytes()[:-4] + b"1234")
+    with pytest.raises(ValueError, match="model-00002-of-00004.* is not the file expected"):
+        store.load(tmp_path)
+    store.save(tmp_path, {"one": torch.ones(3)}, {})  # smaller weights in place of larger ones
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "model.safetensors"]
+    assert torch.equal(store.load(tmp_path)[0]["one"], torch.ones(3))
+    store.save(tmp_path, tensors, {})
+    assert not (tmp_path / "model.safetensors").exists() and store.load(tmp_path)[0].keys() == tensors.keys()
