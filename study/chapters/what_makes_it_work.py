@@ -11,19 +11,26 @@ Variants are compared with the full method image by image, by the rule of `score
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from invkit import dci, metrics
+from invkit import dci, metrics, statistics
+from invkit.dci import matching
 from invkit.dci.chain import ChainLossWeights
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.synthetic import Pool
 from invkit.dci.training import Schedule
 from invkit.network.classifiers import Classifier
+from invkit.statistics import Interval
+from study import plots
+from study.notebook import Study, slug
+from study.scores import difference_over_seeds, verdict_over_seeds
 
 
 @dataclass(frozen=True)
@@ -158,8 +165,143 @@ def psnr_at(inverter: ClassifierInverter, images: Tensor, depth: int | None = No
     return torch.cat([metrics.psnr(inverter.reconstruct(part, depth), part) for part in images.split(batch)])
 
 
-# Old names, until the notebooks use the new ones.
-from study.scores import difference_over_seeds as difference  # noqa: E402, F401
-from study.scores import verdict_over_seeds as verdict  # noqa: E402, F401
+# ---- what the notebook compares, records and draws -------------------------------------------------------------------
 
-Arm, Setting, train_arm = ChainVariant, ChainBudget, train_variant
+PARTS = {
+    "no block term": "the block term",
+    "no image term": "the image term",
+    "no cycle term": "the cycle term",
+    "never re-synchronised": "re-synchronising",
+    "re-synchronised at one depth": "re-synchronising all depths, not one",
+}
+
+
+@torch.no_grad()
+def statistics_distances(classifier: Classifier, images: Mapping[str, Tensor], n: int) -> dict[str, float]:
+    """How far the first n images of each source are from the statistics in the classifier's batch-norm layers.
+
+    images: {source: (N, 3, H, W) in 0 … 255}; a source with "few" in its name, which is part of another, is left out.
+    """
+    return {
+        name: float(matching.statistics_distance(classifier, x[:n].float() / 255))
+        for name, x in images.items()
+        if "few" not in name
+    }
+
+
+def plan_all(
+    budget: ChainBudget, variants: Mapping[str, ChainVariant]
+) -> tuple[dict[str, Schedule], dict[str, StepCost]]:
+    """Count the operations of a step of every variant and plan its training: {name: schedule}, {name: cost}.
+
+    Variants that differ only in their images or their learning rate are counted once.
+    """
+    plans, costs = {}, {}
+    for name, variant in variants.items():
+        like = [
+            k for k in costs if dataclasses.replace(variants[k], source=variant.source, rate=variant.rate) == variant
+        ]
+        costs[name] = costs[like[0]] if like else step_cost(budget, variant)
+        plans[name] = plan(budget, variant, costs[name])
+    return plans, costs
+
+
+def plan_rows(
+    study: Study,
+    budget: ChainBudget,
+    plans: Mapping[str, Schedule],
+    costs: Mapping[str, StepCost],
+    seconds: Mapping[str, float],
+) -> dict[str, dict[str, object]]:
+    """Record the steps and the seconds of every variant's training; return rows of a table."""
+    rows = {}
+    for name, schedule in plans.items():
+        spent = operations(budget, schedule, costs[name])
+        steps = budget.depth * schedule.divide + schedule.synchronise
+        study.record(f"steps_{slug(name)}", steps, operations=spent)
+        study.record(f"seconds_{slug(name)}", seconds[name], unit="s", digits=2, tolerance=None)
+        rows[name] = {
+            "divide, steps each": schedule.divide,
+            "re-synchronise, steps": schedule.synchronise,
+            "operations, 10¹²": f"{spent / 1e12:.2f}",
+            "seconds": f"{seconds[name]:.0f}",
+        }
+    return rows
+
+
+def evaluate(
+    inverters: Mapping[str, Sequence[ClassifierInverter]], images: Tensor, depth: int | None = None
+) -> dict[str, Tensor]:
+    """{variant: PSNRs (seeds, N)} of images (N, 3, S, S) reconstructed from one depth, by default the deepest."""
+    return {name: torch.stack([psnr_at(x, images, depth) for x in some]) for name, some in inverters.items()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant's mean PSNR, by how many dB the full method is better, and the verdict on the part that it lacks."""
+
+    mean: Interval
+    gain: Interval
+    verdict: str
+
+
+def compare(study: Study, psnr: Mapping[str, Tensor], where: str) -> dict[str, Comparison]:
+    """Compare every variant with the first one, the full method, and record "psnr_<variant>_<where>" and "gain_…".
+
+    psnr: {variant: (seeds, N)}, of the same N images.
+    where: the name of these images, for the ids.
+    """
+    full, *_ = psnr
+    found = {}
+    for name, values in psnr.items():
+        one = Comparison(
+            statistics.bootstrap(values.mean(0)),
+            difference_over_seeds(psnr[full], values),
+            verdict_over_seeds(psnr[full], values),
+        )
+        id = slug(f"{'full' if name == full else name} {where}")
+        study.record(f"psnr_{id}", one.mean, unit="dB", tolerance=1.0, seeds=len(values))
+        if name != full:
+            seeds = (psnr[full] - values).mean(1).tolist()
+            more = {"verdict": one.verdict, "by_seed": seeds}
+            study.record(f"gain_{id}", one.gain, unit="dB", digits=2, tolerance=1.0, **more)
+        found[name] = one
+    return found
+
+
+def rows(found: Mapping[str, Comparison], names: Sequence[str], heading: str) -> dict[str, dict[str, object]]:
+    """Rows of a table of some variants, the first of which is the full method; heading: of the verdicts."""
+    first, *others = names
+    table = {first: {"psnr": found[first].mean}}
+    for name in others:
+        one = found[name]
+        table[name] = {"psnr": one.mean, "full − variant, dB": f"{one.gain:+.2f}", heading: one.verdict}
+    return table
+
+
+def depth_chart(classifier: Classifier, by_depth: Sequence[Mapping[str, Tensor]], end_to_end: Comparison) -> Figure:
+    """What each part gains at every depth: by_depth[k] has {variant: PSNRs (seeds, N)} from block k + 1."""
+    full, *names = by_depth[0]
+    lines: dict[str, list[Interval | None]] = {
+        name: [difference_over_seeds(psnr[full], psnr[name]) for psnr in by_depth] for name in names
+    }
+    lines["end to end"] = [None] * (len(by_depth) - 1) + [end_to_end.gain]
+    places = [block.convolutions for block in classifier.blocks[: len(by_depth)]]
+    return plots.curve(places, lines, "convolutions inverted", "full method − variant, dB PSNR")
+
+
+def gain_chart(sets: Mapping[str, Mapping[str, Comparison]], labels: Mapping[str, str], xlabel: str) -> Figure:
+    """By how much the full method is better than some variants {name: label}, on each set {name: comparisons}."""
+    groups = {label: {where: found[name].gain for where, found in sets.items()} for name, label in labels.items()}
+    return plots.bars(groups, xlabel, horizontal=True)
+
+
+def in_words(found: Mapping[str, Comparison], rival: str) -> str:
+    """Which parts help, which hurt, and of which no difference is seen, as a sentence."""
+    parts = PARTS | {rival: "divide-and-conquer rather than end-to-end training"}
+    phrases = {"helps": "what helps is", "hurts": "what hurts is", "no difference seen": "no difference is seen for"}
+    sentences = []
+    for word, phrase in phrases.items():
+        if names := [part for name, part in parts.items() if found[name].verdict == word]:
+            sentences.append(f"{phrase} {', '.join(names)}")
+    return "; ".join(sentences)
