@@ -10,6 +10,7 @@ import argparse
 import invkit
 from invkit import data, metrics, statistics
 from study.chapters import zero_shot_inversion
+from study.reconstructions import reconstruct_every_depth
 
 
 def main() -> None:
@@ -25,12 +26,12 @@ def main() -> None:
     print(f"{len(photos)} photos; their mean colours score {flat.value:.2f} dB")
     for convolutions in args.convolutions:
         depth = zero_shot_inversion.depth_of(inverter.classifier, convolutions)
-        reading = zero_shot_inversion.read_every_depth(inverter, photos, [depth])[depth]
-        psnr = statistics.bootstrap(metrics.psnr(reading.images, photos))
-        found = statistics.proportion(metrics.retrieval_ranks(reading.images, photos) == 1)
+        timed = reconstruct_every_depth(inverter, photos, [depth])[depth]
+        psnr = statistics.bootstrap(metrics.psnr(timed.images, photos))
+        found = statistics.proportion(metrics.retrieval_ranks(timed.images, photos) == 1)
         print(
             f"{convolutions:3d} convolutions: {psnr.value:5.2f} dB [{psnr.low:.2f}, {psnr.high:.2f}], "
-            f"found {found.value:.1%} [{found.low:.1%}, {found.high:.1%}], {reading.seconds:.3f} s a photo",
+            f"found {found.value:.1%} [{found.low:.1%}, {found.high:.1%}], {timed.seconds:.3f} s a photo",
             flush=True,
         )
 

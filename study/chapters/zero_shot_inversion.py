@@ -298,9 +298,3 @@ def provenance(inverter: ClassifierInverter) -> str:
         "again": f"`{card.get('command', '(see its training script)')}`",
     }
     return "\n".join(f"- **{key}**: {value}" for key, value in facts.items())
-
-
-# Old names, until the notebooks use the new ones.
-from study.reconstructions import TimedImages as Reading  # noqa: E402, F401
-from study.reconstructions import reconstruct_every_depth as read_every_depth  # noqa: E402, F401
-from study.scores import score  # noqa: E402, F401
