@@ -22,6 +22,7 @@ from invkit.attacks import BATCH, pgd
 from invkit.checks import check_images, check_labels
 from invkit.network.classifiers import Classifier
 from invkit.network.small import build
+from invkit.seeds import seed_for
 from invkit.training import Player, train
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # preprocessing of what is trained here
@@ -185,7 +186,7 @@ def _attack(
     The network is attacked as it will be used, with the running statistics of its norms.
     """
     trainee.eval()
-    draw = seed * 1_000_003 + step
+    draw = seed_for(seed, step)
     mending = attack == "fast" and step < int(trainee.mend_until)
     if attack == "pgd":
         attacked = pgd(trainee, images, labels, epsilon, attack_steps, seed=draw)

@@ -19,6 +19,7 @@ from torch import Tensor
 from invkit import data
 from invkit.attacks import clean_accuracy, robust_accuracy
 from invkit.network.classifiers import Classifier, load_classifier
+from invkit.seeds import generator_for
 from recipes.adversarial_training import train_classifier
 
 WORLDS = {"informative": "glyphs", "independent": "glyphs:independent"}
@@ -82,7 +83,7 @@ def shuffled(
     an eighth of the side, the edge repeated."""
 
     def batches(step: int) -> tuple[Tensor, Tensor]:
-        g = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        g = generator_for(seed, step)
         rows = torch.randint(len(images), (batch,), generator=g)
         chosen = images[rows]
         if augment:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -36,8 +35,9 @@ from invkit.dci.matching import matched_pool
 from invkit.dci.training import Schedule
 from invkit.ffi import biggan, training
 from invkit.ffi.inverter import LogitInverter
-from invkit.ffi.pairs import condition, logits_of
+from invkit.ffi.pairs import condition, logits_of, shuffled_rows
 from invkit.network.classifiers import Classifier, load_classifier
+from invkit.seeds import generator_for
 from invkit.training import Player, train
 
 ROBUST = "recipes.imagenet:robust_resnet50"
@@ -112,16 +112,9 @@ def logit_batches(
     images: uint8 (N, 3, size, size). Every image comes once before any comes again, however many processes share them.
     """
 
-    @lru_cache(2)
-    def order(number: int) -> Tensor:
-        return torch.randperm(len(images), generator=torch.Generator().manual_seed(seed * 1_000_003 + 7919 * number))
-
     def batches(step: int) -> tuple[Tensor, Tensor]:
-        places = torch.arange(step * batch, (step + 1) * batch)
-        rounds = places // len(images)
-        rows = torch.cat([order(r)[places[rounds == r] % len(images)] for r in rounds.unique().tolist()])
-        flipped = torch.rand(batch, 1, 1, 1, generator=torch.Generator().manual_seed(seed * 1_000_003 + step)) < 0.5
-        shown = images[rows]
+        flipped = torch.rand(batch, 1, 1, 1, generator=generator_for(seed, step)) < 0.5
+        shown = images[shuffled_rows(len(images), step, batch, seed)]
         shown = torch.where(flipped, shown.flip(-1), shown).to(classifier.device).float() / 255
         with torch.no_grad(), torch.autocast(classifier.device.type, torch.bfloat16):
             logits = logits_of(classifier, shown).float()

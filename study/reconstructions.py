@@ -18,6 +18,7 @@ from torch import Tensor
 
 from invkit import store
 from invkit.inverters import load_inverter
+from invkit.seeds import seed_for
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def reconstruct(inverter, logits: Tensor, samples: int = 16, seed: int = 0, batc
         raise ValueError(f"samples must be at least 0, not {samples}.")
 
     def images(k: int) -> Tensor:
-        noise = inverter.sample_noise(len(logits), seed=seed * 1_000_003 + k).to(logits.device)
+        noise = inverter.sample_noise(len(logits), seed=seed_for(seed, k)).to(logits.device)
         parts = zip(logits.split(batch), noise.split(batch), strict=True)
         return torch.cat([inverter.invert(z, noise=e) for z, e in parts])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -81,9 +82,7 @@ class Pairs:
             Images (n, 3, S, S) in [0, 1] and their logits (n, classes).
         """
         views, count = self.logits.shape[:2]
-        places = torch.arange(step * n, (step + 1) * n)
-        rounds = places // count
-        chosen = torch.cat([self._order(r, seed)[places[rounds == r] % count] for r in rounds.unique().tolist()])
+        chosen = shuffled_rows(count, step, n, seed)
         view = torch.randint(views, (n,), generator=generator_for(seed, step))
         view, chosen = (rows.to(self.images.device, non_blocking=True) for rows in (view, chosen))
         return self.images[view, chosen].float() / 255, self.logits[view, chosen]
@@ -92,9 +91,25 @@ class Pairs:
         """The pairs on a device, where all batches are then gathered."""
         return Pairs(self.images.to(device), self.logits.to(device))
 
-    def _order(self, number: int, seed: int) -> Tensor:
-        """The random order of the images in one round through all of them; 7919 keeps it apart from the views."""
-        return torch.randperm(self.logits.shape[1], generator=generator_for(seed, 7919 * number))
+
+def shuffled_rows(count: int, step: int, n: int, seed: int = 0) -> Tensor:
+    """The rows, int64 (n,), of a training step's batch: random, but all rows come once before any comes again.
+
+    Args:
+        count: how many rows there are.
+        step: number of the step, from 0.
+        n: rows in every batch.
+        seed: of the order.
+    """
+    places = torch.arange(step * n, (step + 1) * n)
+    rounds = places // count
+    return torch.cat([_order(count, r, seed)[places[rounds == r] % count] for r in rounds.unique().tolist()])
+
+
+@lru_cache(2)
+def _order(count: int, number: int, seed: int) -> Tensor:
+    """The random order of the rows in one round through all; 7919 keeps its seed apart from those of the steps."""
+    return torch.randperm(count, generator=generator_for(seed, 7919 * number))
 
 
 def pairs(
