@@ -18,8 +18,9 @@ from invkit import metrics
 from invkit.metrics import distance
 from invkit.statistics import Interval
 from study import plots, probes
+from study.notebook import Study
 from study.reconstructions import represent
-from study.surgery import curve_of, reconstruct_each, seen, slopes
+from study.surgery import curve_of, in_words, reconstruct_each, seen, slopes
 
 # ---- logits -> images -> measures ------------------------------------------------------------------------------------
 
@@ -303,9 +304,15 @@ def loop_chart(paths: Mapping[str, Mapping[str, Tensor]], images: Tensor) -> Fig
     return plots.panels(range(1, len(some["step"]) + 1), lines, "round", reference=levels(images))
 
 
-def classes_in_loop(subjects: Mapping[str, Subject], loops: Mapping[str, Sequence[Tensor]]) -> dict[str, list[float]]:
-    """The effective number of classes that each inverter's classifier sees, round by round, from round 0 on."""
-    return {
-        label: [effective_number(seen(subject.inverter.represent, images)) for images in loops[label]]
-        for label, subject in subjects.items()
-    }
+def record_classes_in_loop(
+    study: Study, subjects: Mapping[str, Subject], loops: Mapping[str, Sequence[Tensor]]
+) -> None:
+    """Record how many classes each inverter's classifier sees in the images of a loop, at its start and at its end."""
+    words = {}
+    for label, subject in subjects.items():
+        ends = [effective_number(seen(subject.inverter.represent, loops[label][k])) for k in (0, -1)]
+        n = len(subject.images)
+        study.record(f"loop_classes_start_{label}", ends[0], n=n, digits=2, tolerance=3.0)
+        study.record(f"loop_classes_end_{label}", ends[1], n=n, digits=2, tolerance=8.0)
+        words[label] = f"{ends[0]:.0f} → {ends[1]:.0f}"
+    study.record_text("ways_words", in_words(words))
