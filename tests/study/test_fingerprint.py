@@ -196,3 +196,12 @@ def test_the_claims_are_tied_to_few_modules(monkeypatch):
     assert len(tied) <= 8 and not [
         module for module in tied if module.startswith(("invkit.dci", "invkit.ffi", "recipes"))
     ]
+
+
+def test_the_library_is_followed_through_what_it_imports_when_first_used():
+    fingerprint.forget()
+    code = "import invkit\nfrom invkit import dci\ninvkit.load_inverter('x')\ninvkit.data.load('photos')\ndci.invert_classifier"
+    names = fingerprint.reached(code)
+    kinds = {"invkit.dci.inverter.ClassifierInverter", "invkit.ffi.inverter.LogitInverter", "invkit.store.load"}
+    assert {*kinds, "invkit.data.sources.load", "invkit.dci.training.train_chain"} <= names.keys()
+    assert not [name for name in names if name.startswith(("study.", "recipes."))]
