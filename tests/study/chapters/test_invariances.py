@@ -8,7 +8,7 @@ from torch import nn
 from invkit.data import glyphs
 from invkit.network.classifiers import Classifier
 from recipes import factor_regressor
-from study.chapters import invariances
+from study.chapters import invariances, invariances_page
 
 
 @pytest.fixture
@@ -240,5 +240,5 @@ def test_a_factor_differs_only_if_every_pair_of_seeds_agrees(generator):
     assert invariances.mean_profile([bad, good]).within["x"].value == pytest.approx(
         (bad.within["x"].value + good.within["x"].value) / 2
     )
-    said = invariances.difference_sentence({"more": ["x"], "less": [], "same": ["y", "z"]}, "they")
+    said = invariances_page.difference_sentence({"more": ["x"], "less": [], "same": ["y", "z"]}, "they")
     assert said == "they hold more of x (not told apart: y and z)"

@@ -10,7 +10,7 @@ from invkit import metrics
 from invkit.dci.chain import Chain
 from invkit.dci.inverter import ClassifierInverter
 from invkit.network.classifiers import Classifier
-from study.chapters import leakage, leakage_defences
+from study.chapters import leakage, leakage_defences, leakage_page
 from study.chapters.leakage import Cost, DefenceOutcome, DefenceTrial, Sources
 from study.scores import Scores
 
@@ -200,7 +200,7 @@ def test_the_chart_has_a_panel_for_each_depth_and_measure(classifier, attacker, 
         attacker, sources, 1, leakage.send(classifier, images, 1), labels, images, {"steps": 1, "batch": 2}
     )
     results = [trial.run("none", 0), trial.run("noise", 0.5), trial.run("quantisation", 2)]
-    figure = leakage.trade_off(
+    figure = leakage_page.trade_off(
         {"depth 1": results, "again": results}, {"psnr": {"mean image": 11.0}, "found": {"chance": 0.1}}
     )
     axes = figure.axes

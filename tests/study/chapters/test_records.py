@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from invkit.statistics import Interval
-from study.chapters import gan_inversion, leakage, logit_ablations, natural_images
+from study.chapters import (
+    gan_inversion,
+    gan_inversion_page,
+    leakage,
+    leakage_page,
+    logit_ablations,
+    natural_images,
+    natural_images_page,
+)
 from study.chapters.leakage import Cost, DefenceOutcome
 from study.notebook import slug
 from study.scores import Scores
@@ -42,7 +50,9 @@ def scores(offset=0.0, found=1.0, n=6):
 
 def outcome(name, strength, correct=1.0, offset=0.0, found=1.0):
     as_was, tuned = scores(offset, found), scores(offset + 1, found)
-    return DefenceOutcome(name, strength, Cost((torch.arange(50) < 50 * correct).float(), torch.zeros(50)), as_was, tuned, {})
+    return DefenceOutcome(
+        name, strength, Cost((torch.arange(50) < 50 * correct).float(), torch.zeros(50)), as_was, tuned, {}
+    )
 
 
 # ---- leakage ---------------------------------------------------------------------------------------------------------
@@ -63,11 +73,11 @@ def test_attackers_are_compared_where_both_were_measured(recorder):
         (2, "trained on glyphs", "mean image"),
     ]
     classifier = type("Classifier", (), {"blocks": [None, None]})
-    leakage.record_against(recorder, classifier, pairs)
+    leakage_page.record_against(recorder, classifier, pairs)
     assert recorder.kept["psnr_zero_minus_optimised_1"].value == pytest.approx(3)
     assert recorder.kept["psnr_fed_minus_mean"].value == pytest.approx(5)
     assert recorder.kept["against_words"].startswith("By PSNR zero-shot is better at depth 1; worse at the logits;")
-    rows = leakage.against_rows(classifier, pairs)
+    rows = leakage_page.against_rows(classifier, pairs)
     assert rows["the logits", "zero-shot − optimised"]["PSNR, dB"].endswith("worse")
 
 
@@ -75,16 +85,16 @@ def test_a_defence_that_costs_too_much_is_not_chosen(recorder):
     plain, cheap, dear = outcome("none", 0), outcome("noise", 0.5, 1.0, -2, 0.0), outcome("dropout", 0.5, 0.5, -9, 0.0)
     choices = leakage.choices_of({2: [plain, cheap, dear]}, tolerated=0.02)
     assert choices[2, "noise"].outcome is cheap and choices[2, "dropout"] is None
-    leakage.record_choices(recorder, choices)
+    leakage_page.record_choices(recorder, choices)
     assert recorder.kept["hiding"] == 1 and recorder.kept["found_noise_chosen_2"].value == -1
     assert recorder.kept["hiding_words"] == "noise at depth 2 lets fewer be found (by 100 % at most)"
-    rows = leakage.choice_rows(choices)
+    rows = leakage_page.choice_rows(choices)
     assert rows["2", "noise, 0.5 s.d."]["verdict"] == "fewer found" and rows["2", "dropout: none is tolerated"] == {}
     assert leakage.picked([plain, cheap, dear], choices, 2) == [plain, cheap, dear]
 
 
 def test_every_outcome_is_recorded_under_its_defence_and_depth(recorder):
-    leakage.record_outcomes(recorder, {2: [outcome("none", 0), outcome("noise", 0.25, 0.5)]})
+    leakage_page.record_outcomes(recorder, {2: [outcome("none", 0), outcome("noise", 0.25, 0.5)]})
     assert {"accuracy_none_0_depth_2", "found_tuned_noise_025_depth_2", "psnr_won_back_2"} <= recorder.kept.keys()
     assert recorder.kept["costliest_accuracy"].value == 50
     assert recorder.kept["psnr_longer_2"].value == pytest.approx(1)
@@ -112,16 +122,18 @@ def test_targets_say_what_was_measured(recorder):
 
 def test_robust_against_standard_is_recorded_with_its_verdict(recorder):
     contrast = natural_images.robust_minus_standard({"robust": scores(1), "standard": scores(found=0.0)})
-    natural_images.record_robust(recorder, contrast)
+    natural_images_page.record_robust(recorder, contrast)
     assert list(contrast) == ["inverter"] and recorder.kept["psnr_robust_minus_standard"].value == pytest.approx(1)
     assert recorder.kept["robust_words"] == "yes" and "not tried" in recorder.kept["ridge_words"]
 
 
 def test_an_adversary_that_was_not_trained_leaves_no_rows(recorder):
     alone = natural_images.adversary_alone(None, "photos", (64, 32), None, 1, 0, None)
-    assert natural_images.record_adversary(recorder, alone, {}, "standard") == {}
+    assert natural_images_page.record_adversary(recorder, alone, {}, "standard") == {}
     assert "Not run here" in recorder.kept["adversarial_words"]
-    assert natural_images.adversary_grid(alone, {}) is None and natural_images.curve_chart({}, scores()) is None
+    assert (
+        natural_images_page.adversary_grid(alone, {}) is None and natural_images_page.curve_chart({}, scores()) is None
+    )
 
 
 # ---- designs of logit inversion --------------------------------------------------------------------------------------
@@ -158,8 +170,8 @@ def test_mending_is_measured_in_standard_deviations_of_all_faces(recorder):
     step = 1 / everyone["features"].std().item()
     assert mended.changes("regenerated")["features"].value == pytest.approx(-3 * step)
     assert mended.changes("regenerated", "shrunk")["features"].value == pytest.approx(-2 * step)
-    rows = gan_inversion.record_mending(recorder, mended)
+    rows = gan_inversion_page.record_mending(recorder, mended)
     assert recorder.kept["verdict"] == "mends" and list(rows) == ["regenerated", "shrunk", "moved"]
-    gan_inversion.record_agreement(recorder, mended, chosen)
+    gan_inversion_page.record_agreement(recorder, mended, chosen)
     assert recorder.kept["agreement"] == pytest.approx(1) and recorder.kept["degree"] == "strongly"
-    assert gan_inversion.defect_captions(mended, 1)["original"] == [f"{4.5 * step:+.1f}, {4.5 * step:+.1f}"]
+    assert gan_inversion_page.defect_captions(mended, 1)["original"] == [f"{4.5 * step:+.1f}, {4.5 * step:+.1f}"]
