@@ -84,3 +84,9 @@ def test_nearest_measures_nearness_by_the_angle_where_length_means_nothing():
     images = flat(torch.cat([direction, -direction[:, :1]], 1) / 2 + 0.5)
     images = baselines.nearest(Examples(direction * length, images))(direction[:100] * length[100:200])
     assert (images - images[:100]).abs().mean() < 0.03
+
+
+def test_several_baselines_are_asked_at_once(examples):
+    found = baselines.predict(examples, examples.logits[:3], ["mean image", "ridge"])
+    assert list(found) == ["mean image", "ridge"] and found["ridge"].mean is found["ridge"].sample
+    torch.testing.assert_close(found["mean image"].mean, examples.images.mean(0).expand(3, -1, -1, -1))

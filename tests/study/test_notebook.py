@@ -172,6 +172,19 @@ def test_words_are_recorded_like_numbers(run, open_with, glued):
         opened.record("verdict", 1)
 
 
+def test_rows_and_several_words_are_recorded_at_once(run, open_with, glued, measures):
+    opened = open_with(steps=3, photos=["a"])
+    row = {"found": Interval(0.5, 0.25, 0.75, 9), "psnr": Interval(20.0, 19.0, 21.0, 9)}
+    opened.record_rows({"one": row, "two": {"psnr": row["psnr"]}}, ["psnr", "found"], prefix="over ", digits=2)
+    opened.record_rows({"all": row})
+    opened.record_texts(images=6000, words="not told apart")
+    results = json.loads((run / "out" / "01_one.results.json").read_text())
+    numbers = ["psnr_over_one", "found_over_one", "psnr_over_two", "found_all", "psnr_all"]
+    assert list(results) == [*numbers, "images", "words"]
+    assert glued["psnr_over_one"] == "20 dB" and glued["found_all"] == "50.0 %"
+    assert glued["images"] == "6,000" and glued["words"] == "not told apart"
+
+
 def test_a_table_has_the_measures_titles_units_and_digits(open_with, measures):
     opened = open_with(steps=3, photos=["a"])
     rows = {

@@ -105,3 +105,11 @@ def test_photos_of_another_size_are_refused(inverter):
 def test_training_pays_for_itself_where_it_is_faster():
     assert study.break_even(1, seconds=1, rival_seconds=37) == 100
     assert study.break_even(1, seconds=2, rival_seconds=2) == math.inf
+
+
+def test_inverters_without_weights_are_left_out_and_named(monkeypatch):
+    monkeypatch.setattr(study.store, "exists", lambda name: name != "not-shipped")
+    monkeypatch.setattr(study, "load_inverter", lambda name: nn.Identity())
+    found, sentence = study.load_available({"standard": "shipped", "plain": "not-shipped"})
+    assert list(found) == ["standard"] and sentence.endswith("not shipped: plain.")
+    assert study.load_available({"standard": "shipped"})[1] == ""
