@@ -138,7 +138,7 @@ def controls_words(profiles: Profiles, world: str, found: Mapping[str, Sequence[
     for other in others:
         ours, control = (profiles[world, label, "cross-fitted"].within for label in (second, other))
         more = [factor for factor in found["more"] if ours[factor].minus(control[factor]).low > 0]
-        over.append(f"over *{other}* of {listed(more) if more else 'none'}")
+        over.append(f"over {other} of {listed(more) if more else 'none'}")
     text = f"the {second} classifier holds more than the {first} one of {listed(found['more'])}"
     return text + (f"; of these, more for sure {listed(over)}" if over else "")
 

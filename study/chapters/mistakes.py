@@ -56,7 +56,7 @@ def verdict(to_input_minus_to_wrong: Interval, true_minus_predicted: Interval) -
     """
     nearer = sign_of(to_input_minus_to_wrong, "like the wrong class", "like the input", "as much like either")
     named = sign_of(true_minus_predicted, "as the true class", "as the predicted class", "as either")
-    return f"look {nearer} and are read {named}"
+    return f"look {nearer} and are seen {named}"
 
 
 # ---- the experiment --------------------------------------------------------------------------------------------------

@@ -33,11 +33,11 @@ def test_every_reconstruction_is_seen_as_one_thing():
 
 
 def test_mistakes_are_judged_by_the_sign_of_both_intervals():
-    assert mistakes.verdict(interval(-1), interval(1)) == "look like the input and are read as the true class"
+    assert mistakes.verdict(interval(-1), interval(1)) == "look like the input and are seen as the true class"
     assert mistakes.verdict(interval(1), interval(-1)) == (
-        "look like the wrong class and are read as the predicted class"
+        "look like the wrong class and are seen as the predicted class"
     )
-    assert mistakes.verdict(interval(0), interval(0)) == "look as much like either and are read as either"
+    assert mistakes.verdict(interval(0), interval(0)) == "look as much like either and are seen as either"
 
 
 def test_controls_are_correct_predictions_of_the_same_classes():
