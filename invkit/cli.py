@@ -6,7 +6,6 @@ commands that need it, so that `--help` answers at once.
 """
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m invkit", description="Read images back out of a network.")
+    parser = argparse.ArgumentParser(prog="python -m invkit", description="Reconstruct images from inside a network.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("list", help="what there is: inverters with their depths, classifiers")
@@ -49,11 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("classifier", metavar="CLASSIFIER", help="such as lite0, timm:resnet50, pkg.mod:factory")
     command.set_defaults(command=_describe)
 
-    command = commands.add_parser("invert", help="represent photos inside a network and read them back")
+    command = commands.add_parser("invert", help="represent photos inside a network and reconstruct them from there")
     command.add_argument("photos", metavar="PHOTO", nargs="+", type=Path, help="any image file that Pillow reads")
     command.add_argument("--inverter", metavar="NAME", required=True, help="a shipped inverter (see list) or a folder")
-    command.add_argument("--depth", metavar="K", type=int, help="the block to read from (default: the deepest)")
-    command.add_argument("--search", metavar="STEPS", type=int, default=0, help="steps of a search: nearer, slow")
+    command.add_argument("--depth", metavar="K", type=int, help="the block to reconstruct from (default: the deepest)")
+    command.add_argument("--search", metavar="STEPS", type=int, default=0, help="steps of a search: closer, but slow")
     command.add_argument("--out", metavar="DIR", required=True, type=Path, help="made if missing; replaces old results")
     command.set_defaults(command=_invert)
     return parser
@@ -62,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 def _list(options: argparse.Namespace) -> None:
     from invkit import store
 
-    cards = {name: json.loads((store.weights_folder() / name / "card.json").read_text()) for name in store.shipped()}
+    cards = {name: store.read_card(name) for name in store.shipped()}
     rows = [("inverter", "depths", "inverts", "method", "image size")]
     for name, card in cards.items():
         if "network" in card:  # classifiers are shipped too; they are not inverters

@@ -15,21 +15,25 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 from torch.nn import functional as F
 
+from invkit.checks import check_whole_number
+
 Residuals = Callable[[Tensor, Tensor], Tensor]  # (latents, images) -> (N, residuals)
 
 
 class Inversion(NamedTuple):
-    """Attributes:
-    estimate: the images (N, 3, size, size) or latents (N, latent_dim) found.
-    losses: the objective of every image before every step, and after the last one, (steps + 1, N).
-    seconds: wall-clock time for the whole batch.
+    """What an optimisation found.
+
+    Attributes:
+        estimate: the images (N, 3, size, size) or latents (N, latent_dim) found.
+        losses: the objective of every image before every step, and after the last one, (steps + 1, N).
+        seconds: wall-clock time for the whole batch.
     """
 
     estimate: Tensor
@@ -38,9 +42,15 @@ class Inversion(NamedTuple):
 
 
 def total_variation(images: Tensor, beta: float = 2.0, floor: float = 1e-8) -> Tensor:
-    """Mean over pixels of (d_h^2 + d_v^2)^(beta/2), summed over channels; (N, C, H, W) -> (N,) (eq. 4 of the paper).
+    """Mean over pixels of (d_h^2 + d_v^2)^(beta/2), summed over channels (equation 4 of the paper).
 
-    `floor` keeps the gradient finite where an image is flat and beta < 2.
+    Args:
+        images: floats (N, C, H, W).
+        beta: the exponent; 2 smooths most, 1 keeps edges.
+        floor: added to the squares, so that the gradient is finite where an image is flat and beta < 2.
+
+    Returns:
+        One value for each image, (N,).
     """
     right = images[..., :-1, 1:] - images[..., :-1, :-1]
     down = images[..., 1:, :-1] - images[..., :-1, :-1]
@@ -48,7 +58,7 @@ def total_variation(images: Tensor, beta: float = 2.0, floor: float = 1e-8) -> T
 
 
 def invert_features(
-    classifier,
+    classifier: Any,
     features: Tensor,
     depth: int,
     *,
@@ -68,15 +78,23 @@ def invert_features(
     `benchmarks/tune_optimisation.py` chose this and the other defaults, on synthetic images.
 
     Args:
-        classifier: anything with `.features(images, depth)`, `.blocks` and `.size`; see `invkit.classifiers`.
-        features: (N, ...), what `classifier.features(images, depth)` gave.
-        size: side of the images; by default the classifier's own.
-        tv, beta: weight and exponent of total variation; by default tv = stride^2 / 40, the stride that of the depth
-            (at most 32): the less the features say about a pixel, the smoother the image.
-        levels: maps in the sum; by default down to one of two pixels a side.
-        start: first images (N, 3, size, size); by default grey with a little noise drawn from `seed`.
+        classifier: anything with `.features(images, depth)`, `.blocks` and `.size`.
+        features: what `classifier.features(images, depth)` gave, (N, ...).
+        depth: of the block that gave them, from 1.
+        size: side of the images in pixels; None is the classifier's own.
+        steps: of Adam, at least 1.
+        lr: Adam's first learning rate.
+        tv: weight of total variation; None is stride^2 / 40, the stride that of the depth (at most 32): the less the
+            features say about a pixel, the smoother the image.
+        beta: exponent of total variation.
+        levels: how many maps are summed; None is down to one of two pixels a side.
+        start: the first images (N, 3, size, size); None is grey with a little noise.
+        seed: of that noise.
+
+    Raises:
+        ValueError: no step, or features of another shape than images of this size give at this depth.
     """
-    _check_steps(steps)
+    check_whole_number(steps, 1, "steps")
     size = size or classifier.size
     if start is None:
         noise = torch.randn(len(features), 3, size, size, generator=torch.Generator().manual_seed(seed))
@@ -118,11 +136,6 @@ def _from_pyramid(pyramid: list[Tensor]) -> Tensor:
     return images + (images.clamp(0, 1) - images).detach()
 
 
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"Take at least one step, not steps={steps}.")
-
-
 def _adam(variables: list[Tensor], objective: Callable[[], Tensor], steps: int, lr: float) -> tuple[Tensor, float]:
     """Adam on the sum of per-image objectives; returns losses and seconds.
 
@@ -145,7 +158,7 @@ def _adam(variables: list[Tensor], objective: Callable[[], Tensor], steps: int, 
 
 
 def invert_latents(
-    generator,
+    generator: Any,
     images: Tensor,
     method: str = "gauss-newton",
     *,
@@ -156,16 +169,22 @@ def invert_latents(
     damping: float = 1e-2,
     prior: float = 0.0,
 ) -> Inversion:
-    """Latents whose images are `images`, one optimisation an image.
+    """Latents whose images are `images`, one optimisation for each image.
 
     Args:
-        generator: anything with `.images(latents)` and `.latent_dim`; see `invkit.generators`.
+        generator: anything with `.images(latents)` and `.latent_dim`.
         images: targets in [0, 1], (N, 3, size, size).
-        method: "gauss-newton" (8 steps by default), "lbfgs" (100) or "adam" (500).
-        start: first latents (N, latent_dim); by default drawn from N(0, I) by `seed`. (Not zeros, the mode of the
-            prior: there every ReLU of a DCGAN's first layer may be off, as in facegan, and no gradient flows.)
-        lr: Adam's. damping: Gauss-Newton's first, relative to the mean curvature; 0 is undamped.
+        method: "gauss-newton", "lbfgs" or "adam".
+        start: the first latents (N, latent_dim); None is a sample of N(0, I). (Not zeros, the mode of the prior: there
+            every ReLU of a DCGAN's first layer may be off, as in facegan, and no gradient flows.)
+        seed: of that sample.
+        steps: at least 1; None is 8 for Gauss-Newton, 100 for L-BFGS, 500 for Adam.
+        lr: Adam's learning rate.
+        damping: Gauss-Newton's first, relative to the mean curvature; 0 is undamped.
         prior: weight of |z|^2 / latent_dim beside the mean squared error of the pixels.
+
+    Raises:
+        ValueError: another method, no step, or a start of another shape.
     """
     steps_by_default = {"gauss-newton": 8, "lbfgs": 100, "adam": 500}
     if method not in steps_by_default:
@@ -176,7 +195,7 @@ def invert_latents(
     if start.shape != (len(images), dim):
         raise ValueError(f"Start from latents of shape ({len(images)}, {dim}), one an image, not {tuple(start.shape)}.")
     steps = steps_by_default[method] if steps is None else steps
-    _check_steps(steps)
+    check_whole_number(steps, 1, "steps")
 
     def residuals(latents: Tensor, images: Tensor) -> Tensor:
         """What to bring to zero, (N, residuals): the sum of their squares is the objective."""

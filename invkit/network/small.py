@@ -10,6 +10,7 @@ pixels, which is what CPUs do fast: a stem halves the image until it has that si
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -36,8 +37,11 @@ class PreActivationBlock(nn.Module):
 class ResidualNet(nn.Module):
     """Images (N, 3, size, size), normalised -> logits (N, classes).
 
-    widths: channels of each stage, the first of 16 x 16 pixels and every later one half the side of the one before;
-    blocks: residual blocks in each.
+    Args:
+        classes: how many logits.
+        size: side of the images: 16 pixels times a power of two, from 32.
+        widths: channels of each stage, the first of 16 x 16 pixels and every later one half the side of the one before.
+        blocks: how many residual blocks each stage has.
     """
 
     def __init__(
@@ -67,8 +71,11 @@ class ResidualNet(nn.Module):
 class PlainNet(nn.Module):
     """Images (N, 3, size, size), normalised -> logits (N, classes).
 
-    widths: channels of the convolutions after the stem; the sides of the map are halved by max-pooling after every
-    second one and after the last.
+    Args:
+        classes: how many logits.
+        size: side of the images: 16 pixels times a power of two, from 32.
+        widths: channels of the convolutions after the stem, 8 at most; the sides of the map are halved by max-pooling
+            after every second one and after the last.
     """
 
     def __init__(self, classes: int, size: int = 32, widths: Sequence[int] = (32, 48, 64, 64, 80)):
@@ -94,10 +101,17 @@ class PlainNet(nn.Module):
 ARCHITECTURES = {"residual": ResidualNet, "plain": PlainNet}
 
 
-def build(architecture: str, classes: int, size: int = 32, **options) -> nn.Module:
-    """A network with random weights by name, "residual" or "plain"; options: its `widths` and `blocks`.
+def build(architecture: str, classes: int, size: int = 32, **options: Any) -> nn.Module:
+    """A network with random weights, of PyTorch's global generator.
 
-    Raises ValueError for an unknown name, fewer than two classes, or a size that is not 16 pixels times a power of two.
+    Args:
+        architecture: "residual" or "plain".
+        classes: how many logits, at least 2.
+        size: side of the images: 16 pixels times a power of two, from 32.
+        options: the network's own `widths` and `blocks`.
+
+    Raises:
+        ValueError: an unknown name, fewer than two classes, another size, or options that the network does not take.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"There is no architecture {architecture!r}: choose one of {', '.join(ARCHITECTURES)}.")
