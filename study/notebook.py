@@ -122,9 +122,13 @@ class Study:
                 if measure in row:
                     self.record_interval(measure, f"{prefix}{name}", row[measure], **more)
 
-    def record_text(self, id, text):
-        """Record a word or phrase for the prose, where ``{glue:text}`` of ``id`` shows it."""
-        self._keep(id, {"text": str(text)})
+    def record_text(self, id, text, compared=True):
+        """Record a word or phrase for the prose, where ``{glue:text}`` of ``id`` shows it.
+
+        ``compared``: False for a verdict that may turn out otherwise on another machine, such as on networks trained
+        on the spot.
+        """
+        self._keep(id, {"text": str(text)} | ({} if compared else {"compared": False}))
         _glue(id, str(text))
 
     def record_texts(self, **texts):
