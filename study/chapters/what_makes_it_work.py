@@ -11,7 +11,7 @@ Variants are compared with the full method image by image, by the rule of `score
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -305,3 +305,9 @@ def in_words(found: Mapping[str, Comparison], rival: str) -> str:
         if names := [part for name, part in parts.items() if found[name].verdict == word]:
             sentences.append(f"{phrase} {', '.join(names)}")
     return "; ".join(sentences)
+
+
+def best_first(found: Mapping[str, Comparison], sources: Iterable[str]) -> str:
+    """Sources of synthetic images, ordered by what a chain trained on them reaches; the full method's is dead leaves."""
+    psnr = {x: found["full method" if x == "dead leaves" else x].mean.value for x in sources}
+    return ", ".join(sorted(psnr, key=psnr.get, reverse=True))
