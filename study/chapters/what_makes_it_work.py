@@ -308,6 +308,6 @@ def in_words(found: Mapping[str, Comparison], rival: str) -> str:
 
 
 def best_first(found: Mapping[str, Comparison], sources: Iterable[str]) -> str:
-    """Sources of synthetic images, ordered by what a chain trained on them reaches; the full method's is dead leaves."""
+    """Sources of images, ordered by what a chain trained on them reaches; the full method's is dead leaves."""
     psnr = {x: found["full method" if x == "dead leaves" else x].mean.value for x in sources}
     return ", ".join(sorted(psnr, key=psnr.get, reverse=True))
