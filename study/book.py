@@ -133,35 +133,42 @@ def check():
     if not found:
         raise StudyError("There is nothing to check: `make book` first, which makes the profile quick.")
     expected = read_json(EXPECTED) if EXPECTED.exists() else {}
-    wrong, compared = [], 0
+    differences = compared = 0
     for name in notebooks():
-        if name not in found:
-            wrong.append(f"{name} was not run: `make notebook NAME={name}` runs it.")
-            continue
-        results, known = read_json(found[name]), expected.get(name, {})
+        known = expected.get(name, {})
         compared += len(known)
-        differences = [_difference(results.get(id), one) for id, one in known.items()]
-        wrong += [f"{name}: {id} {words}." for id, words in zip(known, differences, strict=True) if words]
-        new = [id for id, result in results.items() if result.get("tolerance") is not None and id not in known]
-        wrong += [f"{name}: {id} is new: `python -m study.book expect` writes what is expected." for id in new]
-    for line in wrong:
-        print(line)
-    if wrong:
-        raise StudyError(f"{len(wrong):,} differences, listed above, from {compared:,} expected results.")
+        if name not in found:
+            print(f"{name} was not run: `make notebook NAME={name}` runs it.")
+            differences += len(known) or 1
+            continue
+        results = read_json(found[name])
+        lost = known.keys() - results.keys()
+        new = {id for id, result in results.items() if result.get("tolerance") is not None} - known.keys()
+        wrong = [f"{id} {words}" for id in known if id in results and (words := _difference(results[id], known[id]))]
+        for words in wrong:
+            print(f"{name}: {words}.")
+        if lost:
+            print(f"{name}: expected, but not recorded: {', '.join(sorted(lost))}.")
+        if new:
+            print(
+                f"{name}: recorded, but not expected: {', '.join(sorted(new))}; `python -m study.book expect` adds them."
+            )
+        differences += len(wrong) + len(lost) + len(new)
+    if differences:
+        raise StudyError(f"{differences:,} differences, listed above, from {compared:,} expected results.")
     print(f"All {compared:,} results of the profile quick are as expected.")
 
 
 def _difference(result, expected):
     """What differs, in words; None where nothing does."""
-    if result is None:
-        return "is expected but was not recorded"
     if "text" in expected:
         text = result.get("text")
         return None if text == expected["text"] else f"is {text!r}, not {expected['text']!r}"
     value, tolerance = result.get("value"), expected["tolerance"]
     if value is not None and abs(value - expected["value"]) <= tolerance:
         return None
-    return f"is {value}, not {expected['value']} within {tolerance:.3g}"
+    shown = "not measured" if value is None else f"{value:.5g}"
+    return f"is {shown}, not {expected['value']:.5g} within {tolerance:.3g}"
 
 
 def expect():

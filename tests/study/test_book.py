@@ -458,18 +458,18 @@ def test_check_lists_what_differs(results, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         "01_one: verdict is 'helps', not 'hurts'.",
-        "01_one: gone is expected but was not recorded.",
-        "01_one: double is new: `python -m study.book expect` writes what is expected.",
-        "02_two: triple is 8.6, not 8.0 within 0.5.",
-        "02_two: new is new: `python -m study.book expect` writes what is expected.",
+        "01_one: expected, but not recorded: gone.",
+        "01_one: recorded, but not expected: double; `python -m study.book expect` adds them.",
+        "02_two: triple is 8.6, not 8 within 0.5.",
+        "02_two: recorded, but not expected: new; `python -m study.book expect` adds them.",
     ]
     results(float("nan"))
     Path("build/quick/executed/01_one.results.json").unlink()
-    with pytest.raises(StudyError, match="^2 differences"):
+    with pytest.raises(StudyError, match="^3 differences"):
         book.check()
     assert capsys.readouterr().out.splitlines() == [
         "01_one was not run: `make notebook NAME=01_one` runs it.",
-        "02_two: triple is nan, not 8.0 within 0.5.",
+        "02_two: triple is nan, not 8 within 0.5.",
     ]
 
 
