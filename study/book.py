@@ -150,9 +150,8 @@ def check():
         if lost:
             print(f"{name}: expected, but not recorded: {', '.join(sorted(lost))}.")
         if new:
-            print(
-                f"{name}: recorded, but not expected: {', '.join(sorted(new))}; `python -m study.book expect` adds them."
-            )
+            ids = ", ".join(sorted(new))
+            print(f"{name}: recorded, but not expected: {ids}; `python -m study.book expect` adds them.")
         differences += len(wrong) + len(lost) + len(new)
     if differences:
         raise StudyError(f"{differences:,} differences, listed above, from {compared:,} expected results.")
