@@ -85,7 +85,7 @@ def record_optimised(study, runs: Mapping[tuple[str, str], Inversion], scored: M
     study.record("goal_refined", GOAL_REFINED, unit="dB", digits=2, tolerance=0)
     reached = [TITLES[m] for m, start in scored if start == "ẑ" and scored[m, start].psnr.median() >= GOAL_REFINED]
     words = f"is reached from ẑ by {listed(reached)}" if reached else "is missed"
-    study.record_text("goal_refined_words", words)
+    study.record_text("goal_refined_words", words, compared=False)
 
 
 def optimised_rows(
@@ -164,7 +164,7 @@ def record_live(
             row["dividing − this, dB"] = f"{gain:+.2f}: {WORDS[verdict]}"
         rows[name] = row
     study.record_text("live_seeds", len(next(iter(results.values()))))
-    study.record_text("live_words", "; ".join(words))
+    study.record_text("live_words", "; ".join(words), compared=False)
     return rows
 
 
@@ -189,7 +189,7 @@ def record_mending(study, mended: Mending) -> dict:
     clear = "by both scores the regenerated faces improve, and are better than the shrunk and the moved ones"
     study.record("mends", said == "mends", tolerance=None, verdict=said)
     study.record_text("verdict", said)
-    study.record_text("reasons", "; ".join(unclear) or clear)
+    study.record_text("reasons", "; ".join(unclear) or clear, compared=False)
     return rows
 
 
@@ -203,7 +203,7 @@ def record_agreement(study, mended: Mending, chosen: Tensor) -> None:
     degree = (
         "strongly" if agreement > 0.6 else "moderately" if agreement > 0.3 else "weakly" if agreement > 0 else "not"
     )
-    study.record_text("degree", degree)
+    study.record_text("degree", degree, compared=False)
 
 
 def defect_captions(mended: Mending, first: int) -> dict[str, list[str]]:

@@ -105,8 +105,8 @@ def record_leaks(study, classifier: Classifier, scored: Mapping, mean: Scores, f
     chance = 1 / len(mean.psnr)
     known = [place(classifier, d) for d, some in zero.items() if some.intervals()["found"].low > chance]
     study.record_text("first", first)
-    study.record_text("above_words", f"at {listed(above)}" if above else "nowhere")
-    study.record_text("known_words", f"at {listed(known)}" if known else "nowhere")
+    study.record_text("above_words", f"at {listed(above)}" if above else "nowhere", compared=False)
+    study.record_text("known_words", f"at {listed(known)}" if known else "nowhere", compared=False)
 
 
 def leak_rows(classifier: Classifier, scored: Mapping, mean: Scores) -> dict:
@@ -243,9 +243,9 @@ def record_choices(study, choices: Mapping[tuple[int, str], DefenceChoice | None
     if hides:
         most = 100 * max(-choice.found.value for choice in hides.values())
         text = f"{listed(list(hides))} let{'s' * (len(hides) < 2)} fewer be found (by {most:.0f} % at most)"
-    study.record_text("hiding_words", text)
+    study.record_text("hiding_words", text, compared=False)
     counted = "; ".join(f"{verdict}: {listed(list(some))}" for verdict, some in by_verdict.items() if some)
-    study.record_text("choice_words", counted or "no setting is tolerated")
+    study.record_text("choice_words", counted or "no setting is tolerated", compared=False)
     study.record("hiding", len(hides), n=len(choices), digits=1, tolerance=None)
 
 

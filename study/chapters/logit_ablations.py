@@ -29,7 +29,7 @@ from study.reconstructions import reconstruct, represent
 from study.scores import MEASURES
 
 FULL = "full design"
-OBJECTIVE, CONDITION, FEATURES, DESIGN = "objective", "what is read", "before the logits", "design"
+OBJECTIVE, CONDITION, FEATURES, DESIGN = "objective", "what is inverted", "before the logits", "design"
 HELPS, HURTS, BOTH, SAME = "helps", "hurts", "cuts both ways", "no difference seen"
 
 # ---- designs ---------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def penultimate(classifier: Classifier) -> Classifier:
                     if torch.allclose(last(features), classifier.model(example), atol=1e-4):
                         title = f"{classifier.name}, penultimate features"
                         return Classifier(model, title, classifier.size, classifier.mean, classifier.std)
-    raise ValueError(f"{classifier.name} does not end in a linear layer, so it has no penultimate features to read.")
+    raise ValueError(f"{classifier.name} does not end in a linear layer, so it has no penultimate features.")
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
@@ -360,7 +360,7 @@ def record_ridge(study, ridges: Mapping, differences: Mapping[str, Interval]) ->
     if "better" in words:
         mixed = "finds more in the features by one score and less by the other"
         text = mixed if "worse" in words else "also finds more in the features"
-    study.record_text("ridge_words", text)
+    study.record_text("ridge_words", text, compared=False)
 
 
 def trained_numbers(trained: Mapping[str, Sequence], names: Sequence[str]) -> str:

@@ -150,7 +150,7 @@ def record_robust(study, contrast: Mapping[str, Mapping[str, Interval]]) -> None
             study.record_interval(measure, title, differences[measure], digits=2)
     verdict = easier(contrast["inverter"]) if "inverter" in contrast else UNTESTED
     study.record("robust_easier", verdict == YES, tolerance=None, verdict=verdict)
-    study.record_text("robust_words", verdict)
+    study.record_text("robust_words", verdict, compared=False)
     ridge = "ridge regression was not tried: nothing to learn from"
     if "ridge" in contrast:
         ridge = f"{easier(contrast['ridge'])}, by ridge regression"

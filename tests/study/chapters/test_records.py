@@ -33,7 +33,7 @@ class Recorder:
     def record_interval(self, measure, name, interval, **more):
         self.record(f"{measure}_{slug(name)}", interval)
 
-    def record_text(self, id, text):
+    def record_text(self, id, text, compared=True):
         self.record(id, f"{text}")
 
 
