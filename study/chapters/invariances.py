@@ -1,19 +1,19 @@
-"""What an image was drawn from, read back: the invariance profile of a classifier.
+"""Chapter 3: which of the factors that an image was drawn from can be estimated from its logits.
 
-Where images are drawn from known factors (`invkit.glyphs`), "how much of the image is left in the logits" can be
-answered factor by factor. Three readers, one scale:
+Glyphs are drawn from known factors (`invkit.data.glyphs`), so "how much of the image is left in the logits" can be
+answered factor by factor. Three regressors share one scale:
 
-- `FactorRegressor`, a small network trained on real images; blur and other marks of an inverter can fool it;
-- `cross_fit` on what that network reads in reconstructions: a linear reader fitted to such images in k folds, so that
-  it never saw the image it scores. It learns, say, that blur makes everything look larger;
+- `FactorRegressor`, a small network trained on real images; blur and other marks of an inverter can mislead it;
+- `cross_fit` on what that network estimates from reconstructions: a linear regressor fitted to such images in k folds,
+  so that it never saw the image it is scored on. It learns, for instance, that blur makes everything look larger;
 - `fit_linear` straight on the logits or features, without any inverter (Alain & Bengio 2016, arXiv 1610.01644).
 
 A *score* is 1 - error / error of the best constant guess: for a measured factor that is R², for a category the accuracy
 scaled so that 0 is always guessing the commonest and 1 is never wrong (Cohen's kappa has the same form). The ceiling is
-what the same reader reads from the originals, the floor what it reads when logits and images are paired at random.
+the score of the same regressor on the originals, the floor its score where logits and images are paired at random.
 
 Factors are {name: values}: float (N, D) for a measured factor, int64 (N,) for a category. Estimates are {name: float
-tensor}: (N, D) estimates of a measured factor, (N, categories) scores of a category, of which the largest counts.
+tensor}: (N, D) for a measured factor, (N, categories) scores for a category, of which the largest counts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from study.scores import verdict
 PENALTIES = torch.logspace(-5, 2, 15).tolist()  # of the ridge regression, in units of a standardised input's variance
 
 
-# ---- linear readers --------------------------------------------------------------------------------------------------
+# ---- linear regressors -----------------------------------------------------------------------------------------------
 
 
 def fit_linear(x: Tensor, factors: Factors) -> Callable[[Tensor], Estimates]:
@@ -70,9 +70,9 @@ def fit_linear(x: Tensor, factors: Factors) -> Callable[[Tensor], Estimates]:
     return estimate
 
 
-def stack(readings: Estimates) -> Tensor:
-    """All readings of N images side by side, (N, D), for another reader to read from."""
-    return torch.cat(list(readings.values()), dim=1)
+def stack(estimates: Estimates) -> Tensor:
+    """All estimates of N images side by side, (N, D), as inputs for another regressor."""
+    return torch.cat(list(estimates.values()), dim=1)
 
 
 def cross_fit(x: Tensor, factors: Factors, folds: int = 5, seed: int = 0) -> Estimates:
@@ -86,9 +86,9 @@ def cross_fit(x: Tensor, factors: Factors, folds: int = 5, seed: int = 0) -> Est
     for held_out in order.chunk(folds):
         others = torch.ones(len(x), dtype=torch.bool, device=x.device)
         others[held_out] = False
-        read = fit_linear(x[others], {name: values[others] for name, values in factors.items()})
-        for name, values in read(x[held_out]).items():
-            found[name][held_out, : values.shape[1]] = values  # a category that only they have stays unreadable
+        estimate = fit_linear(x[others], {name: values[others] for name, values in factors.items()})
+        for name, values in estimate(x[held_out]).items():
+            found[name][held_out, : values.shape[1]] = values  # a category that only they have is never estimated
     return found
 
 
@@ -115,7 +115,7 @@ def penultimate(classifier: Classifier, images: Tensor, batch: int = 500) -> tup
 
 @dataclass(frozen=True)
 class Score:
-    """Per image (N,): the reading's error, and the error of the best guess without looking at the image.
+    """Per image (N,): the estimate's error, and the error of the best guess without looking at the image.
 
     The score is 1 - sum of errors / sum of guesses' errors. Images of one N are resampled alike everywhere, so that
     differences between scores are paired.
@@ -148,36 +148,36 @@ def mean_score(scores: Iterable[Score]) -> Score:
     return Score(errors.mean(0), guesses.mean(0))
 
 
-def score(reading: Tensor, truth: Tensor, labels: Tensor | None = None) -> Score:
-    """How well one factor is read; with `labels` (N,), how well within a class.
+def score(estimate: Tensor, truth: Tensor, labels: Tensor | None = None) -> Score:
+    """How well one factor is estimated; with `labels` (N,), how well within a class.
 
-    Within a class, the class's mean is taken from the truth and from the reading (for categories: from each category's
+    Within a class, the class's mean is taken from the truth and from the estimate (for categories: from each category's
     score), so that nothing is credited that the class alone would tell; and the guess is the class's own, for a
     category the commonest among the *other* images of the class.
     """
-    if len(reading) != len(truth) or reading.ndim != 2:
-        raise ValueError(f"Estimates must be (N, width) for {len(truth)} true values, not {tuple(reading.shape)}.")
+    if len(estimate) != len(truth) or estimate.ndim != 2:
+        raise ValueError(f"Estimates must be (N, width) for {len(truth)} true values, not {tuple(estimate.shape)}.")
     one_class = torch.zeros(len(truth), dtype=torch.int64, device=truth.device)
     groups = one_class if labels is None else labels
     if truth.is_floating_point():
         middle = _group_mean(truth, groups)
-        moved = reading if labels is None else reading - _group_mean(reading, groups) + middle
+        moved = estimate if labels is None else estimate - _group_mean(estimate, groups) + middle
         return Score((moved - truth).square().sum(1), (truth - middle).square().sum(1))
     if labels is not None:
-        reading = reading - _group_mean(reading, groups) + reading.mean(0)
-    indicators = F.one_hot(truth, max(reading.shape[1], int(truth.max()) + 1)).float()
+        estimate = estimate - _group_mean(estimate, groups) + estimate.mean(0)
+    indicators = F.one_hot(truth, max(estimate.shape[1], int(truth.max()) + 1)).float()
     counts = _group_mean(indicators, groups) * _group_size(groups)
     if labels is not None:
         counts = counts - indicators + 1e-3 * indicators.mean(0)  # ties: the commonest of all
-    return Score((reading.argmax(1) != truth).float(), (counts.argmax(1) != truth).float())
+    return Score((estimate.argmax(1) != truth).float(), (counts.argmax(1) != truth).float())
 
 
-def score_all(readings: Estimates, factors: Factors, labels: Tensor | None = None) -> dict[str, Score]:
-    """`score` of every factor read."""
-    return {name: score(readings[name], factors[name], labels) for name in readings}
+def score_all(estimates: Estimates, factors: Factors, labels: Tensor | None = None) -> dict[str, Score]:
+    """`score` of every factor that was estimated."""
+    return {name: score(estimates[name], factors[name], labels) for name in estimates}
 
 
-def read_class(labels: Tensor, factors: Factors, fit_labels: Tensor, fit_factors: Factors) -> Estimates:
+def class_estimates(labels: Tensor, factors: Factors, fit_labels: Tensor, fit_factors: Factors) -> Estimates:
     """What the class alone tells: each factor's mean (or shares) over the images of that class among others."""
     found = {}
     for name, values in fit_factors.items():
@@ -212,7 +212,7 @@ def moved_by_noise(samples: Tensor, truth: Tensor) -> Interval:
     The variance between the S samples (S, N, D) of each image, in units of that of the true values (N, D) over images.
 
     0: the noise changes nothing. By the law of total variance, samples drawn from the true distribution given z reach
-    1 - R², the share of the variance that the best reading of z misses.
+    1 - R², the share of the variance that the best estimate from z misses.
     """
     if samples.ndim != 3 or len(samples) < 2 or samples.shape[1:] != truth.shape:
         raise ValueError(
@@ -225,13 +225,13 @@ def moved_by_noise(samples: Tensor, truth: Tensor) -> Interval:
     return bootstrap_of_sums(lambda moved, all: moved / all, within, variance)
 
 
-def factors_moved(readings: Estimates, factors: Factors, samples: int) -> dict[str, Interval]:
-    """`moved_by_noise` of every factor, from readings of samples * N images (all N of the first sample first).
+def factors_moved(estimates: Estimates, factors: Factors, samples: int) -> dict[str, Interval]:
+    """`moved_by_noise` of every factor, from estimates of samples * N images (all N of the first sample first).
 
-    A category counts as its indicators: what moves is the category read.
+    A category counts as its indicators: what moves is the estimated category.
     """
     moved = {}
-    for name, values in readings.items():
+    for name, values in estimates.items():
         truth = factors[name]
         if not truth.is_floating_point():
             values = F.one_hot(values.argmax(1), values.shape[1]).float()

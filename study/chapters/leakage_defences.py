@@ -1,7 +1,7 @@
 """What a device can do to features before it sends them: additive noise, coarse numbers, dropout, fewer channels.
 
 Split computing (Dong et al. 2021, arXiv 2107.06304, version 2): a device computes the first blocks of a classifier and
-sends their output to a cloud, which computes the rest. Whoever listens may read the image back; a *defence* changes
+sends their output to a cloud, which computes the rest. Whoever listens may reconstruct the image; a *defence* changes
 what is sent, h -> h', and hopes that the cloud can still classify:
 
 - `noise`:    h' = h + s σ ε,  ε ~ N(0, I), in units of each channel's standard deviation σ;

@@ -158,7 +158,7 @@ def test_cross_fitting_undoes_what_blur_does_to_a_reader(generator):
 def test_the_class_alone(generator):
     labels = torch.arange(40) % 4
     known = {"measured": labels[:, None].float(), "category": labels % 2}
-    told = invariances.read_class(labels, known, labels.flip(0), {name: v.flip(0) for name, v in known.items()})
+    told = invariances.class_estimates(labels, known, labels.flip(0), {name: v.flip(0) for name, v in known.items()})
     assert invariances.score(told["measured"], known["measured"]).value == pytest.approx(1)
     assert invariances.score(told["category"], known["category"]).value == 1
 
