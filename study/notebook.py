@@ -131,10 +131,10 @@ class Study:
         self._keep(id, {"text": str(text)} | ({} if compared else {"compared": False}))
         _glue(id, str(text))
 
-    def record_texts(self, **texts):
+    def record_texts(self, compared=True, **texts):
         """`record_text` of several, by their ids; whole numbers, such as parameters, as "6,000"."""
         for id, text in texts.items():
-            self.record_text(id, f"{text:,}" if isinstance(text, int) else text)
+            self.record_text(id, f"{text:,}" if isinstance(text, int) else text, compared)
 
     def _keep(self, id, result):
         if id in self._results:
