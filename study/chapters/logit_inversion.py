@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from invkit import data, metrics, optimize
 from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval, bootstrap, proportion
-from study import scores
+from study import plots, scores
 from study.baselines import Examples, predict
 from study.reconstructions import Reconstruction, reconstruct, represent
 from study.scores import SAME, word
@@ -256,7 +257,16 @@ def psnr_captions(rows: Mapping[str, Tensor]) -> dict[str, list[str]]:
     return {name: [f"{psnr:.1f}" for psnr in metrics.psnr(rows[name], rows[first]).tolist()] for name in others}
 
 
-def live_words(over_class_mean: Mapping[str, Interval]) -> str:
-    """Whether the inverter that is trained on the page works: better than the class mean in PSNR and retrieval."""
-    works = all(over_class_mean[measure].low > 0 for measure in ("psnr", "found"))
+def found_chart(means: Mapping[str, Mapping[str, Interval]], names: Sequence[str]) -> Figure:
+    """How often the original is found among the images of the same predicted class, in per cent, as bars."""
+    found = {name: means[name]["found_in_class"].times(100) for name in names}
+    return plots.bars(found, "original found among images of the same predicted class, %", horizontal=True)
+
+
+def live_words(gains: Mapping[str, Mapping[str, Interval]]) -> str:
+    """Whether the inverter that is trained on the page works: better than the class mean in PSNR and retrieval.
+
+    gains: the second result of `compare`, with a "class mean".
+    """
+    works = all(gains["class mean"][measure].low > 0 for measure in ("psnr", "found"))
     return "works" if works else "does not beat the class mean"
