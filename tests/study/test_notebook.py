@@ -185,6 +185,17 @@ def test_rows_and_several_words_are_recorded_at_once(run, open_with, glued, meas
     assert glued["images"] == "6,000" and glued["words"] == "not told apart"
 
 
+def test_many_are_recorded_at_once(run, open_with, glued, measures):
+    opened = open_with(steps=3, photos=["a"])
+    rows = {"one-hot": {"psnr": Interval(20.0, 19.0, 21.0, 9), "found": Interval(0.5, 0.25, 0.75, 9)}, "ridge": {}}
+    opened.record_rows(rows, ["psnr", "ssim"], prefix="own ")
+    opened.record_texts(n_images=6000, verdict="helps")
+    opened.record_text("luck", "hurts", compared=False)
+    results = json.loads((run / "out" / "01_one.results.json").read_text())
+    assert results.keys() == {"psnr_own_one_hot", "n_images", "verdict", "luck"}
+    assert results["n_images"] == {"text": "6,000"} and results["luck"] == {"text": "hurts", "compared": False}
+
+
 def test_a_table_has_the_measures_titles_units_and_digits(open_with, measures):
     opened = open_with(steps=3, photos=["a"])
     rows = {
