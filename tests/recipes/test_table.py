@@ -112,3 +112,10 @@ def test_inverters_that_are_compared_were_trained_alike(world):
     assert kinds == {name: special.get(name, ("logits", "hybrid")) for name in names}
     identify = ffi.IDENTIFY_PHOTOS if world == "tiny" else ffi.IDENTIFY
     assert cards[0]["training"]["identify"] == identify
+
+
+def test_unknown_names_and_scales_that_leave_no_step_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="choose from dci-facegan"):
+        table.train("nope", tmp_path)
+    with pytest.raises(ValueError, match="above 0"):
+        table.train("dci-lite0", tmp_path, scale=0)
