@@ -6,7 +6,6 @@ between them.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from invkit import data
 from invkit.data import glyphs
 from invkit.data.sources import STREAMS
+from invkit.ffi.biggan import LogitGenerator
 from invkit.ffi.invert import finish_generator, train_inverter
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.pairs import pairs
@@ -149,7 +149,11 @@ def _early(
     """What `Budget.early` needs: an inverter with a copy of the generator's moving average."""
 
     def make(progress: Progress) -> LogitInverter:
-        network = copy.deepcopy(progress.averages["generator"])
+        # A new network, not a copy: a copy shares its class with the one in training, and folding changes the class.
+        average = progress.averages["generator"].state_dict()
+        with torch.random.fork_rng():
+            network = LogitGenerator(size, classifier.classes, **generator).to(classifier.device)
+        network.load_state_dict(average)
         folded = finish_generator(network, progress.batches, weights, seed)
         card = {
             "method": "ffi",
