@@ -159,7 +159,7 @@ def test_two_notebooks_of_one_folder_run_at_the_same_time(small):
         change(name, 3, "import time\ntime.sleep(3)")
     command = [sys.executable, "-m", "study.book", "run"]
     runs = [subprocess.Popen([*command, name, "--profile", "quick"]) for name in notebooks()]
-    assert [run.wait(timeout=90) for run in runs] == [0, 0]
+    assert [run.wait(timeout=300) for run in runs] == [0, 0]
     assert len(list(Path("build/quick/executed").glob("*.ipynb"))) == 2
 
 
