@@ -183,7 +183,7 @@ def expect():
 
 
 def _expected(result):
-    if "text" in result:
+    if "value" not in result:  # a text; what is recorded of a claim has both
         compared = result.get("compared", True) and not re.search(r"\d", result["text"])
         return {"text": result["text"]} if compared else None
     return {key: result[key] for key in ("value", "tolerance")} if result["tolerance"] is not None else None
