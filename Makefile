@@ -6,7 +6,7 @@
 # make notebook NAME=07_zero_shot_inversion [PROFILE=...]                             -> build/<profile>/executed/
 # make weights  train every shipped network from nothing, some hours (SCALE=0.1: a rehearsal); goes on where it stopped
 #               -> build/weights/; INVKIT_WEIGHTS=build/weights make published   runs the study on them
-# make test     the tests                make lint    ruff on code and notebooks
+# make test     the tests                make lint    ruff on code and notebooks, mypy on invkit
 # make lab      JupyterLab               make format  what lint would ask for
 # make check    compare the quick profile's results with the committed ones (after make book)
 # make clean    remove build/ (not .venv, not data)
@@ -59,6 +59,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy invkit
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix
@@ -74,7 +75,7 @@ publish: $(INSTALLED)
 	$(BIN)/python -m study.book publish
 
 clean:
-	rm -rf build .snakemake .pytest_cache .ruff_cache
+	rm -rf build .snakemake .pytest_cache .ruff_cache .mypy_cache
 
 $(INSTALLED): requirements.txt constraints.txt requirements-nodeps.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "invkit needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
