@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
@@ -33,13 +34,15 @@ class Inverter(Protocol):
 
     Attributes:
         card: how the inverter was trained and what it reaches, JSON.
-        depths: the depths of the network that it inverts, in order.
         size: side of its images in pixels.
     """
 
     card: dict
-    depths: list[int]
     size: int
+
+    @property
+    def depths(self) -> list[int]:
+        """The depths of the network that it inverts, in order."""
 
     def represent(self, images: Tensor, depth: int | None = None) -> Tensor:
         """The network's representation of images.
@@ -115,4 +118,8 @@ def _of_logits(tensors: dict[str, Tensor], card: dict) -> LogitInverter:
     return LogitInverter(generator, load_classifier(card["network"], size=card.get("classifier_size")), card)
 
 
-LOADERS = {"dci": _of_a_classifier, "dci-gan": _of_a_generator, "ffi": _of_logits}  # by the method on the card
+LOADERS: dict[str, Callable[[dict[str, Tensor], dict], Inverter]] = {  # by the method on the card
+    "dci": _of_a_classifier,
+    "dci-gan": _of_a_generator,
+    "ffi": _of_logits,
+}

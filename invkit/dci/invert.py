@@ -118,7 +118,8 @@ def add_feedback(
         The inverter.
     """
     if isinstance(inverter, ClassifierInverter):
-        blocks, bounds, error = classifier_blocks(inverter.classifier), (0, 1), None
+        blocks: Sequence[Callable[[Tensor], Tensor]] = classifier_blocks(inverter.classifier)
+        bounds, error = (0, 1), None
     else:
         blocks, bounds, generator = inverter.generator.blocks, None, inverter.generator
         images = generator.images(held_out)

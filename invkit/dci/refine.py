@@ -111,6 +111,9 @@ def windows(
             f"There is no window of {window} places with a margin of {margin} pixels in a map of {places} places on a "
             f"side for images of {pixels} pixels: choose a smaller one, or another depth."
         )
-    starts = torch.randint(places - window + 1, (2,), generator=generator).tolist()
-    on_map = tuple(slice(start, start + window) for start in starts)
-    return on_map, tuple(slice(scale * s.start + margin, scale * s.stop - margin) for s in on_map)
+    top, left = torch.randint(places - window + 1, (2,), generator=generator).tolist()
+
+    def pixels_of(start: int) -> slice:
+        return slice(scale * start + margin, scale * (start + window) - margin)
+
+    return (slice(top, top + window), slice(left, left + window)), (pixels_of(top), pixels_of(left))

@@ -118,7 +118,8 @@ def search(
             # log_error is a mean over rows; the sum makes the gradient of a row independent of their number.
             return len(y) * log_error(again, y, given.in_std)
 
-        place, total, held = (own[depth - through] - moved.in_mean) / moved.in_std, 0, []
+        place, total = (own[depth - through] - moved.in_mean) / moved.in_std, 0
+        held: list[Tensor] = []  # channel means of the results since they settled
         for number, length in enumerate(descents(steps, first_descent, descent)):
             if number:
                 means = _channel_means(place)

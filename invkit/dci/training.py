@@ -11,7 +11,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +83,7 @@ def train_chain(
         A record of each phase of training: of every inverse, if they were trained by themselves, then of the chain.
     """
     folder = Path(folder) if folder is not None else None
-    settings = {"seed": seed, "precision": precision, "progress": progress}
+    settings: dict[str, Any] = {"seed": seed, "precision": precision, "progress": progress}
     done = []
     chain.requires_grad_(False)
     for depth, inverse in enumerate(chain.inverses, start=1):
@@ -92,7 +94,7 @@ def train_chain(
             inverse.requires_grad_(True)
             trained = train(
                 Player(f"g{depth}", inverse, _divide(chain, blocks, depth, weights), lr=schedule.divide_lr, clip=1.0),
-                lambda step, depth=depth: batches(step, depth),
+                partial(_at_depth, batches, depth),
                 steps=schedule.divide,
                 ema=0.99,
                 folder=folder and folder / f"divide-{depth:02d}",
@@ -115,6 +117,10 @@ def train_chain(
         done.append(later)
     chain.requires_grad_(True)
     return done
+
+
+def _at_depth(batches: Callable[[int, int], Tensor], depth: int, step: int) -> Tensor:
+    return batches(step, depth)
 
 
 def _divide(chain: Chain, blocks: Sequence[Callable[[Tensor], Tensor]], depth: int, weights: ChainLossWeights):

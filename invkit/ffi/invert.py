@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ def train_inverter(
             network.whitening.fit(every_z, shrink)
     weights = replace(weights, identify=identify, identify_late=identify_late)
     before = []
-    common = {"folder": folder, "seed": seed, "precision": precision}
+    common: dict[str, Any] = {"folder": folder, "seed": seed, "precision": precision}
     if g.coarse:
         before = fit_coarse_images(g, every_image, every_z, coarse_steps, identify=identify, **common)
 

@@ -32,6 +32,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -153,7 +154,7 @@ def train_generator(
     early = steps - late
     if objective == "adversarial":
         weights, features = GeneratorLossWeights(pixel=0, adversary=1, features=0), None
-    common = {"seed": seed, "precision": precision, "progress": progress}
+    common: dict[str, Any] = {"seed": seed, "precision": precision, "progress": progress}
     record = GeneratorTraining([])
     with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
         if early:
