@@ -14,7 +14,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -212,13 +211,18 @@ def invert_latents(
     return Inversion(start.detach(), losses, seconds)
 
 
+def _at(residuals: Residuals, images: Tensor) -> Callable[[Tensor], Tensor]:
+    """The residuals as a function of the latents alone."""
+    return lambda latents: residuals(latents, images)
+
+
 def _gauss_newton(
     residuals: Residuals, start: Tensor, images: Tensor, steps: int, damping: float, batch: int = 8
 ) -> Inversion:
     """Levenberg-Marquardt, in batches whose Jacobian fits into memory."""
     began = time.perf_counter()
     parts = [
-        _levenberg_marquardt(partial(residuals, images=targets), latents, steps, damping)
+        _levenberg_marquardt(_at(residuals, targets), latents, steps, damping)
         for latents, targets in zip(start.split(batch), images.split(batch), strict=True)
     ]
     found, losses = zip(*parts, strict=True)
@@ -264,25 +268,25 @@ def _lbfgs(residuals: Residuals, start: Tensor, images: Tensor, steps: int) -> I
     """L-BFGS, one image after the other: its curvature estimate must not mix images."""
     began = time.perf_counter()
     parts = [
-        _lbfgs_one(lambda z, image=image: residuals(z, image).square().sum(), latent, steps)
+        _lbfgs_one(_at(residuals, image), latent, steps)
         for latent, image in zip(start.split(1), images.split(1), strict=True)
     ]
     found, losses = zip(*parts, strict=True)
     return Inversion(torch.cat(found), torch.stack(losses, 1), time.perf_counter() - began)
 
 
-def _lbfgs_one(objective: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def _lbfgs_one(residual: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """With a strong Wolfe line search; returns the latent and the objective before every step and after the last."""
     latent = start.clone().requires_grad_()
     lbfgs = torch.optim.LBFGS([latent], max_iter=1, line_search_fn="strong_wolfe")
 
     def evaluate() -> Tensor:
-        loss = objective(latent)
+        loss = residual(latent).square().sum()
         lbfgs.zero_grad()
         loss.backward(inputs=[latent])
         return loss
 
     losses = [lbfgs.step(evaluate).detach() for _ in range(steps)]
     with torch.no_grad():
-        losses.append(objective(latent))
+        losses.append(residual(latent).square().sum())
     return latent.detach(), torch.stack(losses)

@@ -126,7 +126,7 @@ def bootstrap_of_sums(
     counts = _resample_counts(n, n_boot, seed)
     with np.errstate(invalid="ignore", divide="ignore"):
         value = statistic(*(one.sum() for one in vectors))
-        resampled = statistic(*(counts @ one.astype(np.float32) for one in vectors))
+        resampled = np.asarray(statistic(*(counts @ one.astype(np.float32) for one in vectors)))
     finite = resampled[np.isfinite(resampled)]
     low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)
     return Interval(float(value), float(low), float(high), n)

@@ -115,7 +115,8 @@ def save(folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], h
 
 def _parted(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """{file name: its tensors}: one file, or several of at most `LARGEST_FILE` bytes, unless one tensor has more."""
-    parts, sizes = [{}], [0]
+    parts: list[dict[str, Tensor]] = [{}]
+    sizes = [0]
     for name, tensor in tensors.items():
         size = tensor.numel() * tensor.element_size()
         if parts[-1] and sizes[-1] + size > LARGEST_FILE - 2**16:  # room for the header
@@ -169,7 +170,7 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{main} is damaged or was changed (its SHA-256 {found[:12]}… is not the one in {CARD}): "
             "fetch or train it again."
         )
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     hashes = json.loads(main.read_text())["sha256"] if main.name == INDEX else {MODEL: None}
     for name, sha256 in hashes.items():
         if sha256:

@@ -99,8 +99,9 @@ def _opened(path: Path) -> Image.Image:
 def _pixels(image: Image.Image, notes: list[str]) -> np.ndarray:
     """The opened image as float32 (H, W, 3) in [0, 1]; a large one is shrunk by a whole factor, band by band."""
     size = image.size
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"the first of its {image.n_frames} frames was read")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        notes.append(f"the first of its {frames} frames was read")
     factor = math.ceil(math.sqrt(math.prod(size) / KEPT_PIXELS))
     if factor > 1:
         image.draft(None, (size[0] // factor, size[1] // factor))  # a JPEG can be decoded at 1/2, 1/4 or 1/8
@@ -128,7 +129,7 @@ def _white_level(image: Image.Image, notes: list[str]) -> float | None:
         return 65535
     if image.mode not in ("I", "F"):
         return None
-    low, high = image.getextrema()
+    low, high = np.asarray(image.getextrema()).tolist()
     levels = 1 if image.mode == "F" else 255 if high <= 255 else 65535  # what 32-bit integers hold in practice
     if not (low >= 0 and high <= levels):  # written so that NaN fails too
         raise ValueError(f"values from {low:g} to {high:g} leave open what is white: save it with 8 or 16 bits")
@@ -169,4 +170,4 @@ def _converted(band: Image.Image, white: float | None, transform: ImageCms.Image
         band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB")
     if transform is None:
         return band.convert("RGB")
-    return ImageCms.applyTransform(band.convert(transform.inputMode), transform)
+    return ImageCms.applyTransform(band.convert(transform.inputMode), transform) or band

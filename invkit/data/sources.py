@@ -153,7 +153,10 @@ def _faces(_: str, split: str, n: int | None, seed: int, size: int | None) -> Da
     return Data(images, torch.full((len(images),), NO_LABEL), names, latents=latents)
 
 
-ARCHIVES = {"tiny-imagenet": tiny_imagenet.tiny_imagenet, "imagenet": imagenet.imagenet}
+ARCHIVES: dict[str, Callable[[str, str], tuple[Tensor, Tensor, list[str]]]] = {
+    "tiny-imagenet": tiny_imagenet.tiny_imagenet,
+    "imagenet": imagenet.imagenet,
+}
 SOURCES: dict[str, tuple[Callable[..., Data], tuple[str, ...]]] = {  # how to load each, and its splits
     "glyphs": (_glyphs, tuple(STREAMS)),
     "tiny-imagenet": (_archive("tiny-imagenet"), tiny_imagenet.SPLITS),
@@ -174,7 +177,7 @@ def _imagenet_samples() -> list[tuple[Path, int]]:
 def _wheel_folder(distribution: str, folder: str) -> Path:
     """A folder inside an installed wheel, found without importing the package."""
     try:
-        path = Path(metadata.distribution(distribution).locate_file(folder))
+        path = Path(str(metadata.distribution(distribution).locate_file(folder)))
     except metadata.PackageNotFoundError:
         path = None
     if path is None or not path.is_dir():

@@ -205,7 +205,7 @@ def _segments(graph: fx.Graph) -> list[_Segment]:
     """
     source, *nodes, _ = graph.nodes
     position = {node: i for i, node in enumerate(graph.nodes)}
-    last_use = {node: max(map(position.get, node.users), default=0) for node in graph.nodes}
+    last_use = {node: max((position[user] for user in node.users), default=0) for node in graph.nodes}
     alive, segments, pending = {source}, [], []
     for node in nodes:
         pending.append(node)
@@ -243,7 +243,8 @@ def _join(segments: list[_Segment], model: nn.Module) -> list[_Group]:
     opens the block after (pre-activation); pooling, flattening and all that changes the shape opens the block after,
     or ends the last one.
     """
-    groups, waiting = [], []
+    groups: list[_Group] = []
+    waiting: list[_Segment] = []
     for segment in segments:
         kind = _kind(segment, model)
         before = groups[-1].kind if groups and not waiting else "nothing"
