@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-import invkit.dci.inverter
+import invkit.inverters
 from invkit import store
 from invkit.cli import main
 from invkit.data.photos import fit, read_photo
