@@ -21,6 +21,9 @@ SCALE ?= 1
 AT_ONCE ?= $(if $(filter published,$(PROFILE)),1,2)
 BIN := .venv/bin
 INSTALLED := .venv/installed
+# What takes longest begins first, so that it does not run by itself at the end.
+LONGEST := 07_zero_shot_inversion
+FIRST = $(if $(wildcard notebooks/$(LONGEST).ipynb),--prioritize build/$(PROFILE)/executed/$(LONGEST).ipynb)
 WEIGHTS = build/weights$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
 SNAKEMAKE = $(BIN)/python -m snakemake --cores all --rerun-incomplete --rerun-triggers params input mtime code \
@@ -33,7 +36,7 @@ ALONE = mkdir -p build && flock --nonblock --conflict-exit-code 9 build/$(PROFIL
 .DEFAULT_GOAL := book
 
 book: $(INSTALLED)
-	@$(call ALONE,$(SNAKEMAKE) --nolock book)
+	@$(call ALONE,$(SNAKEMAKE) --nolock $(if $(filter published,$(PROFILE)),,$(FIRST)) book)
 	@echo "The book: build/$(PROFILE)/html/index.html"
 
 published: PROFILE = published

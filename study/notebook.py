@@ -66,7 +66,7 @@ class Study:
     def __init__(self, name, profile, results_folder, folder):
         self.name, self.profile, self.folder = name, profile, folder
         self._results_folder = results_folder
-        self._results = {}
+        self._results, self._figures = {}, set()
         self._started = time.time()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -137,7 +137,7 @@ class Study:
             self.record_text(id, f"{text:,}" if isinstance(text, int) else text, compared)
 
     def _keep(self, id, result):
-        if id in self._results:
+        if id in self._results or id in self._figures:
             raise ValueError(f"{self.name} records {id!r} twice; give each result its own id.")
         self._results[id] = result
         write(self._results_folder / f"{self.name}.results.json", json.dumps(self._results, indent=1) + "\n")
@@ -179,6 +179,9 @@ class Study:
         from matplotlib import pyplot
         from myst_nb import glue
 
+        if id in self._results or id in self._figures:
+            raise ValueError(f"{self.name} records {id!r} twice; give each result its own id.")
+        self._figures.add(id)
         self._results_folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(self._results_folder / f"{self.name}.{id}.png", dpi=150, bbox_inches="tight")
         glue(id, figure, display=False)
