@@ -409,7 +409,7 @@ def test_warnings_reach_the_page_and_progress_bars_do_not():
         return output and output["text"]
 
     bar = "\r 10%|#         | 1/10 [00:01<00:09,  1.02it/s]\r 20%|##  | 2/10 [00:02<00:08,  1.02s/it]\n"
-    warning = "/home/someone/.venv/lib/python3.11/site-packages/x/y.py:12: UserWarning: the adversary collapsed\n"
+    warning = "/opt/someone/.venv/lib/python3.11/site-packages/x/y.py:12: UserWarning: the adversary collapsed\n"
     assert cleaned(bar) is None
     assert cleaned([bar, warning, "\n"]) == "y.py:12: UserWarning: the adversary collapsed\n"
     stdout = {"output_type": "stream", "name": "stdout", "text": bar}
