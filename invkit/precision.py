@@ -1,11 +1,13 @@
 """In which floating-point format to compute: bfloat16 where the device has fast instructions for it, else float32.
 
 On a processor without such instructions bfloat16 is emulated, four times slower than float32 or worse; with them it is
-about twice as fast. The choice follows the device's own flags, so that it is the same in every run on one machine.
+about twice as fast. The choice follows the device's own flags, so that it is the same in every run on one machine. The
+environment variable INVKIT_PRECISION, "bf16" or "no", overrides it, for instance to compare two machines.
 """
 
 from __future__ import annotations
 
+import os
 from functools import cache
 
 import torch
@@ -33,6 +35,11 @@ def resolve(precision: str, device: torch.device | str) -> str:
     if precision not in PRECISIONS:
         raise ValueError(f'precision must be "auto", "bf16" or "no" (float32), not {precision!r}.')
     if precision == "auto":
+        chosen = os.environ.get("INVKIT_PRECISION", "auto")
+        if chosen not in PRECISIONS:
+            raise ValueError(f'INVKIT_PRECISION must be "auto", "bf16" or "no" (float32), not {chosen!r}.')
+        if chosen != "auto":
+            return chosen
         return "bf16" if fast_bfloat16(torch.device(device).type) else "no"
     return precision
 

@@ -7,7 +7,8 @@ from invkit import precision
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered():
+def nothing_remembered(monkeypatch):
+    monkeypatch.delenv("INVKIT_PRECISION", raising=False)
     precision.fast_bfloat16.cache_clear()
     yield
     precision.fast_bfloat16.cache_clear()
@@ -29,3 +30,11 @@ def test_a_word_is_taken_as_it_is_and_another_refused():
     assert [precision.resolve(word, "cpu") for word in ("bf16", "no")] == ["bf16", "no"]
     with pytest.raises(ValueError, match='"auto", "bf16" or "no"'):
         precision.resolve("fp16", "cpu")
+
+
+def test_the_environment_overrides_what_auto_means(monkeypatch):
+    monkeypatch.setenv("INVKIT_PRECISION", "no")
+    assert [precision.resolve(word, "cpu") for word in ("auto", "bf16")] == ["no", "bf16"]
+    monkeypatch.setenv("INVKIT_PRECISION", "half")
+    with pytest.raises(ValueError, match="INVKIT_PRECISION must be"):
+        precision.resolve("auto", "cpu")
