@@ -205,16 +205,23 @@ def test_adam_follows_the_schedule():
     assert module.weight.item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_minutes_fix_the_number_of_steps_once(tmp_path):
+def test_minutes_fix_the_number_of_steps_once(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def timed_loss(module, images, step):
+        now[0] += 0.004  # each step takes 4 ms, whatever the machine
+        return denoise(module, images, step)
+
     def stopped(step):
         if step == 30 and (tmp_path / "timed" / CHECKPOINT).exists():
             os.kill(os.getpid(), signal.SIGTERM)
-        return noise(step, 0.002)
+        return noise(step)
 
     with pytest.raises(SystemExit):
-        train_denoiser(tmp_path / "timed", batches=stopped, steps=None, minutes=1 / 60)
+        train_denoiser(tmp_path / "timed", batches=stopped, loss=timed_loss, steps=None, minutes=1 / 60)
     steps = checkpoint(tmp_path / "timed")[1]["steps"]
-    assert 50 < steps < 500  # each takes at least 2 ms
+    assert 200 < steps < 250  # of 4 ms each, less the steps that were timed
     _, timed = train_denoiser(tmp_path / "timed", steps=None, minutes=1 / 60)
     assert timed.steps == steps
     train_denoiser(tmp_path / "counted", steps=steps)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from invkit import store
+from invkit import store, training
+from invkit.dci import synthetic
 from invkit.inverters import load_inverter
 from invkit.training import Progress
 from recipes import dci, table
@@ -23,18 +24,42 @@ FOLDERS = {f"divide-{k:02d}" for k in range(1, 9)} | {"synchronise"}
 
 
 @pytest.fixture
-def own_time(monkeypatch):
+def process_time(monkeypatch):
     """Minutes of this process's own work, so that what else the machine does is not measured."""
     monkeypatch.setattr(time, "monotonic", time.process_time)
+
+
+@pytest.fixture
+def own_time(monkeypatch):
+    """A clock that only training steps (0.1 s) and synthetic images (5 ms) move: no machine's pace is measured."""
+    now = [0.0]
+
+    def moves(seconds_of):
+        def wrap(function):
+            def moved(*arguments, **named):
+                now[0] += seconds_of(*arguments)
+                return function(*arguments, **named)
+
+            return moved
+
+        return wrap
+
+    def look():
+        now[0] += 1e-6
+        return now[0]
+
+    monkeypatch.setattr(time, "monotonic", look)
+    monkeypatch.setattr(training, "_one_step", moves(lambda *_: 0.1)(training._one_step))
+    monkeypatch.setattr(synthetic, "dead_leaves", moves(lambda n, *_: 0.005 * n)(synthetic.dead_leaves))
 
 
 def test_an_inverter_is_trained_in_time_and_written_twice(tmp_path, monkeypatch, own_time):
     saves = []
     save = store.save
-    began = time.process_time()
+    began = time.monotonic()
 
     def noted(folder, tensors, card, **settings):
-        saves.append((card.get("early", False), time.process_time() - began))
+        saves.append((card.get("early", False), time.monotonic() - began))
         return save(folder, tensors, card, **settings)
 
     monkeypatch.setattr(store, "save", noted)
@@ -52,7 +77,7 @@ def test_an_inverter_is_trained_in_time_and_written_twice(tmp_path, monkeypatch,
     assert run["leaves of seed 0"] >= 16
 
 
-def test_what_is_written_early_can_be_used_when_the_training_is_killed(tmp_path, monkeypatch, own_time):
+def test_what_is_written_early_can_be_used_when_the_training_is_killed(tmp_path, monkeypatch, process_time):
     """Here it ends by an error in the step after; a folder of the same kind stays behind after kill -9."""
 
     class Killed(Exception):
