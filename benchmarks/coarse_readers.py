@@ -5,7 +5,7 @@
 
 The coarse reader of `ffi-lite0-faces`, or of the inverter of photos by that classifier, alone: trained for the same
 steps with and without, and judged on 1000 images that neither training nor a test sees. FOLDER keeps the logits, which
-take most of the time: that of a run of `python -m invkit train ffi-lite0-faces` (FOLDER/training), say, has them.
+take most of the time: that of a run of `python -m recipes train ffi-lite0-faces` (FOLDER/training), say, has them.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """In which floating-point format to compute: bfloat16 where the device has fast instructions for it, else float32.
 
-On a processor without such instructions bfloat16 is emulated, four times slower than float32 or worse; with them it is
-about twice as fast. The choice follows the device's own flags, so that it is the same in every run on one machine. The
+On a processor without such instructions bfloat16 is emulated, which is slower than float32.
+The choice follows the device's own flags, so that it is the same in every run on one machine. The
 environment variable INVKIT_PRECISION, "bf16" or "no", overrides it, for instance to compare two machines.
 """
 

@@ -48,7 +48,7 @@ class Photos:
 def sizes(inverters: Mapping[str, object]) -> tuple[int, int]:
     """(pixels that the classifiers are shown, pixels that the inverters draw), alike for all that are compared."""
     if not inverters:
-        raise ValueError("There is no inverter to compare: train one with `python -m invkit train ffi-tiny-standard`.")
+        raise ValueError("There is no inverter to compare: train one with `python -m recipes train ffi-tiny-standard`.")
     found = {name: (getattr(tool, "source_size", tool.size), tool.size) for name, tool in inverters.items()}
     if len(set(found.values())) > 1:
         raise ValueError(f"Compare inverters that are shown and draw photos of the same sizes, not {found}.")
