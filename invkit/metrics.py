@@ -163,6 +163,26 @@ def retrieval_ranks(reconstructions: Tensor, candidates: Tensor, labels: Tensor 
     return torch.where(rivals.any(dim=1), ranks, 0) if labels is not None else ranks
 
 
+def retrieval_accuracy(
+    reconstructions: Tensor, candidates: Tensor, top: int = 1, labels: Tensor | None = None
+) -> float:
+    """Share of reconstructions whose own original is among the `top` most similar candidates.
+
+    Args:
+        reconstructions, candidates, labels: as for `retrieval_ranks`. With labels, images without a rival of their
+            label are left out.
+        top: how many candidates may be named, 1 or more.
+
+    Raises:
+        ValueError: no two candidates share a label.
+    """
+    ranks = retrieval_ranks(reconstructions, candidates, labels)
+    ranks = ranks[ranks > 0]
+    if not len(ranks):
+        raise ValueError("No two candidates share a label, so nothing can be confused: give more images, or no labels.")
+    return (ranks <= top).float().mean().item()
+
+
 # ---- sets as wholes --------------------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,17 @@ def test_retrieval_within_a_label():
     assert metrics.retrieval_ranks(swapped, images, labels=torch.arange(4)).tolist() == [0] * 4
 
 
+def test_retrieval_accuracy_is_the_share_found_among_the_first():
+    images = random_images(4)
+    swapped = images[[1, 0, 2, 3]]
+    assert (
+        metrics.retrieval_accuracy(swapped, images) == 0.5 and metrics.retrieval_accuracy(swapped, images, top=4) == 1
+    )
+    rivals = torch.tensor([0, 0, 1, 2])  # 2 and 3 have no rival, and are left out
+    assert metrics.retrieval_accuracy(swapped, images, labels=rivals) == 0
+    assert metrics.retrieval_accuracy(swapped, images, top=2, labels=rivals) == 1
+
+
 def gaussian(n, d=16, seed=0, mean=0.0):
     return mean + torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
 
@@ -138,6 +149,11 @@ def test_latents():
         (lambda x: metrics.ssim(x[..., :8], x[..., :8]), ValueError, "11x11"),
         (lambda x: metrics.perceptual(x[..., :8], x[..., :8]), ValueError, "32x32"),
         (lambda x: metrics.retrieval_ranks(x, x, labels=[1]), ValueError, "one label per candidate"),
+        (
+            lambda x: metrics.retrieval_accuracy(x, x, labels=range(len(x))),
+            ValueError,
+            "give more images",
+        ),
         (lambda x: metrics.perceptual_features(x * 2), ValueError, r"\[0, 1\]"),
         (lambda x: metrics.perceptual_features(x[..., :8]), ValueError, "32x32"),
         (lambda x: metrics.kernel_distance(torch.zeros(9, 2), torch.zeros(9, 3)), ValueError, "at least 4 images"),
