@@ -1,4 +1,4 @@
-"""Chapter 12: how the page shows the claims of both papers and their verdicts, which `study.claims` judges."""
+"""Chapter 12: how the page shows the claims of both papers and their verdicts, which `study.verdicts` gives."""
 
 import html
 from collections.abc import Sequence
@@ -10,10 +10,36 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from study import plots
-from study.claims import FAILS, FFI, HOLDS, SIGNS, UNTESTED, Judged, half_width, number, weakest, written
+from study.claims import FFI
+from study.verdicts import (
+    CONTRADICTED,
+    FAILED,
+    SIGNS,
+    SUPPORTED,
+    UNDECIDED,
+    UNTESTED,
+    Judged,
+    half_width,
+    number,
+    weakest,
+    written,
+)
 
 PAPERS = (FFI, "Dong et al. 2021")
-LOOKS = {HOLDS: (plots.COLOURS[0], "o"), FAILS: (plots.COLOURS[1], "s"), UNTESTED: (plots.GREY, "")}
+LOOKS = {
+    SUPPORTED: (plots.COLOURS[0], "o"),
+    CONTRADICTED: (plots.COLOURS[1], "s"),
+    UNDECIDED: (plots.COLOURS[2], "D"),
+    FAILED: (plots.GREY, "x"),
+    UNTESTED: (plots.GREY, "."),
+}
+WORDS = {
+    SUPPORTED: ("is supported", "are supported"),
+    CONTRADICTED: ("is contradicted", "are contradicted"),
+    UNDECIDED: ("is undecided", "are undecided"),
+    FAILED: ("has an instrument that failed its check", "have an instrument that failed its check"),
+    UNTESTED: ("is not testable here", "are not testable here"),
+}
 
 
 def counts(judged: Sequence[Judged]) -> dict[str, int]:
@@ -21,30 +47,67 @@ def counts(judged: Sequence[Judged]) -> dict[str, int]:
 
 
 def in_words(judged: Sequence[Judged]) -> str:
-    """As in "9 hold here, 12 do not hold here and 5 are not testable at this scale"."""
-    n = counts(judged)
-    words = {HOLDS: ("holds here", "hold here"), FAILS: ("does not hold here", "do not hold here")}
-    words[UNTESTED] = ("is not testable at this scale", "are not testable at this scale")
-    parts = [f"{n[verdict] or 'none'} {words[verdict][n[verdict] != 1]}" for verdict in SIGNS]
-    return f"{parts[0]}, {parts[1]} and {parts[2]}"
+    """As in "4 are supported, none are contradicted, 1 is undecided, … and 13 are not testable here"."""
+    parts = [f"{n or 'none'} {WORDS[verdict][n != 1]}" for verdict, n in counts(judged).items()]
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def untested(judged: Sequence[Judged]) -> str:
-    """A Markdown list of the claims that were not testable, with reasons."""
-    lines = [f"- **{one.claim.title}**: {one.reason}" for one in judged if one.verdict == UNTESTED]
-    return "\n".join(lines) or "Every claim was testable."
+def reasons(judged: Sequence[Judged], verdict: str, none: str) -> str:
+    """A Markdown list of the claims with a verdict, each with its reason; `none` where there is no such claim."""
+    lines = [f"- **{one.claim.title}**: {one.reason}" for one in judged if one.verdict == verdict]
+    return "\n".join(lines) or none
 
 
 def table(judged: Sequence[Judged], caption: str) -> Styler:
     """A row for each claim; the verdict is in words and, beside its row, in a colour."""
-    frame = pandas.DataFrame([_row(one) for one in judged])
-    edges = [f"border-left: 0.3rem solid {LOOKS[one.verdict][0]}" for one in judged]
+    return _styled([_row(one) for one in judged], judged, caption)
+
+
+def changes(judged: Sequence[Judged], caption: str) -> Styler:
+    """A row for each claim: the verdict by the rules before, the verdict by these, and why they differ."""
+    rows = [
+        {
+            "Claim": html.escape(one.claim.title),
+            "Before": one.formerly,
+            "Now": f"<b>{SIGNS[one.verdict]} {one.verdict}</b>",
+            "Why": html.escape(one.reason),
+        }
+        for one in judged
+    ]
+    return _styled(rows, judged, caption)
+
+
+def controls(judged: Sequence[Judged], caption: str) -> Styler:
+    """A row for each control that was measured: of which claims, which kind, what it gave, and whether it passed."""
+    measured: dict[tuple[str, str], list[str]] = {}
+    passed = {}
+    for one in judged:
+        for kind in ("positive", "negative"):
+            for finding in getattr(one, kind):
+                measured.setdefault((kind, finding.words), []).append(one.claim.title)
+                passed[finding.words] = finding.holds
+    rows = [
+        {
+            "Control": kind,
+            "Measured": html.escape(words),
+            "Passed": "yes" if passed[words] else "no",
+            "Of the claims": html.escape("; ".join(titles)),
+        }
+        for (kind, words), titles in measured.items()
+    ]
+    return _styled(rows, None, caption)
+
+
+def _styled(rows: Sequence[dict[str, str]], judged: Sequence[Judged] | None, caption: str) -> Styler:
+    """A table of rows {heading: HTML}, with the colour of each verdict at its left edge."""
+    frame = pandas.DataFrame(rows)
+    style = frame.style.hide(axis="index")
+    if judged is not None and len(frame):
+        edges = [f"border-left: 0.3rem solid {LOOKS[one.verdict][0]}" for one in judged]
+        style = style.apply(lambda column: edges, subset=[frame.columns[0]])
     cell = "text-align: left; vertical-align: top; white-space: normal; padding: 0.5rem 0.6rem"
-    return (
-        frame.style.hide(axis="index")
-        .apply(lambda column: edges, subset=["Claim"])
-        .set_table_styles([{"selector": "th, td", "props": cell}])
-        .set_table_attributes(f'class="dataframe" aria-label="{html.escape(caption)}"')
+    return style.set_table_styles([{"selector": "th, td", "props": cell}]).set_table_attributes(
+        f'class="dataframe" aria-label="{html.escape(caption)}"'
     )
 
 
@@ -63,14 +126,16 @@ def _row(one: Judged) -> dict[str, str]:
 
 
 def chart(judged: Sequence[Judged], edge: float = 12.0) -> Figure:
-    """The weakest margin of each claim that was tested, in half widths of its interval: right of 0 it holds.
+    """The weakest margin of each claim that was measured, in half widths of its 95 % interval.
 
-    To its right the margin's value in its own unit. What lies beyond the edge is drawn as an arrow there.
+    The margin is what exceeds the smallest effect; the bar is the interval corrected for all claims: wholly right of 0
+    speaks for the claim. To its right stands the margin's value in its own unit. What lies beyond the edge is an arrow
+    there.
     """
     tested = {paper: [one for one in judged if one.findings and one.claim.paper.startswith(paper)] for paper in PAPERS}
     tested = {paper: some for paper, some in tested.items() if some}
     if not tested:
-        raise ValueError("No claim was tested, so there is nothing to draw: run the chapters first.")
+        raise ValueError("No claim was measured, so there is nothing to draw: run the chapters first.")
     ratios = [len(some) + 0.6 for some in tested.values()]
     grid = {"nrows": len(tested), "sharex": True, "squeeze": False, "height_ratios": ratios}
     with plots.canvas(plots.WIDTH, 1.3 + 0.3 * sum(ratios), **grid) as (figure, axes):
@@ -81,9 +146,8 @@ def chart(judged: Sequence[Judged], edge: float = 12.0) -> Figure:
         marks = [
             plt.Line2D([], [], color=colour, marker=marker, linestyle="none", label=verdict)
             for verdict, (colour, marker) in LOOKS.items()
-            if marker
         ]
-        figure.legend(handles=marks, loc="outside upper center", ncols=2)
+        figure.legend(handles=marks, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -91,7 +155,7 @@ def _draw_margins(axis: Axes, some: Sequence[Judged], edge: float) -> None:
     texts = []
     for place, one in enumerate(some):
         finding, (colour, marker) = weakest(one.findings), LOOKS[one.verdict]
-        margin, scale = finding.margin, max(half_width(finding.margin), 1e-12)
+        margin, scale = finding.corrected, max(half_width(finding.margin), 1e-12)
         value = margin.value / scale
         if abs(value) > edge:
             side, arrow = (edge, ">") if value > 0 else (-edge, "<")
