@@ -40,31 +40,33 @@ class StudyError(Exception):
 
 
 def open(name):
-    """Join the study from inside notebook ``name``; call it in the cell straight after the parameters.
+    """Join the study from inside the chapter ``name``; call it first thing in the cell straight after the parameters.
 
     Works alike under ``make book``, plain papermill and JupyterLab; the latter two write to ``build/by-hand``. It may
-    be called again in the same kernel: variables that the notebook has made since do not matter.
+    be called again in the same kernel: variables that the notebook has made since do not matter. A copy of a chapter
+    under another file name keeps results of its own, by its file's name, and may have other parameters.
 
     Raises ValueError for a parameter given to papermill that the notebook does not have and TypeError for one of
     another type than the notebook's own default; papermill itself would only warn.
     """
-    root = Path(__file__).parents[1]
-    by_hand = {
-        "profile": "by hand",
-        "source": str(root / "notebooks" / f"{name}.ipynb"),
-        "results": str(root / "build" / "by-hand"),
-        "folder": str(root / "build" / "by-hand" / name),
-    }
-    run = json.loads(os.environ.get(RUN_VARIABLE, "null")) or by_hand
-    check_parameters(name, default_parameters(run["source"]), injected_parameters(_cells_executed()))
-    return Study(name, run["profile"], Path(run["results"]), Path(run["folder"]))
+    build = Path(__file__).parents[1] / "build" / "by-hand"
+    run = json.loads(os.environ.get(RUN_VARIABLE, "null"))
+    own = Path(run["source"] if run else _file_by_hand() or name).stem
+    run = run or {"profile": "by hand", "results": str(build), "folder": str(build / own)}
+    cells = _cells_executed()
+    check_parameters(own, preceding_parameters(cells), injected_parameters(cells))
+    return Study(own, run["profile"], Path(run["results"]), Path(run["folder"]), chapter=name)
 
 
 class Study:
-    """One notebook's link to the study: its results, figures, tables, scratch folder and stamp."""
+    """One notebook's link to the study: its results, figures, tables, scratch folder and stamp.
 
-    def __init__(self, name, profile, results_folder, folder):
+    ``name``: that of the notebook's file, and of its results; ``chapter``: of which chapter it is a copy, if it is one.
+    """
+
+    def __init__(self, name, profile, results_folder, folder, chapter=None):
         self.name, self.profile, self.folder = name, profile, folder
+        self.chapter = chapter or name
         self._results_folder = results_folder
         self._results, self._figures = {}, set()
         self._started = time.time()
@@ -107,7 +109,7 @@ class Study:
         given. ``more`` goes to `record` (for instance another tolerance) and to results.json.
         """
         known = _measures()[measure]
-        tolerance = _tolerances().get(self.name, {}).get(measure, known.tolerance)
+        tolerance = _tolerances().get(self.chapter, {}).get(measure, known.tolerance)
         facts = {"unit": known.unit, "tolerance": tolerance, "digits": digits or DIGITS} | more
         self.record(f"{measure}_{slug(name)}", interval.times(known.factor), **facts)
 
@@ -292,6 +294,42 @@ def injected_parameters(cells):
         except ValueError:
             continue
     return found
+
+
+def preceding_parameters(cells):
+    """``{name: default}`` of the parameters cell: the one before that which papermill put in, the first of its heading.
+
+    A default that is no literal is None, in whose place any value may be given. {} where papermill put in no cell.
+    """
+    first = next((place for place, cell in enumerate(cells) if cell.startswith(INJECTED)), 0)
+    found = {}
+    for line in ast.parse(cells[first - 1]).body if first else []:
+        for target in line.targets if isinstance(line, ast.Assign) else []:
+            if isinstance(target, ast.Name):
+                found[target.id] = _literal(line.value)
+    return found
+
+
+def _literal(node):
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+def _file_by_hand():
+    """The notebook's file where papermill or nbconvert was called for it in a shell, or in JupyterLab; else None."""
+    import psutil
+
+    try:
+        command = psutil.Process(os.getppid()).cmdline()
+    except psutil.Error:
+        command = []
+    if any(Path(part).stem in ("papermill", "nbconvert", "jupyter-nbconvert") for part in command):
+        words = command
+    else:
+        words = [os.environ.get("JPY_SESSION_NAME", "")]  # of Jupyter's own server
+    return next((word for word in words if word.endswith(".ipynb")), None)
 
 
 def _cells_executed():

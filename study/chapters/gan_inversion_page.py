@@ -42,7 +42,7 @@ def record_recovery(study, feedforward: Scores, one_pass: Scores, rounds: int, f
     study.record("psnr", median(feedforward.psnr), unit="dB", tolerance=0.5)
     study.record_interval("psnr", "mean", means["psnr"])
     for measure in ("cosine", "r2", "perceptual"):
-        study.record(measure, means[measure], tolerance=tolerance(measure, study.name))
+        study.record(measure, means[measure], tolerance=tolerance(measure, study.chapter))
     if rounds:
         gain = statistics.paired_bootstrap(feedforward.psnr, one_pass.psnr)
         study.record("gain_feedback", gain, unit="dB", digits=2, tolerance=0.3)

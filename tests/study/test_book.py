@@ -154,6 +154,17 @@ def test_a_notebook_that_raises_names_itself_and_leaves_its_copy(small):
     assert not Path("build/quick/executed/01_one.ipynb").exists()
 
 
+def test_a_renamed_copy_with_a_parameter_more_keeps_its_own_results(small):
+    book.run("01_one", "quick")
+    opening = "from study import notebook\nstudy = notebook.open('01_one')"  # as it was copied
+    cells = [("code", "number = 2.0\nmine = 1", "parameters"), ("code", opening)]
+    write_notebook(small / "notebooks/03_mine.ipynb", [*cells, ("code", "study.record('sum', number + mine)")])
+    Path("profiles/quick.yaml").write_text("01_one: {number: 4}\n03_mine: {mine: 5}\n")
+    book.run("03_mine", "quick")
+    kept = {name: json.loads(book._results("quick", name).read_text()) for name in ("01_one", "03_mine")}
+    assert kept["01_one"].keys() == {"double"} and kept["03_mine"]["sum"]["value"] == 7
+
+
 def test_two_notebooks_of_one_folder_run_at_the_same_time(small):
     for name in notebooks():  # they stay long enough for their kernels to meet
         change(name, 3, "import time\ntime.sleep(3)")

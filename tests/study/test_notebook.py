@@ -1,6 +1,8 @@
 """A notebook's side of the study."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -63,6 +65,40 @@ def test_open_names_what_is_wrong_with_a_parameter(open_with, given, error, sent
 def test_other_variables_of_the_notebook_do_not_matter(run, executed):
     executed += ["steps = 100\nphotos = ['chelsea']", "stepz = 3\nsteps = 'now a word'"]
     assert notebook.open("01_one").profile == "quick"
+
+
+def test_a_copy_of_a_chapter_has_its_own_parameters_and_its_own_results(run, open_with, executed, glued):
+    executed += ["steps = 100\nphotos = ['chelsea']\nmine = 3\nmore = 2 * mine", "# Parameters\nmine = 4\nmore = 'x'\n"]
+    opened = notebook.open("07_zero_shot_inversion")  # whose cells it copied
+    opened.record("answer", 42)
+    assert (opened.name, opened.chapter) == ("01_one", "07_zero_shot_inversion")
+    assert json.loads((run / "out" / "01_one.results.json").read_text()).keys() == {"answer"}
+    executed[-1] = "# Parameters\nmin = 4\n"
+    with pytest.raises(ValueError, match="01_one has no parameter 'min'; it has steps, photos, mine, more."):
+        notebook.open("07_zero_shot_inversion")
+
+
+@pytest.mark.parametrize(
+    ("command", "server", "file"),
+    [
+        (["python", "/bin/papermill", "here/mine.ipynb", "out.ipynb", "-p", "n", "3"], "", "here/mine.ipynb"),
+        (["python", "-m", "papermill", "mine.ipynb", "out.ipynb"], "/outer.ipynb", "mine.ipynb"),
+        (["jupyter-nbconvert", "--execute", "mine.ipynb"], "", "mine.ipynb"),
+        (["python", "/bin/jupyter-lab", "other.ipynb"], "/home/mine.ipynb", "/home/mine.ipynb"),
+        (["python", "script.py"], "", None),
+    ],
+)
+def test_a_notebook_run_by_hand_goes_by_its_files_name(monkeypatch, command, server, file):
+    monkeypatch.setattr("psutil.Process", lambda number: SimpleNamespace(cmdline=lambda: command))
+    monkeypatch.setenv("JPY_SESSION_NAME", server)
+    assert notebook._file_by_hand() == file
+
+
+def test_joining_the_study_imports_nothing_heavy():
+    """So that a wrong parameter is told of at once."""
+    code = "import sys, invkit; from study import notebook; print(sys.modules.keys() & {'torch', 'numpy', 'pandas'})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_a_value_that_is_no_literal_is_left_out():
