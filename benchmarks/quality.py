@@ -24,8 +24,7 @@ def main() -> None:
     photos = data.load(args.images, n=args.photos, size=inverter.size).images
     flat = statistics.bootstrap(metrics.psnr(zero_shot_inversion.mean_colour(photos), photos))
     print(f"{len(photos)} photos; their mean colours score {flat.value:.2f} dB")
-    for convolutions in args.convolutions:
-        depth = zero_shot_inversion.depth_of(inverter.classifier, convolutions)
+    for convolutions, depth in zero_shot_inversion.depths_near(inverter, args.convolutions).items():
         timed = reconstruct_every_depth(inverter, photos, [depth])[depth]
         psnr = statistics.bootstrap(metrics.psnr(timed.images, photos))
         found = statistics.proportion(metrics.retrieval_ranks(timed.images, photos) == 1)

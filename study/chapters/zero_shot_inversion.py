@@ -14,10 +14,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from invkit import metrics, statistics
+from invkit import data, metrics, statistics
 from invkit.dci.chain import ChainLossWeights
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.training import Schedule
+from invkit.network.classifiers import LIBRARIES
 from invkit.network.partition import Block
 from invkit.optimize import Inversion
 from invkit.statistics import Interval
@@ -44,15 +45,48 @@ def mean_colour(photos: Tensor) -> Tensor:
     return photos.mean((2, 3), keepdim=True).expand_as(photos)
 
 
-def depth_of(classifier, convolutions: int) -> int:
-    """The deepest block that ends after at most so many convolutions, pooling and logits excluded."""
-    depths = [b.depth for b in classifier.blocks if len(b.shape) == 3 and b.convolutions <= convolutions]
-    if not depths:
-        first = classifier.blocks[0].convolutions
-        raise ValueError(
-            f"The first block of {classifier.name} has {first} convolutions: ask for as many, not {convolutions}."
-        )
-    return depths[-1]
+HEADLINE = (3, 9, 15, 24, 33, 42)  # convolutions of EfficientNet-Lite0, the network of the default inverter
+
+
+def unit_of(inverter) -> str:
+    """What depths are counted in: "convolutions", or "blocks" where most blocks of the network have none."""
+    counts = {inverter.classifier.blocks[depth - 1].convolutions for depth in inverter.depths}
+    return "convolutions" if 2 * len(counts) >= len(inverter.depths) else "blocks"
+
+
+def number_at(inverter, depth: int) -> int:
+    """How many convolutions (or blocks, see `unit_of`) of the classifier a depth has behind it."""
+    convolutions = unit_of(inverter) == "convolutions"
+    return inverter.classifier.blocks[depth - 1].convolutions if convolutions else depth
+
+
+def depths_by_number(inverter) -> dict[int, int]:
+    """{number of convolutions, or blocks: the deepest depth of the inverter with so many}, in order."""
+    return {number_at(inverter, depth): depth for depth in inverter.depths}
+
+
+def headline_depths(inverter) -> dict[int, int]:
+    """{number: depth} of those that the text speaks of.
+
+    They are those of `HEADLINE` where the inverter has all of them, else up to as many, evenly spread from its first
+    depth to its deepest.
+    """
+    known = depths_by_number(inverter)
+    if unit_of(inverter) == "convolutions" and known.keys() >= set(HEADLINE):
+        return {number: known[number] for number in HEADLINE}
+    numbers = list(known)
+    spread = torch.linspace(0, len(numbers) - 1, min(len(HEADLINE), len(numbers))).round().long()
+    return {numbers[place]: known[numbers[place]] for place in spread.tolist()}
+
+
+def depths_near(inverter, numbers: Sequence[int]) -> dict[int, int]:
+    """{number: depth} of the deepest depths with at most so many convolutions (or blocks), each once.
+
+    Where the network has more in its first block already, that is taken.
+    """
+    known = depths_by_number(inverter)
+    found = [max((n for n in known if n <= number), default=min(known)) for number in numbers]
+    return {number: known[number] for number in found}
 
 
 def numbers_per_number(classifier, depth: int) -> float:
@@ -69,7 +103,35 @@ def share_of_zeros(classifier, images: Tensor, depth: int) -> float:
 # ---- what the notebook tabulates, draws and records ------------------------------------------------------------------
 
 FREE = {"cat": "chelsea", "coffee": "coffee", "motorcycle": "motorcycle_left", "astronaut": "astronaut"}
-HEADLINE = (3, 9, 15, 24, 33, 42)  # convolutions: the depths that the text speaks of
+TITLES = {"lite0": "EfficientNet-Lite0"}  # of classifiers whose names are short
+
+
+def pictured_photos(pictured: str, originals: Tensor) -> tuple[dict[str, Tensor], str]:
+    """The photos of the first figure, {name: (3, S, S)}, and a sentence on where they come from.
+
+    pictured: "free" for four free pictures that come with scikit-image, "photos" for the first four measured ones.
+    originals: the photos that the chapter measures, (N, 3, S, S).
+    Raises ValueError for another word.
+    """
+    if pictured == "free":
+        wheels = data.load("photos", size=originals.shape[-1])
+        free = {title: wheels.images[wheels.names.index(name)] for title, name in FREE.items()}
+        return free, (
+            "The four photos are free pictures of the scikit-image package, no images of ImageNet, and were chosen "
+            "before any of them was inverted."
+        )
+    if pictured != "photos":
+        raise ValueError(f"pictured is 'free' or 'photos', not {pictured!r}.")
+    chosen = {f"photo {place + 1}": photo for place, photo in enumerate(originals[:4])}
+    return chosen, "The photos are the first of those that this page measures, not chosen."
+
+
+def weights_words(network: str, pretrained: bool) -> str:
+    """A network and whose weights it has, "torchvision:resnet18 with random weights"; a factory decides for itself."""
+    library, _, rest = network.partition(":")
+    if rest and library not in LIBRARIES:
+        return f"{network} with the weights that its factory gives it"
+    return f"{network} with {'pretrained' if pretrained else 'random'} weights"
 
 
 def captions(rows: Mapping[str, Tensor], originals: Tensor) -> dict[str, list[str]]:
@@ -81,19 +143,22 @@ def captions(rows: Mapping[str, Tensor], originals: Tensor) -> dict[str, list[st
     }
 
 
-def picture_every_depth(study: Study, inverter, pictures: Tensor, names: Sequence[str]) -> None:
-    """Draw pictures, a row each, and their reconstructions from the depths that the text speaks of, in columns."""
-    depths = [depth_of(inverter.classifier, convolutions) for convolutions in HEADLINE]
-    found = reconstruct_every_depth(inverter, pictures, sorted(set(depths)))
-    columns = [pictures, *(found[depth].images for depth in depths)]
-    psnr = [[f"{value:.1f}" for value in metrics.psnr(column, pictures).tolist()] for column in columns[1:]]
-    titles = ["photo", *(str(inverter.classifier.blocks[depth - 1].convolutions) for depth in depths)]
+def picture_every_depth(study: Study, inverter, pictures: Mapping[str, Tensor]) -> None:
+    """Draw pictures, a row each, and their reconstructions from the depths that the text speaks of, in columns.
+
+    pictures: {name: (3, S, S)}.
+    """
+    depths = headline_depths(inverter)
+    originals = torch.stack(list(pictures.values()))
+    found = reconstruct_every_depth(inverter, originals, sorted(depths.values()))
+    columns = [originals, *(found[depth].images for depth in depths.values())]
+    psnr = [[f"{value:.1f}" for value in metrics.psnr(column, originals).tolist()] for column in columns[1:]]
     study.grid(
         "every_depth",
-        dict(zip(names, torch.stack(columns, 1), strict=True)),
-        {name: ["", *(column[i] for column in psnr)] for i, name in enumerate(names)},
-        titles,
-        title="reconstructed after … convolutions",
+        dict(zip(pictures, torch.stack(columns, 1), strict=True)),
+        {name: ["", *(column[i] for column in psnr)] for i, name in enumerate(pictures)},
+        ["photo", *map(str, depths)],
+        title=f"reconstructed after … {unit_of(inverter)}",
     )
 
 
@@ -126,27 +191,43 @@ def depth_rows(
 
 def record_headline(
     study: Study,
-    classifier,
+    inverter,
     means: Mapping[int, Mapping[str, Interval]],
     sides: Mapping[int, float],
     gains: Mapping[int, Interval],
+    photos: Tensor,
 ) -> None:
     """Record what the text says: the measures at some depths, and at how many depths the mean colour is beaten.
 
-    means, sides: as for `depth_rows`.
+    means, sides, photos: as for `depth_rows`.
     gains: {depth: PSNR less that of the photo's mean colour}.
+    The measures of the depth in the middle are recorded as "middle" too, which every network has.
     """
-    for convolutions in HEADLINE:
-        depth = depth_of(classifier, convolutions)
-        study.record_rows({convolutions: means[depth]}, ["psnr", "ssim", "perceptual"])
-        study.record_rows({convolutions: means[depth]}, ["found"], digits=2)
-        side = sides[depth]
-        study.record(f"thumbnail_{convolutions}", side, unit="pixels", digits=2, tolerance=0.1 * side)
-        study.record(f"numbers_{convolutions}", numbers_per_number(classifier, depth), digits=2)
-    above = [classifier.blocks[depth - 1].convolutions for depth, gain in gains.items() if gain.low > 0]
+    depths = headline_depths(inverter)
+    for number, depth in depths.items():
+        _record_depth(study, inverter, depth, number, means[depth], sides[depth])
+    middle = list(depths)[len(depths) // 2]
+    depth = depths[middle]
+    _record_depth(study, inverter, depth, "middle", means[depth], sides[depth], tolerance=None)
+    study.record_text("number_middle", middle)
+    study.record_text("unit", unit_of(inverter))
+    study.record_text("network", TITLES.get(inverter.classifier.name, inverter.classifier.name))
+    above = [number_at(inverter, depth) for depth, gain in gains.items() if gain.low > 0]
     study.record("depths", len(gains), digits=1, tolerance=0)
     study.record("depths_above_mean_colour", len(above), digits=1, tolerance=1)
     study.record("deepest_above_mean_colour", max(above, default=0), digits=1, tolerance=6)
+    zeros = [depth for depth in means if share_of_zeros(inverter.classifier, photos, depth) > 0.01]
+    study.record_text("zeros_words", f"at {len(zeros)} of the {len(means)} depths")
+
+
+def _record_depth(
+    study: Study, inverter, depth: int, name: int | str, mean: Mapping[str, Interval], side: float, **more
+) -> None:
+    """Record the measures of one depth under the ids psnr_<name> and the like. more: for `Study.record`."""
+    study.record_rows({name: mean}, ["psnr", "ssim", "perceptual"], **more)
+    study.record_rows({name: mean}, ["found"], digits=2, **more)
+    study.record(f"thumbnail_{name}", side, unit="pixels", digits=2, **{"tolerance": 0.1 * side} | more)
+    study.record(f"numbers_{name}", numbers_per_number(inverter.classifier, depth), digits=2, **more)
 
 
 def against(study: Study, id: str, ours: Scores, theirs: Scores) -> dict[str, object]:
@@ -174,18 +255,18 @@ def cost_rows(
 
     ours: {depth: the reconstructions, with the seconds of each}.
     optimised: {depth: the optimisation of some photos together}.
-    Returns rows of a table, one for each depth that optimisation was tried at, by the number of convolutions.
+    Returns rows of a table, one for each depth that optimisation was tried at, by `number_at`.
     """
     study.record("hours", inverter.card["hours"], unit="hours", digits=2)
     rows = {}
     for depth, found in optimised.items():
-        convolutions = inverter.classifier.blocks[depth - 1].convolutions
+        number = number_at(inverter, depth)
         once, seconds = ours[depth].seconds, found.seconds / len(found.estimate)
         photos = break_even(inverter.card["hours"], once, seconds)
-        study.record(f"seconds_{convolutions}", once, unit="s", digits=2, tolerance=None)
-        study.record(f"seconds_optimised_{convolutions}", seconds, unit="s", digits=2, tolerance=None)
-        study.record(f"break_even_{convolutions}", photos, unit="photos", tolerance=None)
-        rows[convolutions] = {
+        study.record(f"seconds_{number}", once, unit="s", digits=2, tolerance=None)
+        study.record(f"seconds_optimised_{number}", seconds, unit="s", digits=2, tolerance=None)
+        study.record(f"break_even_{number}", photos, unit="photos", tolerance=None)
+        rows[number] = {
             "reconstruction, s a photo": f"{once:.3f}",
             "optimisation, s a photo": f"{seconds:.1f}",
             "training is paid for after": f"{photos:,.0f} photos",
@@ -194,13 +275,13 @@ def cost_rows(
 
 
 def quality_chart(
-    classifier,
+    inverter,
     photos: Tensor,
     means: Mapping[int, Mapping[str, Interval]],
     flat: Scores,
     optimised: Mapping[int, Scores],
 ) -> Figure:
-    """Mean PSNR against the number of convolutions inverted, beside both opponents and thumbnails of three sizes."""
+    """Mean PSNR against the number of convolutions (or blocks) inverted, with both opponents and three thumbnails."""
     lines = {
         "reconstructed, zero-shot": [mean["psnr"] for mean in means.values()],
         "pixel optimisation": [optimised[d].intervals()["psnr"] if d in optimised else None for d in means],
@@ -210,8 +291,20 @@ def quality_chart(
         f"{side} × {side} thumbnail": metrics.psnr(metrics.thumbnail(photos, side), photos).mean().item()
         for side in (56, 14, 4)
     }
-    places = [classifier.blocks[depth - 1].convolutions for depth in means]
-    return plots.curve(places, lines, "convolutions inverted", "PSNR, dB", reference=thumbnails)
+    numbers = [number_at(inverter, depth) for depth in means]
+    return plots.curve(numbers, lines, f"{unit_of(inverter)} inverted", "PSNR, dB", reference=thumbnails)
+
+
+def search_words(gains: Mapping[int, Interval], unit: str) -> str:
+    """What a search changes, in a sentence for each number of convolutions (or blocks, the unit) that it was tried at.
+
+    gains: {number: PSNR with the search less that without}.
+    """
+    return " ".join(
+        f"After {number} {unit} the search changes the mean PSNR by {gain.value:+.2g} dB "
+        f"(95 % interval {gain.low:.2g} to {gain.high:.2g} dB)."
+        for number, gain in gains.items()
+    )
 
 
 # ---- the small inversion that is trained on the spot -----------------------------------------------------------------
@@ -286,15 +379,16 @@ def live_gains(
 
 
 def provenance(inverter: ClassifierInverter) -> str:
-    """Where an inverter's weights come from, as a Markdown list."""
+    """Where an inverter's weights come from, as a Markdown list; of what its card does not say, nothing."""
     card = inverter.card
     facts = {
-        "inverted": f"{card['network']}, {len(inverter.depths)} blocks at {inverter.size} pixels",
+        "inverted": f"{inverter.classifier.name}, {len(inverter.depths)} blocks at {inverter.size} pixels",
         "trained": f"{card['steps']:,} steps in {card['hours']} hours, seed {card['seed']}",
         "on": card["machine"],
         "by": f"invkit {card['code']}",
         "size": f"{card['numbers'] / 1e6:.1f} million numbers, {card['bytes'] / 1e6:.1f} MB",
         "SHA-256": f"`{card['sha256'][:16]}…`",
-        "again": f"`{card.get('command', '(see its training script)')}`",
     }
+    if "command" in card:
+        facts["again"] = f"`{card['command']}`"
     return "\n".join(f"- **{key}**: {value}" for key, value in facts.items())

@@ -173,13 +173,18 @@ def test_captions_are_psnrs_of_all_rows_but_the_originals():
     assert zero_shot_inversion.captions(rows, photos) == {"ours": ["20.0", "20.0"]}
 
 
-def test_the_headline_is_recorded_in_the_measures_units(study, inverter):
-    means = {2: scores(0.0).intervals()}
+def test_the_headline_is_recorded_in_the_measures_units_by_what_the_network_has(study, inverter):
+    means = {1: scores(2.0).intervals(), 2: scores(0.0).intervals()}
     gains = {1: Interval(3.0, 2.0, 4.0, 4), 2: Interval(0.5, -1.0, 2.0, 4)}
-    zero_shot_inversion.record_headline(study, inverter.classifier, means, {2: 20.0}, gains)
+    photos = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    zero_shot_inversion.record_headline(study, inverter, means, {1: 25.0, 2: 20.0}, gains, photos)
     kept = results(study)
-    assert kept["psnr_24"]["value"] == 19.5 and kept["psnr_24"]["unit"] == "dB"
-    assert kept["found_24"]["value"] == 100 and kept["found_24"]["unit"] == "%"
+    assert {id for id in kept if id.startswith("psnr")} == {"psnr_1", "psnr_2", "psnr_middle"}
+    assert kept["psnr_1"]["value"] == 21.5 and kept["psnr_2"]["value"] == 19.5 and kept["psnr_2"]["unit"] == "dB"
+    assert kept["found_2"]["value"] == 100 and kept["found_2"]["unit"] == "%"
+    assert kept["psnr_middle"]["value"] == 19.5 and kept["psnr_middle"]["tolerance"] is None
+    assert kept["number_middle"] == {"text": "2"} and kept["network"] == {"text": "small"}
+    assert kept["unit"] == {"text": "convolutions"} and kept["zeros_words"] == {"text": "at 2 of the 2 depths"}
     assert kept["depths_above_mean_colour"]["value"] == 1 and kept["deepest_above_mean_colour"]["value"] == 1
 
 
