@@ -4,10 +4,12 @@
 >>> images = invkit.data.load("photos").images
 >>> reconstructions = inverter.reconstruct(images, depth=8)
 >>> invkit.metrics.psnr(reconstructions, images)
+>>> mine = invkit.train_inverter(classifier, minutes=10)
 
 | name | what it holds |
 |---|---|
 | load_classifier, load_inverter, load_generator | frozen networks by name |
+| train_inverter | an inverter of one's own classifier, in minutes |
 | Classifier, Generator | a network to invert, cut into blocks |
 | Inverter; ClassifierInverter, GeneratorInverter, LogitInverter | what all inverters can do; the three kinds |
 | dci | divide-and-conquer inversion (Dong et al. 2021): `invert_classifier`, `invert_generator`, … |
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from invkit import attacks, data, dci, ffi, metrics, network, optimize, precision, statistics, store, training
     from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
     from invkit.ffi.inverter import LogitInverter
+    from invkit.fit import train_inverter
     from invkit.inverters import Inverter, load_inverter
     from invkit.network.classifiers import Classifier, load_classifier
     from invkit.network.generators import Generator, load_generator
@@ -56,6 +59,7 @@ __all__ = [
     "precision",
     "statistics",
     "store",
+    "train_inverter",
     "training",
 ]
 
@@ -69,6 +73,7 @@ _FUNCTIONS = {  # and classes: the module that each is in
     "load_classifier": "network.classifiers",
     "load_generator": "network.generators",
     "load_inverter": "inverters",
+    "train_inverter": "fit",
 }
 
 

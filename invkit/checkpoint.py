@@ -70,6 +70,14 @@ def read(
     return tensors, run
 
 
+def seconds(folder: Path) -> float:
+    """How long the run with this folder has trained so far; 0 where there is no checkpoint."""
+    if not (folder / CHECKPOINT).exists():
+        return 0.0
+    with _opened(folder / CHECKPOINT) as file:
+        return json.loads(file.metadata()["run"])["seconds"]
+
+
 def plain(tensor: Tensor) -> Tensor:
     """A contiguous copy on the CPU, because safetensors takes neither channels_last nor shared memory."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

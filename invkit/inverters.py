@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from invkit import store
 from invkit.dci.chain import Chain
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.ffi.biggan import LogitGenerator
 from invkit.ffi.inverter import LogitInverter
-from invkit.network.classifiers import load_classifier
+from invkit.network.classifiers import Classifier, load_classifier
 from invkit.network.generators import load_generator
 
 
@@ -82,27 +82,31 @@ class Inverter(Protocol):
         """Write weights, in half precision, and card for `load_inverter(folder)`; returns the card as written."""
 
 
-def load_inverter(name: str | Path) -> Inverter:
+def load_inverter(name: str | Path, classifier: Classifier | nn.Module | None = None, trust: bool = False) -> Inverter:
     """A trained inverter, frozen, on the CPU, with the network that it inverts.
 
     Args:
         name: the name of a shipped inverter, or a folder that an inverter's `save` wrote.
+        classifier: the network that it inverts, where the card's name does not bring it back: a `Classifier`, or the
+            module alone, whose preprocessing the card then tells.
+        trust: run the code that the card names, where its classifier is "package.module:factory".
 
     Raises:
         FileNotFoundError: there is no such name or folder.
-        ValueError: the files are damaged, or hold something else.
+        ValueError: the files are damaged, or hold something else; a classifier that cannot be had by its name, or is
+            not the one that was inverted.
     """
     tensors, card = store.load(name)
     if card.get("method") not in LOADERS:
         raise ValueError(f"{name} holds no inverter but {card.get('method')!r}: load it with what trained it.")
-    return LOADERS[card["method"]](tensors, card)
+    return LOADERS[card["method"]](tensors, card, classifier, trust)
 
 
-def _of_a_classifier(tensors: dict[str, Tensor], card: dict) -> ClassifierInverter:
-    return ClassifierInverter(_chain(tensors, card), load_classifier(card["network"], size=card["size"]), card)
+def _of_a_classifier(tensors: dict[str, Tensor], card: dict, classifier, trust: bool) -> ClassifierInverter:
+    return ClassifierInverter(_chain(tensors, card), _classifier(card, card["size"], classifier, trust), card)
 
 
-def _of_a_generator(tensors: dict[str, Tensor], card: dict) -> GeneratorInverter:
+def _of_a_generator(tensors: dict[str, Tensor], card: dict, classifier, trust: bool) -> GeneratorInverter:
     return GeneratorInverter(_chain(tensors, card), load_generator(card["network"]), card)
 
 
@@ -112,13 +116,20 @@ def _chain(tensors: dict[str, Tensor], card: dict) -> Chain:
     return chain
 
 
-def _of_logits(tensors: dict[str, Tensor], card: dict) -> LogitInverter:
+def _of_logits(tensors: dict[str, Tensor], card: dict, classifier, trust: bool) -> LogitInverter:
     generator = LogitGenerator(card["size"], card["classes"], **card["generator"] | {"spectral": False})
     generator.load_state_dict(tensors)
-    return LogitInverter(generator, load_classifier(card["network"], size=card.get("classifier_size")), card)
+    return LogitInverter(generator, _classifier(card, card.get("classifier_size"), classifier, trust), card)
 
 
-LOADERS: dict[str, Callable[[dict[str, Tensor], dict], Inverter]] = {  # by the method on the card
+def _classifier(card: dict, size: int | None, classifier: Classifier | nn.Module | None, trust: bool) -> Classifier:
+    """The classifier that a card tells of: the one that is given, or else the one of its name."""
+    if isinstance(classifier, nn.Module):
+        return Classifier(classifier, card["network"], size)
+    return classifier or load_classifier(card["network"], size=size)
+
+
+LOADERS: dict[str, Callable[..., Inverter]] = {  # by the method on the card
     "dci": _of_a_classifier,
     "dci-gan": _of_a_generator,
     "ffi": _of_logits,

@@ -20,10 +20,10 @@ from invkit.dci.invert import add_feedback, add_training_time, invert_classifier
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.refine import refine
 from invkit.dci.training import Schedule
+from invkit.minutes import DATA, FEEDBACK, Budget
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.network.generators import load_generator
 from invkit.training import Progress
-from recipes.minutes import DATA, FEEDBACK, Budget
 
 # On a GPU a step has four times the images: with fewer, the GPU would wait for the CPU.
 BATCHES = {"cpu": 1, "cuda": 4}

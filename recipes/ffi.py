@@ -20,9 +20,9 @@ from invkit.ffi.invert import finish_generator, train_inverter
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.pairs import pairs
 from invkit.ffi.training import GeneratorLossWeights
+from invkit.minutes import Budget
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.training import Progress
-from recipes.minutes import Budget
 
 
 def draw(name: str, n: int, chunk: int = 4000, size: int | None = None, device: str = "cpu") -> Tensor:

@@ -17,11 +17,11 @@ from typing import Protocol
 
 import torch
 
+from invkit.minutes import Budget
 from invkit.store import whole
 from invkit.training import supervised
 from recipes import classifiers, dci, ffi, imagenet
 from recipes.factor_regressor import train_glyph_factor_regressor
-from recipes.minutes import Budget
 
 GLYPHS = "glyphs drawn from the fonts of matplotlib: DejaVu (Bitstream Vera licence), Computer Modern and STIX (OFL)"
 FACES = "samples of the face generator in the wheel gan-face-generate (MIT)"
@@ -159,7 +159,7 @@ def train(
         scale: share of the published number of steps, 1 for all of them. Inverters trained in full are measured, and
             the figures stand on their card.
         device: "cpu", "cuda", or None for a GPU where there is one.
-        minutes: instead of a scale, how long all of it may take (`recipes.minutes`). The weights are then written a
+        minutes: instead of a scale, how long all of it may take (`invkit.minutes`). The weights are then written a
             first time when a third of it has passed, and `folder`/pace.json says how fast each phase was.
 
     Raises:

@@ -104,6 +104,7 @@ def add_feedback(
     held_out: Tensor,
     depths: Sequence[int] | None = None,
     most: int = 4,
+    progress: bool = True,
 ) -> ClassifierInverter | GeneratorInverter:
     """Choose the error feedback of each depth of a trained inverter (`choose_feedback`) and write it on its card.
 
@@ -113,6 +114,7 @@ def add_feedback(
             latents (N, latent_dim) for a generator, where the error is that of the images generated from them.
         depths: for which depths; None for all of the inverter's.
         most: largest number of steps to try.
+        progress: show a progress bar.
 
     Returns:
         The inverter.
@@ -128,7 +130,7 @@ def add_feedback(
             return log_error(generator.images(latents), images)
 
     chosen = {}
-    for depth in tqdm(depths or inverter.depths, desc="error feedback", unit="depth"):
+    for depth in tqdm(depths or inverter.depths, desc="error feedback", unit="depth", disable=not progress):
         chosen[str(depth)] = list(choose_feedback(inverter.chain, blocks, held_out, depth, bounds, error, most))
     inverter.card["feedback"] = chosen
     return inverter

@@ -50,6 +50,7 @@ def train_inverter(
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "auto",
+    progress: bool = True,
     **training,
 ) -> LogitInverter:
     """Train an inverter of a classifier's logits on images that the classifier was not trained on.
@@ -73,12 +74,13 @@ def train_inverter(
         folder: for the logits and for checkpoints; a stopped run goes on from there. None keeps nothing.
         seed: of the initial weights, the batches and the noise.
         precision: "auto", "bf16" or "no", as for `invkit.training.train`.
+        progress: show progress bars.
         training: further arguments of `train_generator`.
 
     Raises:
         TypeError, ValueError: no images to train on (`pairs`), or settings that make no sense.
     """
-    made = pairs(classifier, images, views=views, size=size, seed=seed, folder=folder)
+    made = pairs(classifier, images, views=views, size=size, seed=seed, folder=folder, progress=progress)
     made = Pairs(made.images, condition(made.logits.flatten(0, 1), kind).reshape(made.logits.shape))
     made = made.to(classifier.device)  # where all batches are then gathered
     size = made.images.shape[-1]
@@ -91,7 +93,7 @@ def train_inverter(
             network.whitening.fit(every_z, shrink)
     weights = replace(weights, identify=identify, identify_late=identify_late)
     before = []
-    common: dict[str, Any] = {"folder": folder, "seed": seed, "precision": precision}
+    common: dict[str, Any] = {"folder": folder, "seed": seed, "precision": precision, "progress": progress}
     if g.coarse:
         before = fit_coarse_images(g, every_image, every_z, coarse_steps, identify=identify, **common)
 

@@ -121,6 +121,7 @@ def pairs(
     seed: int = 0,
     folder: str | Path | None = None,
     batch: int | None = None,
+    progress: bool = True,
 ) -> Pairs:
     """Pair images with their logits.
 
@@ -134,6 +135,7 @@ def pairs(
         seed: of the crops.
         folder: where the logits are kept; None keeps nothing.
         batch: images that the classifier gets at a time; None for few on a CPU, where more would not fit its cache.
+        progress: show a progress bar, where there are many.
 
     Raises:
         TypeError: no images.
@@ -153,7 +155,8 @@ def pairs(
     def make() -> dict[str, Tensor]:
         logits = []
         with torch.inference_mode():
-            for part in tqdm(every.flatten(0, 1).split(batch), desc="logits", unit="batch", disable=len(images) < 2000):
+            parts = every.flatten(0, 1).split(batch)
+            for part in tqdm(parts, desc="logits", unit="batch", disable=not progress or len(images) < 2000):
                 logits.append(logits_of(classifier, part.to(classifier.device).float() / 255).cpu())
         logits = torch.cat(logits).unflatten(0, (views, -1))
         if not logits.isfinite().all():

@@ -190,6 +190,7 @@ def fit_coarse_images(
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "auto",
+    progress: bool = True,
 ) -> list[Trained]:
     """Fit a generator's regressor of coarse images, in place: its linear map in closed form, its network by training.
 
@@ -200,7 +201,7 @@ def fit_coarse_images(
         steps: training steps of the network, with 256 images each and the generator's noise on the logits; 0 for none.
             Without a network there is nothing to train.
         identify: weight of `losses.identification` beside `log_error`.
-        folder, seed, precision: as for `train_generator`.
+        folder, seed, precision, progress: as for `train_generator`.
 
     Returns:
         The record of the training, if there was one.
@@ -226,7 +227,8 @@ def fit_coarse_images(
 
     done = train(
         Player("coarse", regressor.requires_grad_(True), loss, lr=1.5e-3, clip=1.0), batches, steps=steps,
-        folder=Path(folder) / "coarse" if folder else None, seed=seed, precision=precision, description="coarse images",
+        folder=Path(folder) / "coarse" if folder else None, seed=seed, precision=precision, progress=progress,
+        description="coarse images",
     )  # fmt: skip
     regressor.requires_grad_(False)
     return [done]

@@ -15,9 +15,8 @@ import torch
 from invkit import store, training
 from invkit.dci import synthetic
 from invkit.inverters import load_inverter
-from invkit.training import Progress
+from invkit.minutes import PLAN, Budget
 from recipes import dci, table
-from recipes.minutes import PLAN, Budget
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {f"divide-{k:02d}" for k in range(1, 9)} | {"synchronise"}
@@ -110,48 +109,6 @@ def test_shares_are_those_of_all_phases(name):
     else:
         assert {folder for folder in shares if folder.startswith("divide")} == set(dci.shares(len(shares) - (
             3 if name == "dci-lite0" else 1), 1, 1)) - {"synchronise"}  # fmt: skip
-
-
-def test_minutes_are_shared_by_what_is_left(tmp_path, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    budget = Budget(10, {"one": 1, "two": 3, "three": 4}, tmp_path, keep=lambda network: None)
-    whole = budget.seconds_left() / 60
-    assert 9 < whole < 10
-    assert budget.minutes(tmp_path / "one") == pytest.approx(whole / 8)
-    now[0] += 60 * (whole / 8 + 1)  # it took a minute more: those that follow share the loss
-    assert budget.minutes(tmp_path / "two") == pytest.approx((whole * 7 / 8 - 1) * 3 / 7)
-    with pytest.raises(ValueError, match="no share of the minutes for its phase 'four'"):
-        budget.minutes(tmp_path / "four")
-
-
-def test_it_is_written_early_once_by_a_phase_that_trains_the_whole(tmp_path, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    kept = []
-    budget = Budget(1, {"coarse": 1, "regression": 1}, tmp_path, keep=kept.append, early=lambda progress: progress.step)
-    for seconds, phase, step in [(0, "coarse", 1), (25, "coarse", 99), (26, "regression", 1), (27, "regression", 6),
-                                 (50, "regression", 90)]:  # fmt: skip
-        now[0] = seconds
-        budget.after_step(Progress(tmp_path / phase, step, 100, torch.zeros(8, 3), None, {}, "no"))
-    assert kept == [6]
-    assert budget.pace("cpu")["phases"]["coarse"] == {
-        "steps": 99, "minutes": 0.417, "precision": "no", "steps_per_second": 3.92, "images_per_second": 31.4
-    }  # fmt: skip
-
-
-def test_the_number_of_images_is_fixed_once(tmp_path, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-
-    def make(n):
-        now[0] += 0.05 * n
-
-    budget = Budget(1, {}, tmp_path, keep=None)
-    assert budget.amount("leaves", 1000, make) == 120  # a tenth of a minute, at 20 a second
-    assert budget.amount("few leaves", 50, make) == 50
-    again = Budget(5, {}, tmp_path, keep=None)
-    assert again.amount("leaves", 1000, lambda n: pytest.fail("measured again")) == 120
 
 
 def test_recipes_without_shares_are_not_trained_by_the_clock(tmp_path):

@@ -1,13 +1,13 @@
-"""A recipe in a given number of minutes: `python -m recipes train NAME --device cuda --minutes 8 --folder FOLDER`.
+"""Training for a given number of minutes, as `train_inverter` and `python -m recipes train NAME --minutes 8` do it.
 
-A recipe has several phases, each of which is one call of `invkit.training.train`. They share the minutes by the shares
-that the recipe states, which are its published steps times the relative cost of a step. When a phase begins, it gets
-its share of the time that is then left; its own pace, measured over its first steps, fixes its number of steps, and its
-learning rate goes down to zero at their end. So every schedule is complete, and a phase that ends late takes its time
-from those that follow.
+Such a training has several phases, each of which is one call of `invkit.training.train`. They share the minutes by
+shares that are stated beforehand. When a phase begins, it gets its share of the time that is then left; its own pace,
+measured over its first steps, fixes its number of steps, and its learning rate goes down to zero at their end. So every
+schedule is complete, and a phase that ends late takes its time from those that follow. In a training that was stopped
+and goes on, what it spent in its phases before counts, and every phase that has begun keeps its number of steps.
 
-Images that are computed before training get a tenth of the minutes at most. The inverter is written early, from the
-moving average, as soon as a third of the minutes has passed and a phase trains the whole network; and again at the end.
+Images that are computed before training get a tenth of the minutes at most. A network can be written early, from the
+moving average, as soon as a third of the minutes has passed and a phase trains the whole of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from invkit import checkpoint
 from invkit.store import whole
 from invkit.training import Progress
 
@@ -55,29 +57,33 @@ class Phase:
 
 @dataclass
 class Budget:
-    """The minutes of one training of a recipe: a `training.Supervisor`.
+    """The minutes of one training: a `training.Supervisor`.
 
     Attributes:
-        minutes_in_all: from the moment that the budget is made.
+        minutes_in_all: from the moment that the budget is made; less what phases in this folder took before.
         shares: {name of a phase's folder: its share of the minutes}, in any unit.
         folder: of the checkpoints.
-        keep: keep(network) writes an early version of what the recipe will return.
+        keep: keep(network) writes an early version of what the training will return; None writes none.
         early: early(progress) makes it of the moving averages; the recipe says how, once it knows.
+        progress: show a bar with the time that is left of the minutes.
     """
 
     minutes_in_all: float
     shares: Mapping[str, float]
     folder: Path
-    keep: Callable[[Any], Any]
+    keep: Callable[[Any], Any] | None = None
     early: Callable[[Progress], Any] | None = None
+    progress: bool = False
     phases: dict[str, Phase] = field(default_factory=dict)
     kept_early: bool = False
 
     def __post_init__(self):
         if not self.minutes_in_all > 0:
             raise ValueError(f"minutes must be above 0, not {self.minutes_in_all}.")
-        self.began = time.monotonic()
+        self.began = time.monotonic() - sum(checkpoint.seconds(self.folder / phase) for phase in self.shares)
         self.waiting = dict(self.shares)
+        layout = "{desc}: {percentage:3.0f}% |{bar}| {remaining} left"
+        self.bar = tqdm(total=60 * self.minutes_in_all, desc="preparing", bar_format=layout, disable=not self.progress)
 
     def seconds_left(self) -> float:
         return self.began + 60 * self.minutes_in_all * (1 - RESERVE) - time.monotonic()
@@ -86,7 +92,7 @@ class Budget:
         """Minutes for the phase with this folder: its share among the phases that are not over, of what is left."""
         name = folder.name if folder is not None else ""
         if name not in self.waiting:
-            raise ValueError(f"The recipe states no share of the minutes for its phase {name!r}: {dict(self.shares)}.")
+            raise ValueError(f"There is no share of the minutes for the phase {name!r}: {dict(self.shares)}.")
         share = self.waiting[name] / sum(self.waiting.values())
         del self.waiting[name]
         return max(1e-3, self.seconds_left() * share / 60)
@@ -99,8 +105,9 @@ class Budget:
             images = next(len(part) for part in _tensors(progress.batch))
             phase = self.phases[name] = Phase(progress.step, progress.step, images, progress.precision, now, now)
         phase.steps, phase.ended = progress.step, now
+        self.show(f"{name}, step {progress.step} of {progress.steps}")
         late = now - self.began >= EARLY * 60 * self.minutes_in_all
-        if self.early and not self.kept_early and late and name in WHOLE:
+        if self.keep and self.early and not self.kept_early and late and name in WHOLE:
             if progress.step >= 0.05 * progress.steps:  # its moving average has left the start behind
                 self.kept_early = True
                 with torch.no_grad():
@@ -137,6 +144,11 @@ class Budget:
             with whole(self.folder / PLAN) as file:
                 file.write_text(json.dumps(plan))
         return plan[what]
+
+    def show(self, what: str) -> None:
+        """Say on the bar what is being done, and how much time is left."""
+        self.bar.set_description(what, refresh=False)
+        self.bar.update(min(time.monotonic() - self.began, self.bar.total) - self.bar.n)
 
     def pace(self, device: str) -> dict[str, Any]:
         """What pace.json says: the device, the minutes, and each phase's steps, minutes, steps and images a second."""
