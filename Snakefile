@@ -8,7 +8,7 @@
 import sys
 from pathlib import Path
 
-from study.fingerprint import fingerprint, needs
+from study.fingerprint import fingerprint, notebooks_needed
 from study.notebook import StudyError
 from study.profiles import notebooks, parameters
 
@@ -48,7 +48,7 @@ rule book:
 
 rule notebook:
     input:
-        lambda wildcards: expand(BUILD + "/executed/{name}.ipynb", name=needs(wildcards.name, PROFILE)),
+        lambda wildcards: expand(BUILD + "/executed/{name}.ipynb", name=notebooks_needed(wildcards.name, PROFILE)),
     output:
         BUILD + "/executed/{name}.ipynb",
         BUILD + "/executed/{name}.results.json",

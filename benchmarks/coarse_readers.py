@@ -42,7 +42,7 @@ def main() -> None:
 def faces(args: argparse.Namespace) -> Iterator[tuple[int, bool, Tensor, Tensor]]:
     """(images, with a linear part?, readings, faces), read from the logits of lite0."""
     classifier = invkit.load_classifier("lite0")
-    made = pairs(classifier, ffi.draw("faces", max(args.faces)), folder=args.folder)
+    made = pairs(classifier, ffi.teaching_images("faces", max(args.faces)), folder=args.folder)
     truth = data.load("faces", split="inverter", n=1000, seed=HELD_OUT).images
     settings = {"generator": ffi.FACES_GENERATOR, "shrink": ffi.FACES_SHRINK}
     z = pairs(classifier, truth).logits[0]

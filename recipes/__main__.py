@@ -48,7 +48,7 @@ def _train(options: argparse.Namespace) -> None:
     from recipes import table
 
     length = {"scale": options.scale, "minutes": options.minutes, "device": options.device}
-    card = table.train(options.name, folder=options.folder, seed=options.seed, **length)
+    card = table.train_recipe(options.name, folder=options.folder, seed=options.seed, **length)
     hours = f" in {card['hours']} hours" if "hours" in card else ""
     print(f"{options.name}: {card['steps']} steps{hours}, weights in {options.folder}")
 
@@ -56,7 +56,7 @@ def _train(options: argparse.Namespace) -> None:
 def _measure(options: argparse.Namespace) -> None:
     from recipes import cards
 
-    figures = cards.measure(options.inverter, options.data)
+    figures = cards.measure_inverter(options.inverter, options.data)
     rows = [("figure", "value", "95 % interval", "unit", "n")]
     for name, figure in figures.items():
         low, high = figure["ci95"]
@@ -67,7 +67,7 @@ def _measure(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from recipes import cards
 
-    print_table([("name", "figure", "shipped", "trained again"), *cards.compare(options.folder)])
+    print_table([("name", "figure", "shipped", "trained again"), *cards.compare_with_shipped(options.folder)])
 
 
 def _dry_run(options: argparse.Namespace) -> None:

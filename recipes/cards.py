@@ -23,7 +23,7 @@ HELD_OUT, SYNTHETIC, LATENTS = 1000, 32, 256  # images or latents measured on
 SEED = 900_001  # of the synthetic images and latents: no recipe uses it
 
 
-def measure(folder: str | Path, source: str | None = None) -> dict:
+def measure_inverter(folder: str | Path, source: str | None = None) -> dict:
     """Measure the inverter in a folder (or of a shipped name) and write the figures on its card.
 
     Args:
@@ -69,7 +69,7 @@ def add_figures(trained) -> None:
     trained.card["metrics"] = figures(trained, trained.card["data"])
 
 
-def compare(folder: str | Path) -> list[tuple[str, str, str, str]]:
+def compare_with_shipped(folder: str | Path) -> list[tuple[str, str, str, str]]:
     """(name, figure, shipped, trained again) of the figures on the shipped cards and on those in `folder`.
 
     Figures read "value (low to high) unit", or "-" where a card has none: inverters trained at a scale below 1 are not

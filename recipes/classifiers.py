@@ -46,7 +46,7 @@ def glyphs(folder: Path, seed: int = 0, scale: float = 1.0, *, kind: str, world:
         if scale >= 1:  # a rehearsal is too short to reach any accuracy
             schedule |= {"stop_at": (validation.images, validation.labels, target)}
     classifier = train_classifier(
-        "plain" if kind == "plain" else "residual", shuffled(images, labels, BATCH, seed),
+        "plain" if kind == "plain" else "residual", shuffled_batches(images, labels, BATCH, seed),
         classes=100, size=32, folder=folder, seed=seed, precision="auto", name=f"{prefix}-{kind}-{number}", **schedule,
     )  # fmt: skip
     return _measure(classifier, source, validation, GLYPHS_EPSILON)
@@ -60,7 +60,7 @@ def tiny(folder: Path, seed: int = 0, scale: float = 1.0, *, kind: str) -> Class
     if kind == "robust":
         schedule |= {"start": load_classifier("tiny-standard"), "epsilon": TINY_EPSILON, "lr": 2e-3}
     classifier = train_classifier(
-        "residual", shuffled(images, labels, BATCH, seed, augment=True), options=TINY_NETWORK,
+        "residual", shuffled_batches(images, labels, BATCH, seed, augment=True), options=TINY_NETWORK,
         classes=int(labels.max()) + 1, size=64, weight_decay=0.1, folder=folder, seed=seed, precision="auto",
         name=f"tiny-{kind}", **schedule,
     )  # fmt: skip
@@ -76,7 +76,7 @@ def glyph_pool(source: str, n: int, chunk: int = 4000) -> tuple[Tensor, Tensor]:
     return torch.cat([(part.images * 255).round().byte() for part in parts]), torch.cat([p.labels for p in parts])
 
 
-def shuffled(
+def shuffled_batches(
     images: Tensor, labels: Tensor, batch: int, seed: int, augment: bool = False
 ) -> Callable[[int], tuple[Tensor, Tensor]]:
     """batches(step) for `train_classifier`: random rows; with `augment`, half of them flipped and all shifted by up to

@@ -211,6 +211,6 @@ def dci_facegan(folder: Path, seed: int = 0, scale: float = 1.0, *, device: str 
     )
 
 
-def shares(inverses: int, divide: float, synchronise: float, **later: float) -> dict[str, float]:
+def chain_shares(inverses: int, divide: float, synchronise: float, **later: float) -> dict[str, float]:
     """The share of the minutes of every phase, by its folder; `divide` is that of all inverses together."""
     return {f"divide-{k:02d}": divide / inverses for k in range(1, inverses + 1)} | {"synchronise": synchronise} | later

@@ -34,7 +34,7 @@ def main(profile: str = "imagenet") -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     built = {}
     for name in dict.fromkeys([*networks, *(PLANS[recipe].classifier for recipe in recipes)]):
-        classifier = built[name] = build(name)
+        classifier = built[name] = build_random(name)
         millions = sum(parameter.numel() for parameter in classifier.model.parameters()) / 1e6
         facts = f"{millions:.1f} million numbers, {classifier.size} pixels, {len(classifier.blocks)} blocks"
         print(f"{name}: {facts}.", flush=True)
@@ -56,7 +56,7 @@ def named(profile: str) -> tuple[list[str], list[str]]:
     return networks, [word.removeprefix("runs/") for word in words if word.startswith("runs/")]
 
 
-def build(name: str) -> Classifier:
+def build_random(name: str) -> Classifier:
     """The network of this name with random weights, cut into blocks."""
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -25,7 +25,7 @@ from invkit.network.classifiers import Classifier, load_classifier
 from invkit.training import Progress
 
 
-def draw(name: str, n: int, chunk: int = 4000, size: int | None = None, device: str = "cpu") -> Tensor:
+def teaching_images(name: str, n: int, chunk: int = 4000, size: int | None = None, device: str = "cpu") -> Tensor:
     """n images (n, 3, S, S) of a data set's inverter split as uint8, computed by chunks to spare memory.
 
     Glyphs are rendered on `device` and stay there; all other images are on the CPU.
@@ -67,11 +67,12 @@ def ffi_glyphs(
     network = load_classifier(classifier).to(device)
     n = max(256, round(images * min(1.0, scale)))
     if budget:
-        n = budget.amount("glyphs", n, lambda n: logits_too(network, draw(world, n, device=device)), few=500)
+        n = budget.amount("glyphs", n, lambda n: logits_too(network, teaching_images(world, n, device=device)), few=500)
         budget.early = _early(network, 32, 32, objective, kind, GLYPHS_GENERATOR, GeneratorLossWeights(), seed)
     return train_inverter(
-        network, draw(world, n, device=device), objective=objective, kind=kind, steps=max(2, round(500 * scale)),
-        batch=48 * BATCHES[device], lr=5e-4, shrink=1e-3, coarse_steps=round(coarse_steps * scale), identify=IDENTIFY,
+        network, teaching_images(world, n, device=device), objective=objective, kind=kind,
+        steps=max(2, round(500 * scale)), batch=48 * BATCHES[device], lr=5e-4, shrink=1e-3,
+        coarse_steps=round(coarse_steps * scale), identify=IDENTIFY,
         generator=GLYPHS_GENERATOR, precision="auto", folder=folder, seed=seed,
     ).to("cpu")  # fmt: skip
 
@@ -87,11 +88,12 @@ def ffi_lite0_faces(
     network = load_classifier("lite0").to(device)
     n = max(64, round(300_000 * min(1.0, scale)))
     if budget:
-        n = budget.amount("faces", n, lambda n: logits_too(network, draw("faces", n)), few=64, share=0.3)
+        n = budget.amount("faces", n, lambda n: logits_too(network, teaching_images("faces", n)), few=64, share=0.3)
         budget.early = _early(network, 64, 64, "hybrid", "logits", FACES_GENERATOR, GeneratorLossWeights(), seed)
     return train_inverter(
-        network, draw("faces", n), objective="hybrid", steps=max(2, round(500 * scale)), batch=32 * BATCHES[device],
-        lr=5e-4, shrink=FACES_SHRINK, coarse_steps=round(12_000 * scale), identify=IDENTIFY_FACES, identify_late=1.0,
+        network, teaching_images("faces", n), objective="hybrid", steps=max(2, round(500 * scale)),
+        batch=32 * BATCHES[device], lr=5e-4, shrink=FACES_SHRINK, coarse_steps=round(12_000 * scale),
+        identify=IDENTIFY_FACES, identify_late=1.0,
         generator=FACES_GENERATOR, precision="auto", folder=folder, seed=seed,
     ).to("cpu")  # fmt: skip
 
@@ -131,7 +133,7 @@ def ffi_tiny(
     ).to("cpu")  # fmt: skip
 
 
-def shares(coarse: float, regression: float, adversary: float = 0.0) -> dict[str, float]:
+def generator_shares(coarse: float, regression: float, adversary: float = 0.0) -> dict[str, float]:
     """The share of the minutes of every phase, by its folder; without an adversary there is no such phase."""
     found = {"coarse": coarse, "regression": regression, "adversary": adversary}
     return {name: share for name, share in found.items() if share}

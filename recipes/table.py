@@ -2,7 +2,7 @@
 
     python -m recipes train NAME --folder FOLDER
 
-A recipe is data plus one call. `train` runs the call of a name and keeps what it returns, whatever kind it is.
+A recipe is data plus one call. `train_recipe` runs the call of a name and keeps what it returns, whatever kind it is.
 """
 
 from __future__ import annotations
@@ -67,25 +67,29 @@ def _glyph_classifier(kind: str, number: int, world: str = "informative", needs:
 
 def _glyph_inverter(classifier: str, world: str = "glyphs", **options) -> Recipe:
     train = partial(ffi.ffi_glyphs, classifier=classifier, world=world, **options)
-    shares = ffi.shares(0.3, 0.7) if options.get("objective") == "regression" else ffi.shares(0.3, 0.4, 0.3)
+    shares = (
+        ffi.generator_shares(0.3, 0.7)
+        if options.get("objective") == "regression"
+        else ffi.generator_shares(0.3, 0.4, 0.3)
+    )
     return Recipe(train, world, GLYPHS, (classifier,), shares)
 
 
 def _photo_inverter(classifier: str, needs: tuple[str, ...], **options) -> Recipe:
     train = partial(ffi.ffi_tiny, classifier=classifier, **options)
-    return Recipe(train, "tiny-imagenet", TINY, needs, ffi.shares(0.05, 0.1, 0.85))
+    return Recipe(train, "tiny-imagenet", TINY, needs, ffi.generator_shares(0.05, 0.1, 0.85))
 
 
 def _small_zero_shot(classifier: str) -> Recipe:
     train = partial(dci.dci_small, classifier=classifier)
-    return Recipe(train, "synthetic", SYNTHETIC, (classifier,), dci.shares(8, 0.2, 0.8))
+    return Recipe(train, "synthetic", SYNTHETIC, (classifier,), dci.chain_shares(8, 0.2, 0.8))
 
 
 RECIPES: dict[str, Recipe] = {
     # zero-shot inverters of every block
     "dci-facegan": Recipe(dci.dci_facegan, "synthetic", SYNTHETIC),
     "dci-lite0": Recipe(
-        dci.dci_lite0, "synthetic", SYNTHETIC, shares=dci.shares(18, 0.15, 0.4, shallow=0.25, deep=0.2)
+        dci.dci_lite0, "synthetic", SYNTHETIC, shares=dci.chain_shares(18, 0.15, 0.4, shallow=0.25, deep=0.2)
     ),
     "dci-tiny-standard": _small_zero_shot("tiny-standard"),
     "dci-tiny-robust": _small_zero_shot("tiny-robust"),
@@ -102,7 +106,7 @@ RECIPES: dict[str, Recipe] = {
     "ffi-glyphs-independent-robust": _glyph_inverter(
         "glyphs-independent-robust-0", "glyphs:independent", **ffi.INDEPENDENT
     ),
-    "ffi-lite0-faces": Recipe(ffi.ffi_lite0_faces, "faces", FACES, shares=ffi.shares(0.2, 0.6, 0.2)),
+    "ffi-lite0-faces": Recipe(ffi.ffi_lite0_faces, "faces", FACES, shares=ffi.generator_shares(0.2, 0.6, 0.2)),
     "ffi-lite0-tiny": _photo_inverter("lite0", ()),
     "ffi-tiny-standard": _photo_inverter("tiny-standard", ("tiny-standard",)),
     "ffi-tiny-robust": _photo_inverter("tiny-robust", ("tiny-robust",)),
@@ -133,7 +137,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def names() -> list[str]:
-    """Names that `train` knows."""
+    """Names that `train_recipe` knows."""
     return sorted(RECIPES)
 
 
@@ -146,7 +150,7 @@ def needs(name: str) -> list[str]:
     return list(_recipe(name).needs)
 
 
-def train(
+def train_recipe(
     name: str, folder: str | Path, seed: int = 0, scale: float = 1.0, *, device: str | None = None,
     minutes: float | None = None,
 ) -> dict:  # fmt: skip

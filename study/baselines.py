@@ -83,7 +83,7 @@ def nearest(examples: Examples, batch: int = 200) -> Regressor:
     return fit(examples, spaces[errors.index(min(errors))])
 
 
-def ridge(
+def ridge_regression(
     examples: Examples, penalties: Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 ) -> Regressor:
     """Predicts pixels as linear functions of the logits (Hoerl and Kennard 1970), clipped to [0, 1].
@@ -109,7 +109,7 @@ def _ridges(examples: Examples, penalties: Sequence[float]) -> list[Regressor]:
 BASELINES: dict[str, Callable[[Examples], Regressor]] = {
     "mean image": mean_image,
     "class mean": class_mean,
-    "ridge": ridge,
+    "ridge": ridge_regression,
     "nearest": nearest,
 }
 

@@ -26,7 +26,7 @@ from traitlets.config import Config
 
 from invkit.store import code_version, machine_class
 from study.fingerprint import fingerprint
-from study.notebook import RUN_VARIABLE, StudyError, read_json, write
+from study.notebook import RUN_VARIABLE, StudyError, read_json, write_text
 from study.pages import compile
 from study.profiles import notebooks, parameters
 from study.published import publish, take
@@ -36,7 +36,7 @@ FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s:]+/)+(?=[^/\s:]+\.py:\d)")  # of the 
 EXPECTED = Path("profiles/quick.expected.json")
 
 
-def run(name, profile):
+def run_notebook(name, profile):
     """Execute one notebook into ``build/<profile>/executed/``, or take the published copy of the same fingerprint.
 
     Raises StudyError when a cell fails; the copy executed so far is then ``build/<profile>/failed/<name>.ipynb``.
@@ -90,8 +90,8 @@ def run(name, profile):
     facts = {"fingerprint": digest, "profile": profile, "seconds": round(seconds), "minutes": round(seconds / 60, 1)}
     facts |= {"date": f"{datetime.date.today()}", "machine": machine_class(), "version": code_version()}
     if not results.exists():  # it has no headline numbers
-        write(results, "{}\n")
-    write(executed / f"{name}.ipynb", json.dumps(_clean(read_json(attempt), facts), indent=1) + "\n")
+        write_text(results, "{}\n")
+    write_text(executed / f"{name}.ipynb", json.dumps(_clean(read_json(attempt), facts), indent=1) + "\n")
     attempt.unlink()
     lock.close()
 
@@ -179,7 +179,7 @@ def expect():
     for name in notebooks():
         results = read_json(_results("quick", name))
         expected[name] = {id: kept for id, result in results.items() if (kept := _expected(result))}
-    write(EXPECTED, json.dumps(expected, indent=1) + "\n")
+    write_text(EXPECTED, json.dumps(expected, indent=1) + "\n")
 
 
 def _expected(result):
@@ -193,7 +193,7 @@ def _results(profile, name):
     return Path("build", profile, "executed", f"{name}.results.json")
 
 
-COMMANDS = {"run": run, "compile": compile, "publish": publish, "check": check, "expect": expect}
+COMMANDS = {"run": run_notebook, "compile": compile, "publish": publish, "check": check, "expect": expect}
 
 
 def main():

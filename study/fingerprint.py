@@ -42,12 +42,12 @@ def fingerprint(name, profile):
         "parameters": given,
         "reached": code_reached,
         "weights": _weights(_words(name, given) | _constants([*cells, *code_reached.values()])),
-        "results": {other: fingerprint(other, profile) for other in needs(name, profile)},
+        "results": {other: fingerprint(other, profile) for other in notebooks_needed(name, profile)},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def needs(name, profile):
+def notebooks_needed(name, profile):
     """The earlier notebooks whose results this one loads: those that its code or parameters name."""
     words = _words(name, parameters(name, profile))
     return [other for other in notebooks() if other < name and other in words]

@@ -142,7 +142,7 @@ class Study:
         if id in self._results or id in self._figures:
             raise ValueError(f"{self.name} records {id!r} twice; give each result its own id.")
         self._results[id] = result
-        write(self._results_folder / f"{self.name}.results.json", json.dumps(self._results, indent=1) + "\n")
+        write_text(self._results_folder / f"{self.name}.results.json", json.dumps(self._results, indent=1) + "\n")
 
     def table(self, rows, columns=None, title="", signed=False):
         """A table of results, to be a cell's last expression: a pandas DataFrame of strings.
@@ -158,7 +158,7 @@ class Study:
         if not rows:
             return None
         columns = list(columns or dict.fromkeys(column for row in rows.values() for column in row))
-        cells = [[written(column, row.get(column, ""), signed) for column in columns] for row in rows.values()]
+        cells = [[cell_text(column, row.get(column, ""), signed) for column in columns] for row in rows.values()]
         names = list(rows)
         index = pandas.MultiIndex.from_tuples(names) if isinstance(names[0], tuple) else pandas.Index(names)
         frame = pandas.DataFrame(cells, index=index, columns=[heading(column) for column in columns])
@@ -205,7 +205,7 @@ class Study:
         return Markdown(f"Made with {', '.join(facts)}, in {minutes:.1f} minutes, by invkit {code_version()}.")
 
 
-def written(column, value, signed=False):
+def cell_text(column, value, signed=False):
     """The text of one cell of a table: "18.21 [17.50, 18.93]" for an Interval, "–" for None, a string as it is.
 
     ``column``: a key of `study.scores.MEASURES`, whose factor and digits are taken, or any other heading: then a number
@@ -368,7 +368,7 @@ def source_of(cell):
     return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
 
 
-def write(path, text):
+def write_text(path, text):
     """Write whole or not at all."""
     with whole(path) as file:
         file.write_text(text)

@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from study.fingerprint import fingerprint
-from study.notebook import StudyError, injected_parameters, read_json, source_of, write
+from study.notebook import StudyError, injected_parameters, read_json, source_of, write_text
 from study.profiles import notebooks
 
 COLUMNS = 88  # to which the values of parameters are wrapped
@@ -39,7 +39,7 @@ def compile(profile):
     shutil.copytree("book", source, ignore=shutil.ignore_patterns("published"))
     (source / "_static").mkdir(exist_ok=True)
     for name, path in copies.items():
-        write(source / f"{name}.ipynb", json.dumps(_page(name, read_json(path), profile)))
+        write_text(source / f"{name}.ipynb", json.dumps(_page(name, read_json(path), profile)))
         for figure in path.parent.glob(f"{name}.*.png"):
             shutil.copy(figure, source / "_static")
     # A fresh folder and --all, because glue across pages goes stale silently.
@@ -78,7 +78,7 @@ def executed_copy(name, profile):
 
 
 def facts_of(path):
-    """What `study.book.run` wrote into an executed copy: fingerprint, profile, date, version and so on."""
+    """What `study.book.run_notebook` wrote into an executed copy: fingerprint, profile, date, version and so on."""
     return read_json(path)["metadata"].get("invkit", {})
 
 

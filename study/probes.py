@@ -227,3 +227,9 @@ def _each(function, images: Tensor, amount: float | Tensor) -> Tensor:
     if len(set(amounts)) <= 1:
         return function(images, amounts[0]) if amounts else images
     return torch.cat([function(image[None], value) for image, value in zip(images, amounts, strict=True)])
+
+
+@torch.no_grad()
+def share_of_zeros(classifier, images: Tensor, depth: int) -> float:
+    """The share of the numbers of a representation of images (N, 3, H, W) that are exactly 0."""
+    return (classifier.features(images, depth) == 0).float().mean().item()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from invkit import store
 from invkit.inverters import load_inverter
+from invkit.network.classifiers import Classifier
 from invkit.seeds import seed_for
 
 
@@ -46,9 +47,16 @@ class TimedImages:
 
 
 @torch.no_grad()
-def represent(inverter, images: Tensor, batch: int = 100) -> Tensor:
+def represent_all(inverter, images: Tensor, batch: int = 100) -> Tensor:
     """Representations of images (N, 3, H, W), `batch` at a time: for an inverter of logits, logits (N, classes)."""
     return torch.cat([inverter.represent(part) for part in images.split(batch)])
+
+
+@torch.no_grad()
+def batched_logits(network: Classifier, images: Tensor, batch: int = 250) -> Tensor:
+    """Logits (N, classes) of images (N, 3, size, size), on the images' device, computed on the network's."""
+    device = next(network.model.parameters()).device
+    return torch.cat([network.logits(part.to(device)).to(images.device) for part in images.split(batch)])
 
 
 @torch.no_grad()

@@ -92,6 +92,6 @@ def compare(
     return study.table(lines)
 
 
-def in_words(texts: Mapping[str, str]) -> str:
+def labelled(texts: Mapping[str, str]) -> str:
     """{"standard": "12 %", "robust": "8 %"} as a phrase for a sentence: "12 % (standard) and 8 % (robust)"."""
     return " and ".join(f"{text} ({label})" for label, text in texts.items())

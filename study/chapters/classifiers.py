@@ -151,13 +151,6 @@ def facts(network: Classifier) -> dict[str, str]:
     }
 
 
-@torch.no_grad()
-def logits_of(network: Classifier, images: Tensor, batch: int = 250) -> Tensor:
-    """Logits (N, classes) of images (N, 3, size, size), on the images' device, computed on the network's."""
-    device = next(network.model.parameters()).device
-    return torch.cat([network.logits(part.to(device)).to(images.device) for part in images.split(batch)])
-
-
 def seeds_sentence(shares: Mapping[str, Mapping[str, Interval]]) -> str:
     """How far networks of one kind, which differ in the seed of their training, lie apart; "" for one of each kind.
 

@@ -45,7 +45,7 @@ def regenerate(generator: Generator, latents: Tensor, batch: int = 64) -> Tensor
 
 
 @torch.no_grad()
-def invert(inverter: GeneratorInverter, images: Tensor, batch: int = 64, feedback: bool = True) -> Tensor:
+def latents_of(inverter: GeneratorInverter, images: Tensor, batch: int = 64, feedback: bool = True) -> Tensor:
     """Latents (N, latent_dim) of images (N, 3, H, W), feedforward; without feedback, in one pass."""
     return torch.cat([inverter.invert(part, feedback=feedback) for part in images.split(batch)])
 
@@ -116,7 +116,7 @@ def train_plan(
     )  # fmt: skip
 
 
-def operations(generator: Generator, plan: TrainingPlan, sizes: Sequence[tuple[int, int]], batch: int) -> float:
+def operations_of_plan(generator: Generator, plan: TrainingPlan, sizes: Sequence[tuple[int, int]], batch: int) -> float:
     """Floating-point operations of an plan's training: generator, inverses and backward pass, counted by PyTorch.
 
     One step of every kind is run with two latents; an operation is a multiplication or an addition in a convolution.
@@ -148,7 +148,7 @@ def with_compute(
     Raises:
         ValueError: they pay for none.
     """
-    one, none = (operations(generator, replace(plan, synchronise=k), sizes, batch) for k in (1, 0))
+    one, none = (operations_of_plan(generator, replace(plan, synchronise=k), sizes, batch) for k in (1, 0))
     steps = int((compute - none) / (one - none))
     if steps < 1:
         raise ValueError(f"{compute:.3g} operations pay for no step of the chain: give at least {one:.3g}.")
@@ -273,7 +273,7 @@ class Judge:
         return features, thumbnails(images)
 
 
-def verdict(changes: Mapping[str, Interval], against: Mapping[str, Mapping[str, Interval]]) -> str:
+def mending_verdict(changes: Mapping[str, Interval], against: Mapping[str, Mapping[str, Interval]]) -> str:
     """Does regenerating mend defective samples? By a rule that is fixed before the numbers.
 
     changes: for each score, regenerated minus original. against: for each control, for each score, regenerated minus

@@ -20,9 +20,9 @@ from study.chapters.gan_inversion import (
     Mending,
     TrainingPlan,
     median,
+    mending_verdict,
     psnr_path,
     psnr_within,
-    verdict,
 )
 from study.notebook import listed, slug
 from study.scores import Scores, tolerance
@@ -182,7 +182,7 @@ def record_mending(study, mended: Mending) -> dict:
                 row[f"{measure}: regenerated − this"] = f"{controls[name][measure]:+.2f}"
         study.record(f"{name}_identity", far, digits=2, tolerance=0.05)
         rows[name] = row | {"perceptual": far}
-    said = verdict(own, controls)
+    said = mending_verdict(own, controls)
     unclear = [f"by {s} the regenerated faces do not clearly improve" for s in own if own[s].high >= 0]
     for name, gains in controls.items():
         unclear += [f"by {s} they are not clearly better than the {name} ones" for s, g in gains.items() if g.high >= 0]
@@ -225,7 +225,7 @@ def identity_chart(mended: Mending) -> Figure:
     return plots.scatter(points, "perceptual distance to the original", "change of the defect scores, s.d.")
 
 
-def facts_of(card: Mapping, generator: Generator) -> str:
+def weights_facts(card: Mapping, generator: Generator) -> str:
     """A Markdown list: what the card says of the weights."""
     facts = {
         "inverts": f"{card['network']}, from {card['size']} pixels to {generator.latent_dim} numbers",

@@ -28,7 +28,7 @@ from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from study import plots, probes
 from study.notebook import listed
-from study.reconstructions import represent
+from study.reconstructions import represent_all
 from study.surgery import curve_of, reconstruct_each, seen, slopes
 
 # ---- surgery on images -----------------------------------------------------------------------------------------------
@@ -111,9 +111,9 @@ class Response:
 
 def respond(inverter, images: Tensor, surgery: Surgery) -> Response:
     """The inverter's response to the surgery on images (N, 3, S, S), of its own size."""
-    logits = represent(inverter, images)
+    logits = represent_all(inverter, images)
     changed = torch.stack([surgery.apply(images, amount) for amount in surgery.amounts])
-    logits_after = [represent(inverter, part) for part in changed]
+    logits_after = [represent_all(inverter, part) for part in changed]
     after = reconstruct_each(inverter, logits_after)
     follow = (distance(after, images) - distance(after, changed)) / distance(changed, images).clamp_min(1e-6)
     kept = torch.stack([z.argmax(1) == logits.argmax(1) for z in logits_after]).float()
@@ -196,7 +196,7 @@ class Told:
 
 def told(inverter, images: Tensor) -> Told:
     """Reconstruct images (N, 3, S, S) of any kind, and measure how much of them comes back."""
-    logits = represent(inverter, images)
+    logits = represent_all(inverter, images)
     reconstructions = reconstruct_each(inverter, logits)
     is_, should = (x.mean(dim=(2, 3)) for x in (reconstructions, images))
     variance = (should - should.mean(0)).square().sum(1).mean()

@@ -148,7 +148,7 @@ def mean_score(scores: Iterable[Score]) -> Score:
     return Score(errors.mean(0), guesses.mean(0))
 
 
-def score(estimate: Tensor, truth: Tensor, labels: Tensor | None = None) -> Score:
+def factor_score(estimate: Tensor, truth: Tensor, labels: Tensor | None = None) -> Score:
     """How well one factor is estimated; with `labels` (N,), how well within a class.
 
     Within a class, the class's mean is taken from the truth and from the estimate (for categories: from each category's
@@ -173,8 +173,8 @@ def score(estimate: Tensor, truth: Tensor, labels: Tensor | None = None) -> Scor
 
 
 def score_all(estimates: Estimates, factors: Factors, labels: Tensor | None = None) -> dict[str, Score]:
-    """`score` of every factor that was estimated."""
-    return {name: score(estimates[name], factors[name], labels) for name in estimates}
+    """`factor_score` of every factor that was estimated."""
+    return {name: factor_score(estimates[name], factors[name], labels) for name in estimates}
 
 
 def class_estimates(labels: Tensor, factors: Factors, fit_labels: Tensor, fit_factors: Factors) -> Estimates:
@@ -269,7 +269,7 @@ def mean_profile(profiles: Sequence[Profile]) -> Profile:
     return Profile(mean([one.overall for one in profiles]), mean([one.within for one in profiles]))
 
 
-def shuffled(x: Tensor, seed: int = 0) -> Tensor:
+def shuffle_rows(x: Tensor, seed: int = 0) -> Tensor:
     """The rows of x (N, D) in a random order, for the floor: they belong to other images."""
     return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))]
 
@@ -288,7 +288,7 @@ def noise_row(drawn: Tensor, images: Tensor) -> dict[str, Interval | float]:
     originals = images.flatten(1)
     return {
         "pixels_moved": moved_by_noise(drawn.flatten(2), originals),
-        "pixels_missed": missed(score(drawn.mean(0).flatten(1), originals)),
+        "pixels_missed": missed(factor_score(drawn.mean(0).flatten(1), originals)),
         "s.d. of a pixel": drawn.std(0).mean().item(),
     }
 

@@ -36,9 +36,9 @@ from invkit.dci.training import Schedule
 from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
-from study.chapters.leakage_defences import Defence, Statistics, describe, make
+from study.chapters.leakage_defences import Defence, Statistics, make, setting_label
 from study.notebook import listed
-from study.reconstructions import TimedImages, reconstruct, represent
+from study.reconstructions import TimedImages, reconstruct, represent_all
 from study.scores import Scores, score
 
 TUNING = 10**6  # the first step of tuning, and of taking statistics: their crops are not those of training
@@ -115,14 +115,16 @@ def reconstruct_from_logits(
     inverter: LogitInverter, images: Tensor, seed: int = 0, batch: int = 100
 ) -> tuple[TimedImages, Tensor]:
     """Reconstruct images (N, 3, S, S) from their logits: without noise, which is timed, and one sample with noise."""
-    logits = represent(inverter, images)
+    logits = represent_all(inverter, images)
     began = time.perf_counter()
     found = torch.cat([inverter.invert(part) for part in logits.split(batch)])
     seconds = (time.perf_counter() - began) / len(images)
     return TimedImages(found, seconds), reconstruct(inverter, logits, 1, seed).sample
 
 
-def optimise(classifier: Classifier, images: Tensor, depth: int, steps: int, seed: int = 0) -> TimedImages:
+def optimise_from_features(
+    classifier: Classifier, images: Tensor, depth: int, steps: int, seed: int = 0
+) -> TimedImages:
     """Images found by moving pixels until the classifier's features of that depth agree."""
     found = optimize.invert_features(classifier, send(classifier, images, depth), depth, steps=steps, seed=seed)
     return TimedImages(found.estimate, found.seconds / len(images))
@@ -146,7 +148,7 @@ def resized(images: Tensor, size: int) -> Tensor:
     return TF.resize(images, [size, size], antialias=True).clamp(0, 1)
 
 
-def in_words(words: Mapping[str, str]) -> str:
+def places_by_word(words: Mapping[str, str]) -> str:
     """{"depth 1": "better", "depth 2": "better", "the logits": "worse"} -> each word once, with its places."""
     places = {word: [place for place, other in words.items() if other == word] for word in words.values()}
     return "; ".join(f"{word} at {listed(at)}" for word, at in places.items())
@@ -162,7 +164,7 @@ def send(classifier: Classifier, images: Tensor, depth: int, batch: int = 250) -
 
 
 @torch.no_grad()
-def answer(classifier: Classifier, features: Tensor, depth: int, batch: int = 250) -> Tensor:
+def cloud_logits(classifier: Classifier, features: Tensor, depth: int, batch: int = 250) -> Tensor:
     """The cloud's logits (N, classes) from features of that depth."""
     answers = []
     for h in features.split(batch):
@@ -201,8 +203,8 @@ def cost(classifier: Classifier, features: Tensor, labels: Tensor, depth: int, d
             f"Accuracy needs a label from 0 to {classifier.classes - 1} for each image: give labelled data of the "
             f"classes of {classifier.name}."
         )
-    logits = answer(classifier, defended(defend, features, seed), depth)
-    return Cost((logits.argmax(1) == labels).float(), divergence(answer(classifier, features, depth), logits))
+    logits = cloud_logits(classifier, defended(defend, features, seed), depth)
+    return Cost((logits.argmax(1) == labels).float(), divergence(cloud_logits(classifier, features, depth), logits))
 
 
 def divergence(logits: Tensor, changed: Tensor) -> Tensor:
@@ -245,7 +247,7 @@ def tune(
 
 
 @torch.no_grad()
-def invert(chain: Chain, features: Tensor, depth: int, batch: int = 100) -> Tensor:
+def images_of(chain: Chain, features: Tensor, depth: int, batch: int = 100) -> Tensor:
     """Images in [0, 1] that a chain reconstructs from features of that depth, in one pass."""
     return torch.cat(
         [dci.invert_representation(chain, [], part, depth, bounds=(0, 1)) for part in features.split(batch)]
@@ -265,7 +267,7 @@ class DefenceOutcome:
 
     @property
     def label(self) -> str:
-        return describe(self.name, self.strength)
+        return setting_label(self.name, self.strength)
 
     def leaked(self, measure: str) -> Tensor:
         """Per image, "psnr" or "found" of the attacker that does better by it on average: who attacks has both."""
@@ -298,7 +300,10 @@ class DefenceTrial:
         folder = self.folder and self.folder / f"{name}-{strength:g}-depth-{depth}"
         tuned = tune(self.inverter, depth, defend, self.sources, folder=folder, seed=self.seed, **self.tuning)
         sent = defended(defend, self.features[: len(self.images)], self.seed)
-        reconstructions = {"as was": invert(self.inverter.chain, sent, depth), "tuned": invert(tuned, sent, depth)}
+        reconstructions = {
+            "as was": images_of(self.inverter.chain, sent, depth),
+            "tuned": images_of(tuned, sent, depth),
+        }
         scores = [score(images, self.images, measures=("psnr", "found")) for images in reconstructions.values()]
         paid = cost(classifier, self.features, self.labels, depth, defend, self.seed)
         shown = {key: value[: self.shown] for key, value in reconstructions.items()}
@@ -326,7 +331,9 @@ class DefenceChoice:
         return "fewer found" if self.found.high < 0 else "only blurred"
 
 
-def choose(outcomes: Sequence[DefenceOutcome], plain: DefenceOutcome, tolerated: float) -> DefenceChoice | None:
+def strongest_tolerated(
+    outcomes: Sequence[DefenceOutcome], plain: DefenceOutcome, tolerated: float
+) -> DefenceChoice | None:
     """Of one defence's outcomes, the weakest first, the strongest that is tolerated; None where none is.
 
     It is chosen by its cost alone: its loss of accuracy against `plain` (no defence), and that of every weaker setting,
@@ -356,7 +363,7 @@ def won_back(outcomes: Sequence[DefenceOutcome], plain: DefenceOutcome) -> Inter
 SHORT = {"zero-shot": "zero", "optimised": "optimised"}  # in ids; the third attacker is "fed", on images of its kind
 
 
-def against(scored: Mapping, mean: Scores) -> dict[tuple[int, str, str], dict[str, Interval]]:
+def attacker_differences(scored: Mapping, mean: Scores) -> dict[tuple[int, str, str], dict[str, Interval]]:
     """One attacker minus another on the same images: {(depth, one, other): {measure: difference}}."""
     *_, fed = scored
     depth, trained = next(iter(scored[fed].items()))
@@ -370,9 +377,9 @@ def against(scored: Mapping, mean: Scores) -> dict[tuple[int, str, str], dict[st
 def choices_of(
     outcomes: Mapping[int, Sequence[DefenceOutcome]], tolerated: float
 ) -> dict[tuple[int, str], DefenceChoice | None]:
-    """{(depth, defence): what `choose` takes of its outcomes}."""
+    """{(depth, defence): what `strongest_tolerated` takes of its outcomes}."""
     return {
-        (depth, name): choose([o for o in tried if o.name == name], plain, tolerated)
+        (depth, name): strongest_tolerated([o for o in tried if o.name == name], plain, tolerated)
         for depth, (plain, *tried) in outcomes.items()
         for name in dict.fromkeys(o.name for o in tried)
     }

@@ -144,7 +144,7 @@ def make(name: str, strength: float, statistics: Statistics) -> Defence:
     return DEFENCES[name](strength, statistics)
 
 
-def describe(name: str, strength: float) -> str:
+def setting_label(name: str, strength: float) -> str:
     """A short label, such as "noise, 0.5 s.d." or "quantisation, 1 bit"."""
     if name == "none":
         return "no defence"

@@ -14,7 +14,7 @@ from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from study import plots
-from study.chapters.leakage import MEASURED, SHORT, DefenceChoice, DefenceOutcome, in_words, won_back
+from study.chapters.leakage import MEASURED, SHORT, DefenceChoice, DefenceOutcome, places_by_word, won_back
 from study.notebook import listed
 from study.reconstructions import TimedImages, break_even
 from study.scores import MEASURES, Scores, judged, word, written
@@ -74,7 +74,7 @@ def _ends(intervals: Sequence[Interval]) -> tuple[list[float], list[list[float]]
     return values, [[i.value - i.low for i in intervals], [i.high - i.value for i in intervals]]
 
 
-def place(classifier: Classifier, depth: int) -> str:
+def depth_words(classifier: Classifier, depth: int) -> str:
     """ "depth 3", or "the logits" for the last one."""
     return "the logits" if depth == len(classifier.blocks) else f"depth {depth}"
 
@@ -101,9 +101,9 @@ def record_leaks(study, classifier: Classifier, scored: Mapping, mean: Scores, f
     zero = scored["zero-shot"]
     for measure in ("psnr", "found"):
         study.record_interval(measure, "zero first", zero[first].intervals()[measure])
-    above = [place(classifier, d) for d, some in zero.items() if some.minus(mean)["psnr"].low > 0]
+    above = [depth_words(classifier, d) for d, some in zero.items() if some.minus(mean)["psnr"].low > 0]
     chance = 1 / len(mean.psnr)
-    known = [place(classifier, d) for d, some in zero.items() if some.intervals()["found"].low > chance]
+    known = [depth_words(classifier, d) for d, some in zero.items() if some.intervals()["found"].low > chance]
     study.record_text("first", first)
     study.record_text("above_words", f"at {listed(above)}" if above else "nowhere", compared=False)
     study.record_text("known_words", f"at {listed(known)}" if known else "nowhere", compared=False)
@@ -118,7 +118,7 @@ def leak_rows(classifier: Classifier, scored: Mapping, mean: Scores) -> dict:
         facts = {"block": block.name, "convolutions": str(block.convolutions), "numbers": f"{sent:.2f}"}
         for attacker, by_depth in means.items():
             if depth in by_depth:
-                rows[place(classifier, depth), attacker] = facts | by_depth[depth]
+                rows[depth_words(classifier, depth), attacker] = facts | by_depth[depth]
     return rows | {("nothing", "mean image"): mean.intervals()}
 
 
@@ -138,23 +138,25 @@ def leak_chart(scored: Mapping, mean: Scores) -> Figure:
     return plots.panels(depths, groups, "depth", reference=reference)
 
 
-def record_against(study, classifier: Classifier, pairs: Mapping[tuple[int, str, str], Mapping[str, Interval]]) -> None:
-    """Record the differences of `against` with the word that each allows, and zero-shot against optimised in words."""
+def record_attackers(
+    study, classifier: Classifier, pairs: Mapping[tuple[int, str, str], Mapping[str, Interval]]
+) -> None:
+    """Record `attacker_differences` with the word that each allows, and zero-shot against optimised in words."""
     words: dict[str, dict[str, str]] = {"psnr": {}, "perceptual": {}}
     for (depth, one, other), differences in pairs.items():
         name = f"{SHORT.get(one, 'fed')} minus {SHORT.get(other, 'mean')}" + f" {depth}" * (one in SHORT)
         for measure, difference in differences.items():
             study.record_interval(measure, name, difference, digits=2, verdict=word(measure, difference))
             if one in SHORT and measure in words:
-                words[measure][place(classifier, depth)] = word(measure, difference)
-    psnr, look = (in_words(some) for some in words.values())
+                words[measure][depth_words(classifier, depth)] = word(measure, difference)
+    psnr, look = (places_by_word(some) for some in words.values())
     study.record_text("against_words", f"By PSNR zero-shot is {psnr}; by the perceptual distance it is {look}")
 
 
-def against_rows(classifier: Classifier, pairs: Mapping[tuple[int, str, str], Mapping[str, Interval]]) -> dict:
+def attacker_rows(classifier: Classifier, pairs: Mapping[tuple[int, str, str], Mapping[str, Interval]]) -> dict:
     """Rows of a table, {(place, attackers): {heading: difference and word}}."""
     return {
-        (place(classifier, depth), f"{one} − {other}"): {
+        (depth_words(classifier, depth), f"{one} − {other}"): {
             MEASURES[measure].heading: judged(measure, difference) for measure, difference in differences.items()
         }
         for (depth, one, other), differences in pairs.items()
@@ -176,7 +178,7 @@ def second_rows(classifier: Classifier, found: Mapping[str, Mapping[int, TimedIm
     """Rows of a table, {place: {attacker: milliseconds an image}}."""
     depths = sorted({depth for by_depth in found.values() for depth in by_depth})
     return {
-        place(classifier, d): {who: f"{1000 * at[d].seconds:,.1f}" for who, at in found.items() if d in at}
+        depth_words(classifier, d): {who: f"{1000 * at[d].seconds:,.1f}" for who, at in found.items() if d in at}
         for d in depths
     }
 
@@ -264,7 +266,7 @@ def choice_rows(choices: Mapping[tuple[int, str], DefenceChoice | None]) -> dict
     return rows
 
 
-def record_words(
+def record_setting(
     study, classifier: Classifier, fed: LogitInverter, zero: ClassifierInverter, data: str, live: bool
 ) -> None:
     """Record the words of the chapter's sentences: what is attacked, on which kind of images, and by whom.

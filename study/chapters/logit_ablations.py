@@ -25,7 +25,7 @@ from invkit.statistics import Interval
 from recipes.ffi import GLYPHS_GENERATOR, IDENTIFY
 from study import scores
 from study.notebook import listed, slug
-from study.reconstructions import reconstruct, represent
+from study.reconstructions import reconstruct, represent_all
 from study.scores import MEASURES
 
 FULL = "full design"
@@ -41,7 +41,7 @@ class DesignChange:
 
     question: which of the four questions of the chapter it belongs to.
     training, generator, discriminator: what it changes among the arguments of `ffi.train_inverter` and of the networks.
-    features: invert the input of the last linear layer (see `penultimate`) instead of the logits.
+    features: invert the input of the last linear layer (see `without_last_layer`) instead of the logits.
     """
 
     question: str
@@ -72,7 +72,7 @@ CHANGES: dict[str, DesignChange] = {
 }
 
 
-def choose(names: Sequence[str]) -> dict[str, DesignChange]:
+def designs_named(names: Sequence[str]) -> dict[str, DesignChange]:
     """The full design and those with the changes of these names, in the order of `CHANGES`."""
     unknown = [name for name in names if name not in CHANGES]
     if unknown:
@@ -140,7 +140,7 @@ def train_design(
 ) -> TrainedDesign:
     """Train one design; seed and folder as for `ffi.train_inverter`. Training that diverges is reported, not raised."""
     options = {"objective": "hybrid", "lr": 5e-4, "shrink": 1e-3, "identify": IDENTIFY} | dict(change.training)
-    classifier = penultimate(budget.classifier) if change.features else budget.classifier
+    classifier = without_last_layer(budget.classifier) if change.features else budget.classifier
     began = time.process_time()
     try:
         inverter = ffi.train_inverter(
@@ -153,7 +153,7 @@ def train_design(
     return TrainedDesign(inverter, time.process_time() - began, inverter.card["failure"])
 
 
-def penultimate(classifier: Classifier) -> Classifier:
+def without_last_layer(classifier: Classifier) -> Classifier:
     """The classifier without its last linear layer: its "logits" (N, features) are what that layer was given.
 
     Raises ValueError for a model whose last operation is no linear layer.
@@ -178,13 +178,15 @@ def penultimate(classifier: Classifier) -> Classifier:
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
-def score(inverter: LogitInverter, images: Tensor, samples: int, n_perceptual: int, seed: int = 0) -> scores.Scores:
+def score_design(
+    inverter: LogitInverter, images: Tensor, samples: int, n_perceptual: int, seed: int = 0
+) -> scores.Scores:
     """Reconstruct images (N, 3, S, S) from their logits and score them: psnr, found and perceptual.
 
     samples: noise vectors over which the best guess is the mean.
     n_perceptual: the perceptual distance of a single sample is measured on the first so many; 0 leaves it out.
     """
-    found = reconstruct(inverter, represent(inverter, images), samples, seed)
+    found = reconstruct(inverter, represent_all(inverter, images), samples, seed)
     return scores.score(found, images, n_perceptual=n_perceptual, measures=("psnr", "found", "perceptual"))
 
 
@@ -212,15 +214,15 @@ def effect(measure: str, changed: Tensor, full: Tensor) -> tuple[Interval, str]:
     return scores.difference_over_seeds(changed, full), scores.verdict_over_seeds(better, worse)
 
 
-def together(words: Sequence[str]) -> str:
+def one_verdict(words: Sequence[str]) -> str:
     """One verdict from those of several measures: "cuts both ways" where one is better and another worse."""
     if HELPS in words and HURTS in words:
         return BOTH
     return next((word for word in (HELPS, HURTS) if word in words), SAME)
 
 
-def answer(verdicts: Mapping[str, str]) -> str:
-    """{change: verdict of `together`} as one clause: "what helps is …; what hurts is …"."""
+def verdicts_in_words(verdicts: Mapping[str, str]) -> str:
+    """{change: verdict of `one_verdict`} as one clause: "what helps is …; what hurts is …"."""
     phrases = {HELPS: "what helps is", HURTS: "what hurts is", BOTH: "what cuts both ways is",
                SAME: "no difference is seen for"}  # fmt: skip
     clauses = []
@@ -250,15 +252,15 @@ def effects_of(measured: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[s
 
 
 def verdicts_of(effects: Mapping[str, Mapping[str, tuple[Interval, str]]]) -> dict[str, str]:
-    """{design: one verdict for all its measures}; see `together`."""
-    return {name: together([word for _, word in by_measure.values()]) for name, by_measure in effects.items()}
+    """{design: one verdict for all its measures}; see `one_verdict`."""
+    return {name: one_verdict([word for _, word in by_measure.values()]) for name, by_measure in effects.items()}
 
 
 def score_seeds(
     inverters: Sequence[LogitInverter], images: Tensor, samples: int, n_perceptual: int
 ) -> dict[str, Tensor]:
-    """{measure: (seeds, N)} of a design's inverters, one for each seed; see `score`."""
-    return over_seeds([score(inverter, images, samples, n_perceptual) for inverter in inverters])
+    """{measure: (seeds, N)} of a design's inverters, one for each seed; see `score_design`."""
+    return over_seeds([score_design(inverter, images, samples, n_perceptual) for inverter in inverters])
 
 
 def record(
@@ -336,12 +338,6 @@ def _finding(name: str, by_measure: Mapping[str, tuple[Interval, str]], verdict:
         for m, (gain, word) in by_measure.items()
     ]
     return f"*{name}* {verdict}: {', '.join(gains)}"
-
-
-@torch.no_grad()
-def outputs(classifier: Classifier, images: Tensor, batch: int = 500) -> Tensor:
-    """What a classifier, or one without its last layer, gives for images (N, 3, S, S), `batch` at a time: (N, D)."""
-    return torch.cat([classifier.logits(part) for part in images.split(batch)])
 
 
 def record_ridge(study, ridges: Mapping, differences: Mapping[str, Interval]) -> None:

@@ -21,13 +21,13 @@ from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval, bootstrap, proportion
 from study import plots, scores
 from study.baselines import Examples, predict
-from study.reconstructions import Reconstruction, reconstruct, represent
+from study.reconstructions import Reconstruction, reconstruct, represent_all
 from study.scores import SAME, word
 
 SIGNS = {"better": 1, "worse": -1, SAME: 0}
 
 
-def optimise(classifier, logits: Tensor, steps: int = 300, seed: int = 0) -> Tensor:
+def optimise_from_logits(classifier, logits: Tensor, steps: int = 300, seed: int = 0) -> Tensor:
     """Images (N, 3, size, size) whose logits are these, by `optimize.invert_features` at the last block."""
     depth = len(classifier.blocks)
     return optimize.invert_features(classifier, logits, depth, steps=steps, seed=seed).estimate
@@ -134,12 +134,12 @@ def noise_rows(
 def optimised(
     classifier: Classifier, logits: Tensor, size: int, steps: int = 300, seed: int = 0
 ) -> tuple[Reconstruction, float]:
-    """Images (N, 3, size, size) made by `optimise`, and the seconds that each took on average.
+    """Images (N, 3, size, size) made by `optimise_from_logits`, and the seconds that each took on average.
 
     They are resized where the classifier takes images of another size.
     """
     began = time.perf_counter()
-    images = optimise(classifier, logits, steps, seed)
+    images = optimise_from_logits(classifier, logits, steps, seed)
     seconds = (time.perf_counter() - began) / len(logits)
     if images.shape[-1] != size:
         images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
@@ -160,7 +160,7 @@ def whose_logits(method: str, names: Sequence[str]) -> str:
 
 def examples_of(inverter: LogitInverter, images: Tensor) -> Examples:
     """Images (M, 3, S, S) and their logits, for baselines to learn from."""
-    return Examples(represent(inverter, images), images)
+    return Examples(represent_all(inverter, images), images)
 
 
 def shown(made: Mapping[str, Reconstruction], names: Sequence[str], images: Tensor, k: int = 12) -> dict[str, Tensor]:
@@ -173,7 +173,7 @@ def training_facts(inverter: LogitInverter) -> dict[str, str]:
     return {key: str(inverter.card[key]) for key in ("network", "objective", "kind", "images", "steps", "hours")}
 
 
-def compare(
+def score_methods(
     made: Mapping[str, Reconstruction], images: Tensor, n_perceptual: int | None = None,
     classes: Tensor | None = None, *classifiers: Callable[[Tensor], Tensor],
 ) -> tuple[dict[str, dict[str, Interval]], dict[str, dict[str, Interval]]]:  # fmt: skip
@@ -232,7 +232,7 @@ def learnt_and_new(
     """
     rows, n = {}, len(learnt)
     for name, inverter in inverters.items():
-        own = reconstruct(inverter, represent(inverter, learnt), samples, seed).mean
+        own = reconstruct(inverter, represent_all(inverter, learnt), samples, seed).mean
         for kind, guess, images in (("own", own, learnt), ("test", made[name].mean[:n], new[:n])):
             rows[f"{kind} {name}"] = scores.score(guess, images, measures=["psnr", "found"]).intervals()
     return rows
@@ -245,7 +245,7 @@ def invert_faces(
     size, device = inverter.size, next(inverter.classifier.model.parameters()).device
     faces = data.load("faces", "test", n=n, seed=seed + 1, size=size).images.to(device)
     others = data.load("faces", "inverter", n=n_examples, seed=seed + 1, size=size).images.to(device)
-    logits = represent(inverter, faces)
+    logits = represent_all(inverter, faces)
     examples = examples_of(inverter, others)
     made = {"inverter": reconstruct(inverter, logits, samples, seed)}
     return faces, made | predict(examples, logits, ["mean image", "ridge", "nearest"])
@@ -266,7 +266,7 @@ def found_chart(means: Mapping[str, Mapping[str, Interval]], names: Sequence[str
 def live_words(gains: Mapping[str, Mapping[str, Interval]]) -> str:
     """Whether the inverter that is trained on the page works: better than the class mean in PSNR and retrieval.
 
-    gains: the second result of `compare`, with a "class mean".
+    gains: the second result of `score_methods`, with a "class mean".
     """
     works = all(gains["class mean"][measure].low > 0 for measure in ("psnr", "found"))
     return "works" if works else "does not beat the class mean"

@@ -1,8 +1,8 @@
 """Chapter 5: what reconstructions do when the logits are changed (Teterwak et al. 2021), in numbers.
 
 The logits are changed by a known strength and inverted; of the reconstruction, brightness, contrast, sharpness, the
-class that is seen and the distance from the original are measured (`measure`), image by image, so that two inverters
-can be compared in pairs. A measure "per strength and image" is a tensor (K, N).
+class that is seen and the distance from the original are measured (`all_measures`), image by image, so that two
+inverters can be compared in pairs. A measure "per strength and image" is a tensor (K, N).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from invkit.metrics import distance
 from invkit.statistics import Interval
 from study import plots, probes
 from study.notebook import Study
-from study.reconstructions import represent
-from study.surgery import curve_of, in_words, reconstruct_each, seen, slopes
+from study.reconstructions import represent_all
+from study.surgery import curve_of, labelled, reconstruct_each, seen, slopes
 
 # ---- logits -> images -> measures ------------------------------------------------------------------------------------
 
 
-def measure(
+def all_measures(
     reconstructions: Tensor, originals: Tensor, classes: Tensor, watchers: Mapping[str, Callable[[Tensor], Tensor]]
 ) -> dict[str, Tensor]:
     """All measures of reconstructions, {name: (K, N)}.
@@ -64,7 +64,7 @@ class Subject:
     def of(cls, inverter, images: Tensor, judge=None) -> Subject:
         """The watchers are the inverter's own classifier ("itself") and, where there is one, another ("judge")."""
         watchers = {"itself": inverter.represent} | ({"judge": judge.logits} if judge else {})
-        return cls(inverter, images, represent(inverter, images), watchers)
+        return cls(inverter, images, represent_all(inverter, images), watchers)
 
     @property
     def std(self) -> Tensor:
@@ -94,12 +94,12 @@ class Subject:
     def under(self, change: Callable[[Subject, float], Tensor], strengths: Sequence[float]) -> Measured:
         """Invert the logits `change(self, strength)` at each of K strengths, and measure the reconstructions."""
         reconstructions = reconstruct_each(self.inverter, [change(self, strength) for strength in strengths])
-        return Measured(reconstructions, measure(reconstructions, self.images, self.classes, self.watchers))
+        return Measured(reconstructions, all_measures(reconstructions, self.images, self.classes, self.watchers))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Reconstructions (K, N, 3, S, S) and what was measured of them, {name: (K, N)}; see `measure`."""
+    """Reconstructions (K, N, 3, S, S) and what was measured of them, {name: (K, N)}; see `all_measures`."""
 
     images: Tensor
     measures: dict[str, Tensor]
@@ -287,7 +287,7 @@ def after_swap(plain: Series, swap: Series) -> dict[str, dict[str, Tensor]]:
 def loop_path(subject: Subject, rounds: Sequence[Tensor]) -> dict[str, Tensor]:
     """Where the images of a loop (`probes.loop`) go, and what they look like: {measure: (rounds, N)}."""
     wandered = wander(rounds)
-    looks = measure(torch.stack(list(rounds[1:])), subject.images, subject.classes, subject.watchers)
+    looks = all_measures(torch.stack(list(rounds[1:])), subject.images, subject.classes, subject.watchers)
     order = ("contrast", "sharpness", "brightness", *subject.watchers)
     return wandered | {name: looks[name] for name in order}
 
@@ -315,4 +315,4 @@ def record_classes_in_loop(
         study.record(f"loop_classes_start_{label}", ends[0], n=n, digits=2, tolerance=3.0)
         study.record(f"loop_classes_end_{label}", ends[1], n=n, digits=2, tolerance=8.0)
         words[label] = f"{ends[0]:.0f} → {ends[1]:.0f}"
-    study.record_text("ways_words", in_words(words))
+    study.record_text("ways_words", labelled(words))

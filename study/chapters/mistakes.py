@@ -16,8 +16,7 @@ from invkit.data import glyphs
 from invkit.data.images import Data
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval, bootstrap, paired_bootstrap, proportion
-from study.chapters.classifiers import logits_of
-from study.reconstructions import Reconstruction
+from study.reconstructions import Reconstruction, batched_logits
 from study.scores import confidence
 from study.scores import verdict as sign_of
 
@@ -47,7 +46,7 @@ def seen_as(seen: Tensor, true: Tensor, predicted: Tensor) -> dict[str, Tensor]:
     return {"true class": is_true, "predicted class": is_predicted & ~is_true, "another": ~(is_true | is_predicted)}
 
 
-def verdict(to_input_minus_to_wrong: Interval, true_minus_predicted: Interval) -> str:
+def look_verdict(to_input_minus_to_wrong: Interval, true_minus_predicted: Interval) -> str:
     """What reconstructions of mistakes look like, by a rule fixed before the numbers.
 
     to_input_minus_to_wrong: perceptual distance to the input minus that to the wrong class.
@@ -74,7 +73,7 @@ TARGETS = {
 }
 
 
-def choose(logits: Tensor, labels: Tensor, n: int) -> dict[str, tuple[Tensor, Tensor]]:
+def matched_mistakes(logits: Tensor, labels: Tensor, n: int) -> dict[str, tuple[Tensor, Tensor]]:
     """The first n mistakes of a classifier, and for each two correct predictions that are about as confident.
 
     logits: (N, classes) of images with these labels (N,).
@@ -177,7 +176,7 @@ def examine(
     reconstruction: Reconstruction, targets: dict[str, Tensor], true: Tensor, other: Tensor, judge: Classifier
 ) -> Group:
     """Measure K reconstructions against their targets, and let an independent classifier say what it sees."""
-    seen, input_seen = (logits_of(judge, images).argmax(1) for images in (reconstruction.sample, targets["input"]))
+    seen, input_seen = (batched_logits(judge, images).argmax(1) for images in (reconstruction.sample, targets["input"]))
     return Group(
         reconstruction,
         targets,
@@ -241,7 +240,7 @@ def place_words(split: str, group: Group) -> dict[str, str]:
     }
 
 
-def example_rows(
+def figure_of_mistakes(
     groups: Mapping[str, Mapping[str, Group]], names: Sequence[str], k: int = 8
 ) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
     """Rows and captions of a figure: the first k mistakes of some classifiers, their reconstructions, the wrong class.

@@ -22,7 +22,7 @@ from invkit.ffi.pairs import pairs
 from invkit.statistics import Interval
 from study import baselines
 from study.notebook import listed
-from study.reconstructions import Reconstruction, reconstruct, reconstruct_every_depth, represent
+from study.reconstructions import Reconstruction, reconstruct, reconstruct_every_depth, represent_all
 from study.scores import MEASURES, SAME, Scores, score, word
 
 YES, PARTLY, MIXED, NO, UNTESTED = "yes", "in part", "both ways", "no", "not tested"
@@ -55,7 +55,7 @@ def sizes(inverters: Mapping[str, object]) -> tuple[int, int]:
     return next(iter(found.values()))
 
 
-def load(name: str, split: str, n: int | None, seed: int, shown: int, drawn: int) -> Photos:
+def load_photos(name: str, split: str, n: int | None, seed: int, shown: int, drawn: int) -> Photos:
     """n photos of a data set (None: all) at the two `sizes`, antialiased."""
     some = data.load(name, split=split, n=n, seed=seed, size=shown)
     return Photos(some.images, shrink(some.images, drawn), some.labels)
@@ -78,7 +78,7 @@ def teaches(name: str) -> bool:
 # ---- from the logits -------------------------------------------------------------------------------------------------
 
 
-def logits_of(inverter, shown: Tensor, folder: str | Path | None = None) -> Tensor:
+def cached_logits(inverter, shown: Tensor, folder: str | Path | None = None) -> Tensor:
     """Logits (N, classes) of photos at the size that classifiers are shown; `folder` keeps them, for some are slow."""
     return pairs(inverter.classifier, shown, folder=folder).logits[0].to(shown.device)
 
@@ -108,12 +108,6 @@ def cut_kind(block) -> str:
     if label.startswith(("add", "iadd")):
         return "residual stream"
     return "no activation after the convolution" if "conv" in label or "norm" in label else f"after {label}"
-
-
-@torch.no_grad()
-def share_of_zeros(classifier, photos: Tensor, depth: int) -> float:
-    """Share of exact zeros in the representation of that depth."""
-    return (classifier.features(photos, depth) == 0).float().mean().item()
 
 
 def by_depth(inverter, photos: Tensor, batch: int = 25) -> tuple[dict[int, Tensor], dict[int, Scores]]:
@@ -196,7 +190,7 @@ EASIER_WORDS = {YES: "easier", PARTLY: "easier in part", MIXED: "easier by one m
                 SAME: "not told apart from it", NO: "harder, at least in part", UNTESTED: UNTESTED}  # fmt: skip
 
 
-def together(words: Sequence[str]) -> str:
+def one_word(words: Sequence[str]) -> str:
     """One verdict of several words: "yes" if all are "better"; "in part" if some are, and none "worse"; "both ways" if
     some are better and some worse; "no" if some are worse and none better; else "not told apart"."""
     if not words:
@@ -213,18 +207,18 @@ def beyond_class(against: Mapping[str, Mapping[str, Interval]]) -> str:
 
     against: {opponent that knows the class alone: `Scores.minus` of the inverter of logits and the opponent}.
     Returns "yes" if PSNR, retrieval among all photos and perceptual distance are all better than every opponent's; the
-    other verdicts are those of `together`. The rule of chapter 2, `logit_inversion.more_than_class`, looks among the
+    other verdicts are those of `one_word`. The rule of chapter 2, `logit_inversion.more_than_class`, looks among the
     images of one predicted class, of which there are too few here.
     """
-    return together([word(m, differences[m]) for differences in against.values() for m in BEYOND])
+    return one_word([word(m, differences[m]) for differences in against.values() for m in BEYOND])
 
 
 def easier(differences: Mapping[str, Interval]) -> str:
-    """Is one network easier to invert than another? By PSNR and retrieval, one minus the other; see `together`."""
-    return together([word(m, differences[m]) for m in CONTRAST])
+    """Is one network easier to invert than another? By PSNR and retrieval, one minus the other; see `one_word`."""
+    return one_word([word(m, differences[m]) for m in CONTRAST])
 
 
-def reached(figure: Interval, least: float) -> str:
+def target_words(figure: Interval, least: float) -> str:
     """Whether a figure reaches a target that was set beforehand, and whether its interval leaves that open."""
     if figure.value >= least:
         return "reached" if figure.low >= least else "reached, though the interval leaves it open"
@@ -276,7 +270,7 @@ def learn_baselines(known: Photos, tools: Mapping, logits: Mapping[str, Tensor],
     """
     made = {}
     for name, tool in tools.items():
-        taught = logits_of(tool, known.shown, folder).to(logits[name])
+        taught = cached_logits(tool, known.shown, folder).to(logits[name])
         examples = baselines.Examples(taught, known.drawn.to(taught.device))
         for by in BASELINES:
             image = baselines.BASELINES[by](examples)(logits[name])
@@ -307,7 +301,7 @@ def robust_minus_standard(scored: Mapping[str, Scores]) -> dict[str, dict[str, I
     return {by: scored[a].minus(scored[b]) for by, (a, b) in pairs.items() if a in scored and b in scored}
 
 
-def targets_of(targets: Mapping, scored: Mapping[str, Scores], against: Mapping) -> dict:
+def target_rows(targets: Mapping, scored: Mapping[str, Scores], against: Mapping) -> dict:
     """Rows of a table, {(network, figure): {"at least", "measured", "verdict"}}: targets that were set beforehand.
 
     targets: {network: {"found": least share, "gain": least dB over the mean image}}.
@@ -321,7 +315,7 @@ def targets_of(targets: Mapping, scored: Mapping[str, Scores], against: Mapping)
             known = MEASURES[measure]
             row = {"at least": f"{known.factor * least:g} {known.unit}"}
             row["measured"] = f"{values[kind].times(known.factor):.2f} {known.unit}"
-            rows[name, title] = row | {"verdict": reached(values[kind], least)}
+            rows[name, title] = row | {"verdict": target_words(values[kind], least)}
         for by, differences in who_knows_the_class(against[name]).items():
             words = [word(m, differences[m]) for m in ("found", "perceptual")]
             row = {"at least": "both better", "measured": " and ".join(words)}
@@ -340,7 +334,7 @@ def by_heart(tools: Mapping, own: Photos | None, test: Photos, made: Mapping, fo
     for name, tool in tools.items() if own else ():
         images = own.drawn.to(test.drawn.device)
         k = min(len(images), len(test.drawn))
-        learnt = reconstruct(tool, logits_of(tool, own.shown.to(images.device), folder), 0, seed).mean
+        learnt = reconstruct(tool, cached_logits(tool, own.shown.to(images.device), folder), 0, seed).mean
         pairs = {"own": (learnt, images), "test": (made[name].mean[:k], test.drawn[:k])}
         found[name] = {title: score(image, some, measures=CONTRAST) for title, (image, some) in pairs.items()}
     return found
@@ -361,7 +355,7 @@ def budget_scores(
     taught = data.load(images, split="inverter", n=max(budgets), seed=seed, size=test.shown.shape[-1]).images
 
     def judge(inverter) -> Scores:
-        logits = represent(inverter, test.shown)
+        logits = represent_all(inverter, test.shown)
         return score(reconstruct(inverter, logits, 1, seed), test.drawn, logits.argmax(1))
 
     training = BUDGET_TRAINING | {"size": test.drawn.shape[-1]}
@@ -402,7 +396,7 @@ def adversary_alone(
         return AdversaryAlone(None, None, "Not run here: the parameter `adversarial` is empty.")
     if not teaches(images):
         raise ValueError(f"adversarial needs photos to learn from, not {images!r}: give images='tiny-imagenet'.")
-    photos = load(images, "inverter", None, seed, sizes[0], sizes[0]).shown
+    photos = load_photos(images, "inverter", None, seed, sizes[0], sizes[0]).shown
     seen = steps * batch
     words = (
         f"It was to see {seen:,} photos, {len(photos):,} different ones; BigGAN's own training saw "
@@ -416,7 +410,7 @@ def adversary_alone(
         )  # fmt: skip
     except FloatingPointError as error:  # so early that there is nothing to go back to
         return AdversaryAlone(None, None, f"{error} It left nothing to score. {words}")
-    logits = logits_of(inverter, test.shown, folder)
+    logits = cached_logits(inverter, test.shown, folder)
     made = reconstruct(inverter.to(logits.device), logits, samples, seed)
     words = f"{inverter.card['failure'] or 'It neither diverged nor collapsed.'} {words}"
     return AdversaryAlone(score(made, test.drawn, logits.argmax(1)), made.sample, words)

@@ -22,9 +22,9 @@ from study.chapters.natural_images import (
     climbing,
     cut_kind,
     easier,
-    share_of_zeros,
     who_knows_the_class,
 )
+from study.probes import share_of_zeros
 from study.scores import MEASURES, Scores, confidence, judged, word, written
 
 SHOWN = ("psnr", "ssim", "found", "perceptual")  # columns of the tables
@@ -68,7 +68,7 @@ def network_rows(study, tools: Mapping, logits: Mapping[str, Tensor], labels: Te
     return rows
 
 
-def record_words(study, images: str, n: int, n_examples: int | None, sizes: tuple[int, int], samples: int) -> None:
+def record_photos(study, images: str, n: int, n_examples: int | None, sizes: tuple[int, int], samples: int) -> None:
     """Record the words of the sentences about the photos.
 
     n: test photos.
@@ -103,7 +103,7 @@ def record_noise(study, spread: Mapping[str, Interval], asked: Mapping[tuple[str
     study.record_text("spread_words", ", ".join(f"{name} {interval.value:.3f}" for name, interval in spread.items()))
 
 
-def found_chart(scored: Mapping[str, Scores], inverters: Sequence[str]) -> Figure:
+def found_dots(scored: Mapping[str, Scores], inverters: Sequence[str]) -> Figure:
     """How often each inverter and baseline finds the photo, with chance as a mark on each row."""
     found = {name: some.intervals()["found"].times(100) for name, some in scored.items()}
     series = {
@@ -119,7 +119,7 @@ def found_chart(scored: Mapping[str, Scores], inverters: Sequence[str]) -> Figur
     return plots.dots({"": series}, "original found, %", ticks=chance)
 
 
-def record_against(study, against: Mapping, beyond: Mapping[str, str]) -> None:
+def record_opponents(study, against: Mapping, beyond: Mapping[str, str]) -> None:
     """Record the differences of `differences_to` and the verdicts, {network: `beyond_class`}."""
     for name, by_opponent in against.items():
         study.record(f"beyond_{name}", beyond[name] == YES, tolerance=None, verdict=beyond[name])
@@ -133,7 +133,7 @@ def record_against(study, against: Mapping, beyond: Mapping[str, str]) -> None:
     study.record_text("class_words", f"Against the {words}" if words else "Nothing that knows the class alone is here")
 
 
-def against_rows(against: Mapping) -> dict:
+def opponent_rows(against: Mapping) -> dict:
     """Rows of a table, {(logits of, minus): {heading: difference and word}}."""
     return {
         (name, by): {MEASURES[m].heading: judged(m, differences[m]) for m in SHOWN}
@@ -201,7 +201,9 @@ def record_depths(
             study.record_interval(m, title, gap[m], digits=2, verdict=word(m, gap[m]))
 
 
-def depth_rows(blocks: Mapping, photos: Tensor, at_depth: Mapping[str, Mapping[int, Scores]], gaps: Mapping) -> dict:
+def networks_by_depth_rows(
+    blocks: Mapping, photos: Tensor, at_depth: Mapping[str, Mapping[int, Scores]], gaps: Mapping
+) -> dict:
     """Rows of a table, {depth: {column: value}}: where the networks are cut, and what comes back from there.
 
     blocks: {network: its divide-and-conquer inverter}.
@@ -243,7 +245,7 @@ def record_answer(study, n: int, beyond: Mapping[str, str], contrast: Mapping, g
     study.record_text("answer", answer(n, beyond, easier(contrast["inverter"]), words))
 
 
-def depth_chart(
+def networks_by_depth_chart(
     blocks: Mapping, at_depth: Mapping[str, Mapping[int, Scores]], gaps: Mapping, floor: Interval
 ) -> Figure:
     """PSNR, share found and the difference in PSNR over the convolutions inverted."""
@@ -351,7 +353,7 @@ def adversary_grid(alone: AdversaryAlone, rows: Mapping[str, Tensor]) -> Figure 
     return plots.image_grid({**rows, "adversary alone": alone.samples[: len(next(iter(rows.values())))]})
 
 
-def gain_chart(against: Mapping) -> Figure:
+def opponent_gain_chart(against: Mapping) -> Figure:
     """PSNR of each inverter minus that of each opponent, with a mark at 0."""
     series = {name: {by: found["psnr"] for by, found in opponents.items()} for name, opponents in against.items()}
     rows = dict.fromkeys((by for opponents in against.values() for by in opponents), 0.0)

@@ -142,7 +142,7 @@ def plan(budget: ChainBudget, variant: ChainVariant, cost: StepCost) -> Schedule
     return Schedule(divide=divide, synchronise=synchronise, often=often, **rate)
 
 
-def operations(budget: ChainBudget, schedule: Schedule, cost: StepCost) -> float:
+def operations_of_schedule(budget: ChainBudget, schedule: Schedule, cost: StepCost) -> float:
     """What a schedule costs in floating-point operations: the budget's compute, less what is no whole step."""
     return schedule.divide * cost.divide + schedule.synchronise * cost.synchronise
 
@@ -216,7 +216,7 @@ def plan_rows(
     """Record the steps and the seconds of every variant's training; return rows of a table."""
     rows = {}
     for name, schedule in plans.items():
-        spent = operations(budget, schedule, costs[name])
+        spent = operations_of_schedule(budget, schedule, costs[name])
         steps = budget.depth * schedule.divide + schedule.synchronise
         study.record(f"steps_{slug(name)}", steps, operations=spent)
         study.record(f"seconds_{slug(name)}", seconds[name], unit="s", digits=2, tolerance=None)
@@ -245,7 +245,7 @@ class Comparison:
     verdict: str
 
 
-def compare(study: Study, psnr: Mapping[str, Tensor], where: str) -> dict[str, Comparison]:
+def compare_variants(study: Study, psnr: Mapping[str, Tensor], where: str) -> dict[str, Comparison]:
     """Compare every variant with the first one, the full method, and record "psnr_<variant>_<where>" and "gain_…".
 
     psnr: {variant: (seeds, N)}, of the same N images.
@@ -296,7 +296,7 @@ def gain_chart(sets: Mapping[str, Mapping[str, Comparison]], labels: Mapping[str
     return plots.bars(groups, xlabel, horizontal=True)
 
 
-def in_words(found: Mapping[str, Comparison], rival: str) -> str:
+def parts_in_words(found: Mapping[str, Comparison], rival: str) -> str:
     """Which parts help, which hurt, and of which no difference is seen, as a sentence."""
     parts = PARTS | {rival: "divide-and-conquer rather than end-to-end training"}
     phrases = {"helps": "what helps is", "hurts": "what hurts is", "no difference seen": "no difference is seen for"}

@@ -24,6 +24,7 @@ from invkit.optimize import Inversion
 from invkit.statistics import Interval
 from study import plots
 from study.notebook import Study
+from study.probes import share_of_zeros
 from study.reconstructions import TimedImages, break_even, reconstruct_every_depth
 from study.scores import Scores, judged, verdict, word
 
@@ -89,15 +90,9 @@ def depths_near(inverter, numbers: Sequence[int]) -> dict[int, int]:
     return {number: known[number] for number in found}
 
 
-def numbers_per_number(classifier, depth: int) -> float:
+def relative_size(classifier, depth: int) -> float:
     """How many numbers the representation of that depth has for each number of the image."""
     return math.prod(classifier.blocks[depth - 1].shape) / (3 * classifier.size**2)
-
-
-@torch.no_grad()
-def share_of_zeros(classifier, images: Tensor, depth: int) -> float:
-    """The share of the numbers of a representation of images (N, 3, H, W) that are exactly 0."""
-    return (classifier.features(images, depth) == 0).float().mean().item()
 
 
 # ---- what the notebook tabulates, draws and records ------------------------------------------------------------------
@@ -162,18 +157,18 @@ def picture_every_depth(study: Study, inverter, pictures: Mapping[str, Tensor]) 
     )
 
 
-def describe(classifier, images: Tensor, depth: int) -> dict[str, object]:
+def representation_facts(classifier, images: Tensor, depth: int) -> dict[str, object]:
     """The representation at one depth, as a table's row: where it is, how many numbers it has, how many are 0."""
     block = classifier.blocks[depth - 1]
     return {
         "convolutions": block.convolutions,
         "stride": block.stride,
-        "numbers": f"{numbers_per_number(classifier, depth):.2f}",
+        "numbers": f"{relative_size(classifier, depth):.2f}",
         "zeros": f"{share_of_zeros(classifier, images, depth):.0%}",
     }
 
 
-def depth_rows(
+def quality_rows(
     inverter, photos: Tensor, means: Mapping[int, Mapping[str, Interval]], sides: Mapping[int, float]
 ) -> dict[int, dict[str, object]]:
     """Rows of a table, one a depth: the representation of photos (N, 3, S, S), and how good the reconstructions are.
@@ -184,7 +179,7 @@ def depth_rows(
     rows = {}
     for depth, mean in means.items():
         passes = 1 + inverter.card.get("feedback", {}).get(str(depth), (0, 1))[0]
-        rows[depth] = describe(inverter.classifier, photos, depth) | {"passes": passes}
+        rows[depth] = representation_facts(inverter.classifier, photos, depth) | {"passes": passes}
         rows[depth] |= {"psnr": mean["psnr"], "thumbnail": f"{sides[depth]:.0f}"} | dict(mean)
     return rows
 
@@ -199,7 +194,7 @@ def record_headline(
 ) -> None:
     """Record what the text says: the measures at some depths, and at how many depths the mean colour is beaten.
 
-    means, sides, photos: as for `depth_rows`.
+    means, sides, photos: as for `quality_rows`.
     gains: {depth: PSNR less that of the photo's mean colour}.
     The measures of the depth in the middle are recorded as "middle" too, which every network has.
     """
@@ -227,10 +222,10 @@ def _record_depth(
     study.record_rows({name: mean}, ["psnr", "ssim", "perceptual"], **more)
     study.record_rows({name: mean}, ["found"], digits=2, **more)
     study.record(f"thumbnail_{name}", side, unit="pixels", digits=2, **{"tolerance": 0.1 * side} | more)
-    study.record(f"numbers_{name}", numbers_per_number(inverter.classifier, depth), digits=2, **more)
+    study.record(f"numbers_{name}", relative_size(inverter.classifier, depth), digits=2, **more)
 
 
-def against(study: Study, id: str, ours: Scores, theirs: Scores) -> dict[str, object]:
+def record_gain(study: Study, id: str, ours: Scores, theirs: Scores) -> dict[str, object]:
     """Record by how many dB our reconstructions have the better PSNR, as `id`; return a row of a table.
 
     ours, theirs: scores of the same images. The row has both PSNRs, the difference and that of the perceptual distance,
@@ -345,7 +340,7 @@ def live_rows(
     psnr: {network: {depth: PSNRs (N,)}}.
     """
     return {
-        (name, inverter.classifier.blocks[depth - 1].name): describe(inverter.classifier, images, depth)
+        (name, inverter.classifier.blocks[depth - 1].name): representation_facts(inverter.classifier, images, depth)
         | {"psnr": statistics.bootstrap(psnr[name][depth])}
         for name, inverter in live.items()
         for depth in psnr[name]

@@ -93,7 +93,7 @@ def test_a_recipe_runs_on_the_device_and_its_inverter_on_both(tmp_path):
 
     os.environ.pop("ACCELERATE_USE_CPU", None)
     for name in ("dci-tiny-standard", "ffi-glyphs-standard"):
-        card = table.train(name, tmp_path / name, device="cuda", minutes=0.5)
+        card = table.train_recipe(name, tmp_path / name, device="cuda", minutes=0.5)
         assert card["device"] == torch.cuda.get_device_name()
         inverter = load_inverter(tmp_path / name)
         images = synthetic.dead_leaves(2, inverter.size, seed=5)

@@ -33,7 +33,7 @@ def copied(shipped, folder, **changes):
 def test_measuring_writes_the_figures_on_the_card(tmp_path, monkeypatch):
     monkeypatch.setattr(cards, "HELD_OUT", 60)
     folder = copied("ffi-glyphs-standard", tmp_path / "mine", metrics=None)
-    figures = cards.measure(folder)
+    figures = cards.measure_inverter(folder)
     assert figures["psnr"]["n"] == 60
     assert figures["psnr"]["value"] > figures["psnr_of_the_mean_image"]["value"]
     assert json.loads((folder / store.CARD).read_text())["metrics"] == figures
@@ -45,9 +45,9 @@ def test_nothing_is_guessed_from_the_name_of_a_folder(tmp_path, monkeypatch, nam
     monkeypatch.setattr(cards, "HELD_OUT", 60)
     folder = copied("ffi-glyphs-standard", tmp_path / name, data=None, licence=None, name=None, metrics=None)
     with pytest.raises(ValueError, match='add "data" to it, or pass --data NAME'):
-        cards.measure(folder)
+        cards.measure_inverter(folder)
     assert "data" not in json.loads((folder / store.CARD).read_text())
-    cards.measure(folder, "glyphs")
+    cards.measure_inverter(folder, "glyphs")
     card = json.loads((folder / store.CARD).read_text())
     assert card["data"] == "glyphs" and "licence" not in card and "name" not in card
 
@@ -63,11 +63,11 @@ def test_comparing_sets_figures_side_by_side(tmp_path, monkeypatch):
     card("weights", "not-again", accuracy={"clean": 0.99})
     (tmp_path / "again").mkdir()
     with pytest.raises(FileNotFoundError, match="no weights of a shipped name"):
-        cards.compare(tmp_path / "again")
+        cards.compare_with_shipped(tmp_path / "again")
     card("again", "dci-small")
     card("again", "glyphs", accuracy={"clean": 0.9, "pgd20": 0.25})
     card("again", "not-shipped", accuracy={"clean": 0.9})
-    assert cards.compare(tmp_path / "again") == [
+    assert cards.compare_with_shipped(tmp_path / "again") == [
         ("dci-small", "psnr", "20.00 (19.00 to 21.00) dB", "-"),
         ("glyphs", "accuracy, clean", "0.990", "0.900"),
         ("glyphs", "accuracy, pgd20", "0.500", "0.250"),

@@ -6,7 +6,7 @@ import torch
 from invkit import data
 from invkit.network.classifiers import load_classifier
 from recipes import table
-from recipes.classifiers import glyph_pool, shuffled
+from recipes.classifiers import glyph_pool, shuffled_batches
 
 
 def numbered(n=50, side=16):
@@ -16,7 +16,7 @@ def numbered(n=50, side=16):
 
 
 def test_batches_depend_on_the_step_alone_and_keep_labels_with_images():
-    batches = shuffled(*numbered(), batch=20, seed=3, augment=True)
+    batches = shuffled_batches(*numbered(), batch=20, seed=3, augment=True)
     state = torch.get_rng_state()
     images, labels = batches(7)
     assert torch.equal(torch.get_rng_state(), state)
@@ -24,19 +24,19 @@ def test_batches_depend_on_the_step_alone_and_keep_labels_with_images():
     assert torch.equal(images[:, 0, 0, 0].long(), labels)
     again = batches(7)
     assert torch.equal(again[0], images) and not torch.equal(batches(8)[1], labels)
-    assert not torch.equal(shuffled(*numbered(), batch=20, seed=4)(7)[1], labels)
+    assert not torch.equal(shuffled_batches(*numbered(), batch=20, seed=4)(7)[1], labels)
 
 
 def test_augmenting_flips_and_shifts_whole_images():
     ramp = torch.arange(16, dtype=torch.uint8).expand(3, 16, 16)  # brighter to the right
-    images, _ = shuffled(ramp[None], torch.zeros(1).long(), batch=200, seed=0, augment=True)(0)
+    images, _ = shuffled_batches(ramp[None], torch.zeros(1).long(), batch=200, seed=0, augment=True)(0)
     rows = {tuple(row) for row in images[:, 0, 5].tolist()}
     expected = set()
     for shift in range(-2, 3):
         row = (torch.arange(16) + shift).clamp(0, 15).tolist()
         expected |= {tuple(row), tuple(row[::-1])}
     assert rows == expected
-    down, _ = shuffled(ramp.transpose(1, 2)[None], torch.zeros(1).long(), batch=200, seed=0, augment=True)(0)
+    down, _ = shuffled_batches(ramp.transpose(1, 2)[None], torch.zeros(1).long(), batch=200, seed=0, augment=True)(0)
     assert all(column == sorted(column) for column in down[:, 0, :, 5].tolist())  # never upside down
     assert {column[0] for column in down[:, 0, :, 5].tolist()} == {0, 1, 2}
 
@@ -49,7 +49,7 @@ def test_the_pool_holds_the_training_split():
 
 
 def test_a_recipe_runs_through_and_what_it_keeps_can_be_loaded(tmp_path):
-    card = table.train("glyphs-plain-1", tmp_path / "plain", scale=0.002)
+    card = table.train_recipe("glyphs-plain-1", tmp_path / "plain", scale=0.002)
     assert (card["steps"], card["seed"], card["architecture"], card["data"]) == (3, 1, "plain", "glyphs")
     assert set(card["accuracy"]) == {"clean", "pgd20", "validation", "epsilon", "n"}
     assert load_classifier(tmp_path / "plain").classes == 100
@@ -61,7 +61,7 @@ def test_a_recipe_runs_through_and_what_it_keeps_can_be_loaded(tmp_path):
 def test_what_builds_on_another_classifier_says_which(tmp_path, monkeypatch, name, needs):
     monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path))
     with pytest.raises(ValueError, match=f"no classifier 'glyphs-(independent-)?{needs}-0'"):
-        table.train(f"glyphs-{name}-0", tmp_path / "run", scale=0.002)
+        table.train_recipe(f"glyphs-{name}-0", tmp_path / "run", scale=0.002)
 
 
 def test_every_shipped_classifier_has_its_recipe():

@@ -12,7 +12,7 @@ def test_train_calls_the_recipe(tmp_path, monkeypatch, capsys):
         calls.append((name, folder, seed, scale, minutes, device))
         return {"steps": 7, "hours": 0.1}
 
-    monkeypatch.setattr(table, "train", train)
+    monkeypatch.setattr(table, "train_recipe", train)
     assert main(["train", "dci-lite0", "--folder", str(tmp_path), "--scale", "0.5", "--seed", "3"]) == 0
     assert calls == [("dci-lite0", tmp_path, 3, 0.5, None, None)] and "7 steps" in capsys.readouterr().out
     monkeypatch.undo()

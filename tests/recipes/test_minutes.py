@@ -63,7 +63,7 @@ def test_an_inverter_is_trained_in_time_and_written_twice(tmp_path, monkeypatch,
         return save(folder, tensors, card, **settings)
 
     monkeypatch.setattr(store, "save", noted)
-    card = table.train("dci-tiny-standard", tmp_path, device="cpu", minutes=0.2)
+    card = table.train_recipe("dci-tiny-standard", tmp_path, device="cpu", minutes=0.2)
     pace = json.loads((tmp_path / "pace.json").read_text())
     assert 0.1 < pace["minutes_taken"] < 0.3  # of 12 seconds, a second or two is measuring
     assert set(pace["phases"]) == FOLDERS and pace["device"].startswith("CPU")
@@ -92,7 +92,7 @@ def test_what_is_written_early_can_be_used_when_the_training_is_killed(tmp_path,
 
     monkeypatch.setattr(Budget, "after_step", killed)
     with pytest.raises(Killed):
-        table.train("ffi-glyphs-standard", tmp_path, device="cpu", minutes=0.1)
+        table.train_recipe("ffi-glyphs-standard", tmp_path, device="cpu", minutes=0.1)
     inverter = load_inverter(tmp_path)
     assert inverter.card["early"] and inverter.card["data"] == "glyphs" and inverter.card["name"]
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -107,15 +107,15 @@ def test_shares_are_those_of_all_phases(name):
     if name.startswith("ffi-"):
         assert set(shares) <= {"coarse", "regression", "adversary"}
     else:
-        assert {folder for folder in shares if folder.startswith("divide")} == set(dci.shares(len(shares) - (
+        assert {folder for folder in shares if folder.startswith("divide")} == set(dci.chain_shares(len(shares) - (
             3 if name == "dci-lite0" else 1), 1, 1)) - {"synchronise"}  # fmt: skip
 
 
 def test_recipes_without_shares_are_not_trained_by_the_clock(tmp_path):
     with pytest.raises(ValueError, match="glyphs-plain-0 cannot be trained for a number of minutes; these can: dci"):
-        table.train("glyphs-plain-0", tmp_path, minutes=1)
+        table.train_recipe("glyphs-plain-0", tmp_path, minutes=1)
     with pytest.raises(ValueError, match="no device 'tpu' here"):
-        table.train("dci-lite0", tmp_path, device="tpu")
+        table.train_recipe("dci-lite0", tmp_path, device="tpu")
 
 
 def test_convolutions_in_low_precision_take_any_input():

@@ -53,7 +53,7 @@ def test_a_network_is_trained_by_name_and_written_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         store, "save", lambda folder, *rest, **more: saves.append(folder) or save(folder, *rest, **more)
     )
-    card = table.train("glyphs-reader", tmp_path / "glyphs-reader", seed=2, scale=0.001)
+    card = table.train_recipe("glyphs-reader", tmp_path / "glyphs-reader", seed=2, scale=0.001)
     assert saves == [tmp_path / "glyphs-reader"]
     assert (card["steps"], card["seed"], card["method"], card["data"]) == (2, 2, "reader", "glyphs:independent")
     assert "train glyphs-reader" in card["command"] and card["licence"] == table.GLYPHS
@@ -73,7 +73,7 @@ class OneWeight:
 
 def test_whatever_has_a_card_and_a_save_can_be_trained(tmp_path, monkeypatch):
     monkeypatch.setitem(table.RECIPES, "mine", table.Recipe(OneWeight, "folder:here", "mine alone"))
-    card = table.train("mine", tmp_path / "mine", seed=3)
+    card = table.train_recipe("mine", tmp_path / "mine", seed=3)
     assert (card["data"], card["licence"], card["steps"], card["seed"]) == ("folder:here", "mine alone", 100, 3)
     assert store.load(tmp_path / "mine")[1] == card
 
@@ -90,7 +90,7 @@ def test_figures_on_the_card_of_a_full_training_are_those_of_the_file(tmp_path, 
         return inverter
 
     monkeypatch.setitem(table.RECIPES, "mine", table.Recipe(train, "glyphs", table.GLYPHS))
-    card = table.train("mine", tmp_path / "mine")
+    card = table.train_recipe("mine", tmp_path / "mine")
     assert cards.figures(load_inverter(tmp_path / "mine"), "glyphs") == card["metrics"]
 
 
@@ -116,6 +116,6 @@ def test_inverters_that_are_compared_were_trained_alike(world):
 
 def test_unknown_names_and_scales_that_leave_no_step_are_refused(tmp_path):
     with pytest.raises(ValueError, match="choose from dci-facegan"):
-        table.train("nope", tmp_path)
+        table.train_recipe("nope", tmp_path)
     with pytest.raises(ValueError, match="above 0"):
-        table.train("dci-lite0", tmp_path, scale=0)
+        table.train_recipe("dci-lite0", tmp_path, scale=0)

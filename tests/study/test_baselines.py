@@ -52,7 +52,7 @@ def test_ridge_recovers_a_linear_map_and_ignores_noise(examples):
     g = torch.Generator().manual_seed(2)
     colours = torch.rand(50, 3, generator=g)
     logits = torch.cat([4 * colours - 2, 3 * torch.randn(50, 3, generator=g)], 1)
-    assert torch.allclose(baselines.ridge(examples)(logits), flat(colours), atol=1e-3)
+    assert torch.allclose(baselines.ridge_regression(examples)(logits), flat(colours), atol=1e-3)
 
 
 def test_ridge_is_the_closed_form(examples):
@@ -62,14 +62,14 @@ def test_ridge_is_the_closed_form(examples):
     scale = penalty * covariance.diagonal().mean()
     weight = torch.linalg.solve(covariance + scale * torch.eye(CLASSES), z.T @ x / len(z))
     expected = (z @ weight + examples.images.flatten(1).mean(0)).clamp(0, 1).unflatten(1, (3, SIDE, SIDE))
-    assert torch.allclose(baselines.ridge(examples, [penalty])(examples.logits), expected, atol=1e-4)
+    assert torch.allclose(baselines.ridge_regression(examples, [penalty])(examples.logits), expected, atol=1e-4)
 
 
 def test_ridge_chooses_the_penalty_on_pairs_it_was_not_fitted_on():
     """With as many logits as examples and nothing to learn, the least penalty fits best and predicts worst."""
     g = torch.Generator().manual_seed(3)
     examples = Examples(torch.randn(60, 40, generator=g), torch.rand(60, 3, 8, 8, generator=g))
-    images = baselines.ridge(examples, [1e-6, 100.0])(torch.randn(20, 40, generator=g))
+    images = baselines.ridge_regression(examples, [1e-6, 100.0])(torch.randn(20, 40, generator=g))
     assert (images - examples.images.mean(0)).abs().max() < 0.1
 
 

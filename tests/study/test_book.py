@@ -149,18 +149,18 @@ def snakemake(*config, **options):
 def test_a_notebook_that_raises_names_itself_and_leaves_its_copy(small):
     change("01_one", 3, "raise RuntimeError('the cat is out')")
     with pytest.raises(StudyError, match="01_one failed .*Error: the cat is out .*failed/01_one.ipynb"):
-        book.run("01_one", "quick")
+        book.run_notebook("01_one", "quick")
     assert "the cat is out" in Path("build/quick/failed/01_one.ipynb").read_text()
     assert not Path("build/quick/executed/01_one.ipynb").exists()
 
 
 def test_a_renamed_copy_with_a_parameter_more_keeps_its_own_results(small):
-    book.run("01_one", "quick")
+    book.run_notebook("01_one", "quick")
     opening = "from study import notebook\nstudy = notebook.open('01_one')"  # as it was copied
     cells = [("code", "number = 2.0\nmine = 1", "parameters"), ("code", opening)]
     write_notebook(small / "notebooks/03_mine.ipynb", [*cells, ("code", "study.record('sum', number + mine)")])
     Path("profiles/quick.yaml").write_text("01_one: {number: 4}\n03_mine: {mine: 5}\n")
-    book.run("03_mine", "quick")
+    book.run_notebook("03_mine", "quick")
     kept = {name: json.loads(book._results("quick", name).read_text()) for name in ("01_one", "03_mine")}
     assert kept["01_one"].keys() == {"double"} and kept["03_mine"]["sum"]["value"] == 7
 
@@ -176,15 +176,15 @@ def test_two_notebooks_of_one_folder_run_at_the_same_time(small):
 
 def test_a_published_copy_is_taken_while_its_inputs_are_the_same(small, capsys):
     change("01_one", 3, "study.record('double', 2 * number)\nprint('ran')")
-    book.run("01_one", "published")
+    book.run_notebook("01_one", "published")
     book.publish()
     shutil.rmtree("build")
     change("01_one", 0, "# Another title")
-    book.run("01_one", "published")
+    book.run_notebook("01_one", "published")
     assert "unchanged since it was published" in capsys.readouterr().out
     assert json.loads(Path("build/published/executed/01_one.results.json").read_text())["double"]["value"] == 4
     change("01_one", 1, "number = 3.0")
-    book.run("01_one", "published")
+    book.run_notebook("01_one", "published")
     assert json.loads(Path("build/published/executed/01_one.results.json").read_text())["double"]["value"] == 6
 
 
@@ -212,7 +212,7 @@ def test_a_fresh_clone_compiles_what_was_published(small, capsys, monkeypatch):
     change("01_one", 3, draw())
     Path("book/intro.md").write_text("# Book\n\n![a chart](_static/01_one.chart.png)\n")
     for name in notebooks():
-        book.run(name, "published")
+        book.run_notebook(name, "published")
     executed = sum(path.stat().st_size for path in Path("build/published/executed").iterdir())
     book.publish()
     stored = {path.name: path.stat().st_size for path in Path("book/published").iterdir()}
@@ -226,7 +226,7 @@ def test_a_fresh_clone_compiles_what_was_published(small, capsys, monkeypatch):
     shutil.rmtree("build")
     capsys.readouterr()
     for name in notebooks():
-        book.run(name, "published")
+        book.run_notebook(name, "published")
     assert capsys.readouterr().out.count("unchanged since it was published") == 2
     book.compile("published")
     pages = {page.stem: page.read_text() for page in Path("build/published/html").glob("*.html")}
@@ -306,7 +306,7 @@ def test_the_published_book_runs_nothing_and_says_what_is_old(small, capfd):
     """One chapter as it was published, of one the code has changed since: its page is the published copy."""
     Path("profiles/published.yaml").write_text("01_one: {number: 5}\n02_two: {note: words}\n")
     for name in notebooks():
-        book.run(name, "published")
+        book.run_notebook(name, "published")
     published.publish()
     shutil.rmtree("build")
     change("01_one", 0, "# New title of the first\n\nIt is {glue:text}`double`.")
@@ -330,11 +330,11 @@ def test_the_published_book_runs_nothing_and_says_what_is_old(small, capfd):
 
 
 def test_a_copy_executed_here_is_shown_rather_than_an_older_published_one(small):
-    book.run("01_one", "published")
+    book.run_notebook("01_one", "published")
     published.publish()
     assert pages.executed_copy("01_one", "published") == Path("build/published/executed/01_one.ipynb")
     change("01_one", 3, "print('another')")
-    book.run("01_one", "published")
+    book.run_notebook("01_one", "published")
     assert pages.executed_copy("01_one", "published") == Path("build/published/executed/01_one.ipynb")
     change("01_one", 3, "print('a third')")
     shutil.rmtree("build")

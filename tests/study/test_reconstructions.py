@@ -42,7 +42,7 @@ class FakeInverter:
 
 def test_the_mean_over_noises_is_nearer_than_a_sample():
     inverter, images = FakeInverter(), flat(0.3 + 0.4 * torch.rand(40, 3, generator=torch.Generator().manual_seed(1)))
-    logits = study.represent(inverter, images, batch=7)
+    logits = study.represent_all(inverter, images, batch=7)
     assert torch.equal(logits, inverter.represent(images))
     reconstruction = study.reconstruct(inverter, logits, samples=64, batch=9)
     errors = [(r - images).square().mean().item() for r in (reconstruction.sample, reconstruction.mean)]

@@ -63,25 +63,29 @@ def test_seconds_buy_whole_steps():
 
 def test_operations_count_every_step_and_every_latent(generator):
     plan = TrainingPlan(divide=0, synchronise=3, weights=ChainLossWeights(0, 1, 0), often=END)
-    cost = gan_inversion.operations(generator, plan, SIZES, batch=4)
+    cost = gan_inversion.operations_of_plan(generator, plan, SIZES, batch=4)
     blocks = 2 * 4 * 2 * 16**2 + 2 * 16**2 * 2 * 3 * 16  # forward: each input number times its kernel
     assert cost > 3 * 4 * blocks
-    assert gan_inversion.operations(generator, plan, SIZES, batch=8) == 2 * cost
+    assert gan_inversion.operations_of_plan(generator, plan, SIZES, batch=8) == 2 * cost
     with_cycle = TrainingPlan(divide=0, synchronise=3, weights=ChainLossWeights(0, 1, 1), often=END)
-    extra = gan_inversion.operations(generator, with_cycle, SIZES, batch=4) - cost
+    extra = gan_inversion.operations_of_plan(generator, with_cycle, SIZES, batch=4) - cost
     assert extra == 3 * 4 * 2 * blocks  # again forward, and backward to the latent
-    both = gan_inversion.operations(generator, TrainingPlan(2, 3, ChainLossWeights(0, 1, 0), END), SIZES, batch=4)
-    divided = gan_inversion.operations(generator, TrainingPlan(2, 0, ChainLossWeights(0, 1, 0), END), SIZES, batch=4)
+    both = gan_inversion.operations_of_plan(
+        generator, TrainingPlan(2, 3, ChainLossWeights(0, 1, 0), END), SIZES, batch=4
+    )
+    divided = gan_inversion.operations_of_plan(
+        generator, TrainingPlan(2, 0, ChainLossWeights(0, 1, 0), END), SIZES, batch=4
+    )
     assert both == cost + divided
 
 
 def test_equal_compute_is_spent_to_the_last_step(generator):
     dci = TrainingPlan(2, 5, ChainLossWeights(0.1, 1, 1), (1.0, 1.0))
-    compute = gan_inversion.operations(generator, dci, SIZES, batch=4)
+    compute = gan_inversion.operations_of_plan(generator, dci, SIZES, batch=4)
     direct = gan_inversion.with_compute(
         generator, TrainingPlan(0, 0, ChainLossWeights(0, 1, 0), END), SIZES, 4, compute
     )
-    spent = gan_inversion.operations(generator, direct, SIZES, batch=4)
+    spent = gan_inversion.operations_of_plan(generator, direct, SIZES, batch=4)
     assert spent <= compute < spent * (direct.synchronise + 1) / direct.synchronise
     with pytest.raises(ValueError, match="give at least"):
         gan_inversion.with_compute(generator, TrainingPlan(0, 0, ChainLossWeights(0, 1, 0), END), SIZES, 4, 10.0)
@@ -94,7 +98,7 @@ def test_training_a_plan_learns_latents(generator):
         gan_inversion.train_plan(generator, TrainingPlan(0, steps, ChainLossWeights(0, 1, 0), END), SIZES, 16, seed=1)
         for steps in (1, 60)
     ]
-    first, last = (gan_inversion.metrics.cosine(gan_inversion.invert(t, images), latents).mean() for t in trained)
+    first, last = (gan_inversion.metrics.cosine(gan_inversion.latents_of(t, images), latents).mean() for t in trained)
     assert last > 0.9 and last > first
 
 
@@ -129,7 +133,7 @@ def interval(low, high):
 def test_the_verdict_follows_its_rule(change, gain, word):
     changes = {"features": interval(-2, -1), "thumbnail": interval(*change)}
     against = {"norm": {"features": interval(-2, -1)}, "move": {"thumbnail": interval(*gain)}}
-    assert gan_inversion.verdict(changes, against) == word
+    assert gan_inversion.mending_verdict(changes, against) == word
 
 
 # ---- which samples are defective

@@ -58,45 +58,51 @@ def test_data_without_factors_is_refused():
 
 def test_a_perfect_reading_scores_one_and_a_constant_nothing(generator):
     truth, category = torch.randn(40, 2, generator=generator), torch.arange(40) % 3
-    assert invariances.score(truth, truth).value == pytest.approx(1)
-    assert invariances.score(truth.mean(0).expand(40, 2), truth).value == pytest.approx(0, abs=1e-6)
-    assert invariances.score(F.one_hot(category).float(), category).value == 1
-    assert invariances.score(torch.tensor([[1.0, 0, 0]]).expand(40, 3), category).value == 0
+    assert invariances.factor_score(truth, truth).value == pytest.approx(1)
+    assert invariances.factor_score(truth.mean(0).expand(40, 2), truth).value == pytest.approx(0, abs=1e-6)
+    assert invariances.factor_score(F.one_hot(category).float(), category).value == 1
+    assert invariances.factor_score(torch.tensor([[1.0, 0, 0]]).expand(40, 3), category).value == 0
 
 
 def test_the_score_is_r2_and_scaled_accuracy(generator):
     truth = torch.randn(60, 2, generator=generator)
     reading = truth + 0.7 * torch.randn(60, 2, generator=generator)
     r2 = 1 - (reading - truth).square().sum() / (truth - truth.mean(0)).square().sum()
-    assert invariances.score(reading, truth).value == pytest.approx(r2.item(), abs=1e-5)
+    assert invariances.factor_score(reading, truth).value == pytest.approx(r2.item(), abs=1e-5)
     category = torch.tensor([0] * 6 + [1] * 4)
     reading = F.one_hot(torch.tensor([0] * 6 + [1] * 2 + [0] * 2)).float()
-    assert invariances.score(reading, category).value == pytest.approx(1 - 0.2 / 0.4)
+    assert invariances.factor_score(reading, category).value == pytest.approx(1 - 0.2 / 0.4)
 
 
 def test_within_a_class_what_the_class_tells_counts_for_nothing(generator):
     labels = torch.arange(200) % 10
     middle = torch.randn(10, 1, generator=generator)[labels]
     truth = middle + torch.randn(200, 1, generator=generator)
-    assert invariances.score(middle, truth).value > 0.3
-    assert invariances.score(middle, truth, labels).value == pytest.approx(0, abs=1e-5)
-    assert invariances.score(truth + 5 * middle, truth, labels).value == pytest.approx(1)
+    assert invariances.factor_score(middle, truth).value > 0.3
+    assert invariances.factor_score(middle, truth, labels).value == pytest.approx(0, abs=1e-5)
+    assert invariances.factor_score(truth + 5 * middle, truth, labels).value == pytest.approx(1)
     category = labels % 3  # wholly told by the class
     told = F.one_hot(category).float()
-    assert invariances.score(told, category).value == 1
-    assert not invariances.score(told, category, labels).value > 0  # nothing is left to be read
+    assert invariances.factor_score(told, category).value == 1
+    assert not invariances.factor_score(told, category, labels).value > 0  # nothing is left to be read
 
 
 def test_within_a_class_a_free_category_keeps_its_score(generator):
     labels, category = torch.arange(600) % 20, torch.randint(0, 3, (600,), generator=generator)
     reading = F.one_hot(category).float() + 2 * torch.randn(20, 3, generator=generator)[labels]
-    assert invariances.score(reading, category, labels).value > invariances.score(reading, category).value + 0.2
+    assert (
+        invariances.factor_score(reading, category, labels).value
+        > invariances.factor_score(reading, category).value + 0.2
+    )
 
 
 def test_intervals_hold_the_truth_and_differences_are_paired(generator):
     truth = torch.randn(500, 1, generator=generator)
     noise = torch.randn(500, 1, generator=generator)
-    good, bad = invariances.score(truth + 0.5 * noise, truth), invariances.score(truth + 0.6 * noise, truth)
+    good, bad = (
+        invariances.factor_score(truth + 0.5 * noise, truth),
+        invariances.factor_score(truth + 0.6 * noise, truth),
+    )
     interval = good.interval()
     assert interval.low < 0.75 < interval.high and interval.high - interval.low < 0.15
     difference = good.minus(bad)
@@ -113,7 +119,7 @@ def test_the_linear_reader_reads_what_is_linear_and_nothing_else(generator):
     x = torch.randn(400, 5, generator=generator)
     known = {"linear": x[:, :2] * 3 + 1, "free": torch.randn(400, 1, generator=generator), "sign": (x[:, 2] > 0).long()}
     read = invariances.fit_linear(x[:300], {name: values[:300] for name, values in known.items()})
-    scores = {name: invariances.score(values, known[name][300:]).value for name, values in read(x[300:]).items()}
+    scores = {name: invariances.factor_score(values, known[name][300:]).value for name, values in read(x[300:]).items()}
     assert scores["linear"] > 0.999 and scores["sign"] > 0.8 and abs(scores["free"]) < 0.1
 
 
@@ -138,11 +144,11 @@ def test_the_penalty_has_the_least_leave_one_out_error(generator):
 
 def test_cross_fitting_never_sees_what_it_scores(generator):
     x, free = torch.randn(60, 50, generator=generator), {"free": torch.randn(60, 1, generator=generator)}
-    seen = invariances.score(invariances.fit_linear(x, free)(x)["free"], free["free"])
-    unseen = invariances.score(invariances.cross_fit(x, free)["free"], free["free"])
+    seen = invariances.factor_score(invariances.fit_linear(x, free)(x)["free"], free["free"])
+    unseen = invariances.factor_score(invariances.cross_fit(x, free)["free"], free["free"])
     assert unseen.value < 0.1 and unseen.value <= seen.value
     linear = {"linear": x[:, :1]}
-    assert invariances.score(invariances.cross_fit(x, linear)["linear"], linear["linear"]).value > 0.8
+    assert invariances.factor_score(invariances.cross_fit(x, linear)["linear"], linear["linear"]).value > 0.8
     with pytest.raises(ValueError, match="folds"):
         invariances.cross_fit(x, free, folds=61)
 
@@ -159,8 +165,8 @@ def test_the_class_alone(generator):
     labels = torch.arange(40) % 4
     known = {"measured": labels[:, None].float(), "category": labels % 2}
     told = invariances.class_estimates(labels, known, labels.flip(0), {name: v.flip(0) for name, v in known.items()})
-    assert invariances.score(told["measured"], known["measured"]).value == pytest.approx(1)
-    assert invariances.score(told["category"], known["category"]).value == 1
+    assert invariances.factor_score(told["measured"], known["measured"]).value == pytest.approx(1)
+    assert invariances.factor_score(told["category"], known["category"]).value == 1
 
 
 def test_a_small_network_learns_to_read_and_comes_back_from_disk(tmp_path):
@@ -206,7 +212,9 @@ def test_the_noise_moves_its_share_of_the_variance(generator):
     truth = said + 0.5 * torch.randn(2000, 1, generator=generator)
     moved = invariances.moved_by_noise(said + 0.5 * noise, truth)
     assert moved.value == pytest.approx(0.2, abs=0.02) and moved.low < moved.value < moved.high
-    assert moved.value == pytest.approx(1 - invariances.score(said, truth).value, abs=0.02)  # the law of total variance
+    assert moved.value == pytest.approx(
+        1 - invariances.factor_score(said, truth).value, abs=0.02
+    )  # the law of total variance
     assert invariances.moved_by_noise(said.expand(4, 2000, 1), truth).value == pytest.approx(0, abs=1e-6)
     with pytest.raises(ValueError, match="two or more"):
         invariances.moved_by_noise(noise[:1], truth)

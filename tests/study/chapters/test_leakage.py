@@ -71,7 +71,7 @@ def test_every_fourth_batch_is_matched_where_the_network_has_batch_norm():
 def test_the_attacker_inverts_every_depth_and_the_logits(classifier, attacker, images):
     assert attacker.depths == [1, 2, 3]
     for depth in attacker.depths:
-        found = leakage.invert(attacker.chain, leakage.send(classifier, images, depth), depth)
+        found = leakage.images_of(attacker.chain, leakage.send(classifier, images, depth), depth)
         assert torch.allclose(found, attacker.reconstruct(images, depth), atol=1e-5)
 
 
@@ -87,7 +87,7 @@ def test_images_are_resized_only_where_they_must_be(images):
 
 
 def test_optimisation_starts_from_what_was_sent(classifier, images):
-    short, long = (leakage.optimise(classifier, images[:2], 1, steps) for steps in (1, 30))
+    short, long = (leakage.optimise_from_features(classifier, images[:2], 1, steps) for steps in (1, 30))
     sent, first, last = (leakage.send(classifier, x, 1) for x in (images[:2], short.images, long.images))
     assert (last - sent).norm() < 0.5 * (first - sent).norm()
     assert long.seconds > 0
@@ -99,7 +99,7 @@ def test_optimisation_starts_from_what_was_sent(classifier, images):
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_device_and_cloud_together_are_the_classifier(classifier, images, depth):
     sent = leakage.send(classifier, images, depth, batch=4)
-    assert torch.allclose(leakage.answer(classifier, sent, depth, batch=4), classifier.logits(images), atol=1e-5)
+    assert torch.allclose(leakage.cloud_logits(classifier, sent, depth, batch=4), classifier.logits(images), atol=1e-5)
 
 
 def test_divergence_is_that_of_known_distributions():
@@ -133,7 +133,7 @@ def test_tuning_adapts_a_copy_to_the_defence(attacker, sources):
     assert len(tuned.inverses) == 2
     unseen = sources.batches(32)(3 * leakage.TUNING + 1, 2)
     sent = leakage.defended(defend, leakage.send(attacker.classifier, unseen, 2))
-    as_was, adapted = (leakage.invert(chain, sent, 2) for chain in (attacker.chain, tuned))
+    as_was, adapted = (leakage.images_of(chain, sent, 2) for chain in (attacker.chain, tuned))
     assert metrics.psnr(adapted, unseen).mean() > metrics.psnr(as_was, unseen).mean()
 
 
@@ -169,17 +169,17 @@ def test_the_strongest_setting_within_the_price_is_chosen_by_its_price_alone():
     mild = outcome("noise", [1.0] * 100, [20.0, 21.0] * 50, [True] * 100)
     middle = outcome("noise", [1.0] * 99 + [0.0], [12.0, 13.0] * 50, [True] * 80 + [False] * 20)
     strong = outcome("noise", [0.0] * 60 + [1.0] * 40, [9.0, 9.0] * 50, [False] * 100)
-    choice = leakage.choose([mild, middle, strong], plain, tolerated=0.05)
+    choice = leakage.strongest_tolerated([mild, middle, strong], plain, tolerated=0.05)
     assert choice.outcome is middle and choice.verdict == "fewer found"
     assert choice.lost.value == pytest.approx(0.01) and choice.psnr.value == -8 and choice.found.value < 0
-    assert leakage.choose([strong, mild], plain, tolerated=0.05) is None
-    assert leakage.choose([mild], plain, tolerated=0.05).verdict == "no protection seen"
+    assert leakage.strongest_tolerated([strong, mild], plain, tolerated=0.05) is None
+    assert leakage.strongest_tolerated([mild], plain, tolerated=0.05).verdict == "no protection seen"
 
 
 def test_a_blurred_image_that_is_found_is_not_hidden():
     plain = outcome("none", [1.0] * 4, [20.0, 21.0] * 2, [True] * 4)
     blurred = outcome("noise", [1.0] * 4, [15.0, 16.0] * 2, [True] * 4)
-    assert leakage.choose([blurred], plain, 0.5).verdict == "only blurred"
+    assert leakage.strongest_tolerated([blurred], plain, 0.5).verdict == "only blurred"
 
 
 def test_what_tuning_wins_back_leaves_out_what_longer_training_gains():
@@ -190,7 +190,7 @@ def test_what_tuning_wins_back_leaves_out_what_longer_training_gains():
 
 def test_words_gather_the_depths():
     words = {"depth 1": "better", "depth 2": "worse", "the logits": "better"}
-    assert leakage.in_words(words) == "better at depth 1 and the logits; worse at depth 2"
+    assert leakage.places_by_word(words) == "better at depth 1 and the logits; worse at depth 2"
     assert leakage.listed(["a", "b", "c"]) == "a, b and c"
 
 
@@ -213,4 +213,4 @@ def test_an_inverter_that_knows_only_maps_inverts_what_it_knows(classifier, imag
     shapes = [(3, SIZE, SIZE), *(tuple(block.shape) for block in classifier.blocks[:2])]
     maps = ClassifierInverter(Chain(shapes, [(8, 1), (8, 1)]), classifier, {"size": SIZE})
     assert maps.depths == [1, 2]
-    assert leakage.invert(maps.chain, leakage.send(classifier, images, 2), 2).shape == images.shape
+    assert leakage.images_of(maps.chain, leakage.send(classifier, images, 2), 2).shape == images.shape

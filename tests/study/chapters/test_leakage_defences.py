@@ -113,13 +113,15 @@ def test_a_defence_is_a_pure_function_of_features_and_seed(features, statistics,
 
 
 def test_labels_name_the_unit():
-    assert [leakage_defences.describe(*setting) for setting in (("none", 0), ("noise", 0.5), ("quantisation", 1))] == [
+    assert [
+        leakage_defences.setting_label(*setting) for setting in (("none", 0), ("noise", 0.5), ("quantisation", 1))
+    ] == [
         "no defence",
         "noise, 0.5 s.d.",
         "quantisation, 1 bit",
     ]
-    assert leakage_defences.describe("quantisation", 8) == "quantisation, 8 bits"
-    assert leakage_defences.describe("dropout", 0.25) == "dropout, 25 %"
+    assert leakage_defences.setting_label("quantisation", 8) == "quantisation, 8 bits"
+    assert leakage_defences.setting_label("dropout", 0.25) == "dropout, 25 %"
 
 
 def test_wrong_requests_name_the_fix(features, statistics):

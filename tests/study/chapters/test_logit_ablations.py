@@ -51,7 +51,7 @@ def asked(monkeypatch):
 
 
 def test_every_design_differs_from_the_full_design_and_from_every_other_in_what_it_names_alone(budget, asked):
-    for change in logit_ablations.choose(list(CHANGES)).values():
+    for change in logit_ablations.designs_named(list(CHANGES)).values():
         logit_ablations.train_design(budget, change, seed=3)
     seen = [(options.pop("classifier"), options.pop("images")) for options in asked]
     full, *others = asked
@@ -68,13 +68,13 @@ def test_every_design_differs_from_the_full_design_and_from_every_other_in_what_
 
 
 def test_the_full_design_comes_first_and_the_others_in_their_order():
-    assert list(logit_ablations.choose(["one-hot", "regression alone"])) == [FULL, "regression alone", "one-hot"]
+    assert list(logit_ablations.designs_named(["one-hot", "regression alone"])) == [FULL, "regression alone", "one-hot"]
 
 
 @pytest.mark.parametrize(("names", "message"), [(["two-hot"], "no change 'two-hot'.*one-hot"), ([], "Nothing is left")])
 def test_unknown_or_no_changes_are_refused_in_a_sentence(names, message):
     with pytest.raises(ValueError, match=message):
-        logit_ablations.choose(names)
+        logit_ablations.designs_named(names)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_a_budget_that_makes_no_sense_is_refused(budget, change, message):
 
 @pytest.mark.parametrize("name", [FULL, "adversary alone, no coarse image", "penultimate features", "one-hot"])
 def test_a_design_trains_into_an_inverter_that_can_be_scored(budget, images, tmp_path, name):
-    run = logit_ablations.train_design(budget, logit_ablations.choose(list(CHANGES))[name], folder=tmp_path)
+    run = logit_ablations.train_design(budget, logit_ablations.designs_named(list(CHANGES))[name], folder=tmp_path)
     assert run.inverter.card["steps"] == 2 and run.failure is None and run.seconds > 0 and run.numbers > 1000
     unseen = images[:10].float() / 255
-    scores = logit_ablations.score(run.inverter, unseen, samples=2, n_perceptual=0)
+    scores = logit_ablations.score_design(run.inverter, unseen, samples=2, n_perceptual=0)
     assert {measure: values.shape for measure, values in scores.items()} == {"psnr": (10,), "found": (10,)}
 
 
@@ -133,7 +133,7 @@ def test_an_adversary_that_had_to_be_stopped_is_reported_with_what_is_left(budge
 
 
 def test_penultimate_features_are_what_the_last_layer_is_given(classifier, images):
-    features = logit_ablations.penultimate(classifier)
+    features = logit_ablations.without_last_layer(classifier)
     some = images[:5].float() / 255
     assert features.classes == 12 and isinstance(classifier.model[-1], nn.Linear)
     torch.testing.assert_close(classifier.model[-1](features.logits(some)), classifier.logits(some))
@@ -149,7 +149,7 @@ def test_penultimate_features_are_what_the_last_layer_is_given(classifier, image
 )
 def test_a_model_that_does_not_end_in_a_linear_layer_has_no_features_to_read(model):
     with pytest.raises(ValueError, match="does not end in a linear layer"):
-        logit_ablations.penultimate(Classifier(model, "odd", size=32))
+        logit_ablations.without_last_layer(Classifier(model, "odd", size=32))
 
 
 class Perfect:
@@ -169,12 +169,12 @@ class Perfect:
 
 def test_perfect_reconstructions_are_all_found_and_wrong_ones_are_not(images):
     unseen = images[:20].float() / 255
-    scores = logit_ablations.score(Perfect(), unseen, samples=1, n_perceptual=4)
+    scores = logit_ablations.score_design(Perfect(), unseen, samples=1, n_perceptual=4)
     assert scores["found"].mean() == 1 and scores["psnr"].min() > 99 and int((~scores["perceptual"].isnan()).sum()) == 4
     assert scores["perceptual"][:4].abs().max() < 1e-4
     wrong = Perfect()
     wrong.represent = lambda images: images.flip(0).flatten(1)
-    assert logit_ablations.score(wrong, unseen, samples=1, n_perceptual=0)["found"].mean() == 0
+    assert logit_ablations.score_design(wrong, unseen, samples=1, n_perceptual=0)["found"].mean() == 0
 
 
 # ---- verdicts --------------------------------------------------------------------------------------------------------
@@ -212,10 +212,13 @@ def test_seeds_are_put_side_by_side_where_a_score_was_measured():
     [([HELPS, SAME], HELPS), ([HURTS, SAME], HURTS), ([HELPS, HURTS], BOTH), ([SAME, SAME], SAME)],
 )
 def test_verdicts_of_several_scores_become_one(words, together):
-    assert logit_ablations.together(words) == together
+    assert logit_ablations.one_verdict(words) == together
 
 
 def test_the_answer_names_every_change_once():
     verdicts = {"a": HELPS, "b": HURTS, "c": SAME, "d": HURTS, "e": HURTS}
-    assert logit_ablations.answer(verdicts) == "what helps is a; what hurts is b, d and e; no difference is seen for c"
-    assert "no design" in logit_ablations.answer({})
+    assert (
+        logit_ablations.verdicts_in_words(verdicts)
+        == "what helps is a; what hurts is b, d and e; no difference is seen for c"
+    )
+    assert "no design" in logit_ablations.verdicts_in_words({})

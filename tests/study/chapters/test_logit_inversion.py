@@ -15,7 +15,7 @@ def test_optimisation_finds_an_image_with_these_logits():
     classifier = Classifier(model, "tiny", size=8)
     images = torch.rand(3, 3, 8, 8)
     logits = classifier.logits(images)
-    found = study.optimise(classifier, logits, steps=200)
+    found = study.optimise_from_logits(classifier, logits, steps=200)
     chance = (classifier.logits(images.flip(0).contiguous()) - logits).square().sum()
     assert found.shape == images.shape and (classifier.logits(found) - logits).square().sum() < 0.05 * chance
 

@@ -33,17 +33,19 @@ def test_every_reconstruction_is_seen_as_one_thing():
 
 
 def test_mistakes_are_judged_by_the_sign_of_both_intervals():
-    assert mistakes.verdict(interval(-1), interval(1)) == "look like the input and are seen as the true class"
-    assert mistakes.verdict(interval(1), interval(-1)) == (
+    assert mistakes.look_verdict(interval(-1), interval(1)) == "look like the input and are seen as the true class"
+    assert mistakes.look_verdict(interval(1), interval(-1)) == (
         "look like the wrong class and are seen as the predicted class"
     )
-    assert mistakes.verdict(interval(0), interval(0)) == "look as much like either and are seen as either"
+    assert mistakes.look_verdict(interval(0), interval(0)) == "look as much like either and are seen as either"
 
 
 def test_controls_are_correct_predictions_of_the_same_classes():
     labels = torch.tensor([0, 0, 0, 1, 1, 2])
     logits = torch.tensor([[5.0, 0, 0], [1.0, 0, 0], [0, 1.1, 0], [0, 1.2, 0], [0, 6.0, 0], [3.0, 0, 0]])
-    chosen = mistakes.choose(logits, labels, 10)  # image 2 is taken for 1; image 5 for 0, but no 2 is ever right
+    chosen = mistakes.matched_mistakes(
+        logits, labels, 10
+    )  # image 2 is taken for 1; image 5 for 0, but no 2 is ever right
     assert {kind: (places.tolist(), other.tolist()) for kind, (places, other) in chosen.items()} == {
         "mistakes": ([2], [1]),
         "right true": ([1], [1]),

@@ -9,6 +9,7 @@ from torch import nn
 from invkit.network.classifiers import Classifier
 from invkit.network.small import build
 from invkit.statistics import Interval
+from study import probes
 from study.chapters import natural_images as study
 from study.chapters.natural_images import MIXED, NO, PARTLY, UNTESTED, YES
 from study.scores import SAME, Scores, score
@@ -38,7 +39,7 @@ def test_sizes_are_what_is_shown_and_what_is_drawn():
 
 
 def test_photos_come_at_both_sizes():
-    photos = study.load("photos", "test", 3, 0, 64, 32)
+    photos = study.load_photos("photos", "test", 3, 0, 64, 32)
     assert photos.shown.shape == (3, 3, 64, 64) and photos.drawn.shape == (3, 3, 32, 32) and len(photos.labels) == 3
     assert torch.allclose(photos.drawn.mean((2, 3)), photos.shown.mean((2, 3)), atol=0.02)
     assert study.shrink(photos.shown, 64) is photos.shown
@@ -67,10 +68,10 @@ def test_one_image_for_all_finds_none():
 def test_logits_are_those_of_the_photos_as_shown_and_are_kept(tmp_path):
     network = Classifier(build("residual", 10, 64, widths=(8, 12, 16)), "small", 64)
     shown = (noise(5, 64) * 255).round() / 255
-    made = study.logits_of(SimpleNamespace(classifier=network), shown, tmp_path)
+    made = study.cached_logits(SimpleNamespace(classifier=network), shown, tmp_path)
     assert torch.allclose(made, network.logits(shown), atol=1e-4) and len(list(tmp_path.iterdir())) == 1
     network.model.forward = None  # a second call must not need it
-    assert torch.equal(study.logits_of(SimpleNamespace(classifier=network), shown, tmp_path), made)
+    assert torch.equal(study.cached_logits(SimpleNamespace(classifier=network), shown, tmp_path), made)
 
 
 # ---- depths
@@ -81,7 +82,7 @@ def test_cuts_are_told_apart_by_what_they_hand_on():
     kinds = {block.name: study.cut_kind(block) for block in network.blocks}
     assert kinds["stem.0"] == "after a ReLU" and kinds["stem.3"] == "no activation after the convolution"
     assert kinds["blocks.0"] == kinds["blocks.4"] == "residual stream" and kinds["head"] == "vector"
-    zeros = [study.share_of_zeros(network, noise(2, 64), depth) for depth in (1, 3)]
+    zeros = [probes.share_of_zeros(network, noise(2, 64), depth) for depth in (1, 3)]
     assert zeros[0] > 0.1 and zeros[1] < 0.01
 
 
@@ -150,7 +151,7 @@ def test_only_the_last_step_of_a_curve_says_whether_it_climbs():
     ],
 )
 def test_several_words_make_one_verdict(words, verdict):
-    assert study.together(words) == verdict
+    assert study.one_word(words) == verdict
 
 
 def test_more_than_the_class_takes_every_measure_against_every_opponent():
@@ -167,9 +168,9 @@ def test_easier_looks_at_psnr_and_retrieval_alone():
 
 
 def test_a_target_reached_in_the_mean_may_be_open_in_the_interval():
-    assert study.reached(ABOVE, 1) == "reached" and study.reached(BELOW, 0) == "missed"
-    assert study.reached(ABOVE, 1.5) == "reached, though the interval leaves it open"
-    assert study.reached(AROUND, 0.5) == "missed, though the interval leaves it open"
+    assert study.target_words(ABOVE, 1) == "reached" and study.target_words(BELOW, 0) == "missed"
+    assert study.target_words(ABOVE, 1.5) == "reached, though the interval leaves it open"
+    assert study.target_words(AROUND, 0.5) == "missed, though the interval leaves it open"
 
 
 def test_the_answer_says_every_verdict_and_what_was_not_run():

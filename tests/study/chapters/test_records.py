@@ -64,7 +64,7 @@ def test_attackers_are_compared_where_both_were_measured(recorder):
         "optimised": {1: scores(), 2: scores()},
         "trained on glyphs": {2: scores()},
     }
-    pairs = leakage.against(scored, scores(-5))
+    pairs = leakage.attacker_differences(scored, scores(-5))
     assert list(pairs) == [
         (1, "zero-shot", "optimised"),
         (2, "zero-shot", "optimised"),
@@ -73,11 +73,11 @@ def test_attackers_are_compared_where_both_were_measured(recorder):
         (2, "trained on glyphs", "mean image"),
     ]
     classifier = type("Classifier", (), {"blocks": [None, None]})
-    leakage_page.record_against(recorder, classifier, pairs)
+    leakage_page.record_attackers(recorder, classifier, pairs)
     assert recorder.kept["psnr_zero_minus_optimised_1"].value == pytest.approx(3)
     assert recorder.kept["psnr_fed_minus_mean"].value == pytest.approx(5)
     assert recorder.kept["against_words"].startswith("By PSNR zero-shot is better at depth 1; worse at the logits;")
-    rows = leakage_page.against_rows(classifier, pairs)
+    rows = leakage_page.attacker_rows(classifier, pairs)
     assert rows["the logits", "zero-shot − optimised"]["PSNR, dB"].endswith("worse")
 
 
@@ -114,7 +114,7 @@ def test_each_network_is_compared_with_its_own_baselines():
 def test_targets_say_what_was_measured(recorder):
     scored = {"standard": scores(2), "mean image": scores()}
     against = natural_images.differences_to(scored, ["standard"])
-    rows = natural_images.targets_of({"standard": {"gain": 0.5}, "unknown": {"gain": 1}}, scored, against)
+    rows = natural_images.target_rows({"standard": {"gain": 0.5}, "unknown": {"gain": 1}}, scored, against)
     row = rows["standard", "PSNR over the mean image"]
     assert row == {"at least": "0.5 dB", "measured": "2.00 [2.00, 2.00] dB", "verdict": "reached"}
     assert list(rows) == [("standard", "PSNR over the mean image")]

@@ -13,7 +13,7 @@ from study.chapters import image_surgery, logit_surgery, what_makes_it_work, zer
 from study.chapters.what_makes_it_work import ChainBudget, ChainVariant, StepCost
 from study.notebook import Study
 from study.scores import Scores
-from study.surgery import compare, in_words
+from study.surgery import compare, labelled
 
 SIZE = 8
 
@@ -77,7 +77,7 @@ def test_pairs_are_those_asked_for(study):
 
 
 def test_values_in_words():
-    assert in_words({"standard": "12 %", "robust": "8 %"}) == "12 % (standard) and 8 % (robust)"
+    assert labelled({"standard": "12 %", "robust": "8 %"}) == "12 % (standard) and 8 % (robust)"
 
 
 def test_a_mixture_of_two_images_is_a_double_exposure_of_them(images):
@@ -160,7 +160,7 @@ def scores(offset):
 
 
 def test_the_better_reconstruction_is_named(study):
-    row = zero_shot_inversion.against(study, "gain", scores(2.0), scores(0.0))
+    row = zero_shot_inversion.record_gain(study, "gain", scores(2.0), scores(0.0))
     kept = results(study)["gain"]
     assert kept["value"] == pytest.approx(2) and kept["unit"] == "dB" and kept["verdict"] == "better"
     assert row["photos"] == 4 and row["ours, dB"] == "21.5" and row["theirs, dB"] == "19.5"
@@ -209,7 +209,7 @@ def test_a_live_plan_has_a_size_for_every_block_and_shares_the_steps(inverter):
 def test_every_variant_is_compared_with_the_full_method(study):
     full = torch.tensor([[20.0, 21.0, 22.0]])
     psnr = {"full method": full, "no block term": full - 2, "end to end, rate 0.002": full + 1}
-    found = what_makes_it_work.compare(study, psnr, "photos")
+    found = what_makes_it_work.compare_variants(study, psnr, "photos")
     kept = results(study)
     assert kept["psnr_full_photos"]["value"] == 21 and "gain_full_photos" not in kept
     assert kept["gain_no_block_term_photos"]["verdict"] == "helps" and kept["gain_no_block_term_photos"]["by_seed"] == [
@@ -226,7 +226,7 @@ def test_what_helps_is_said_in_words():
 
     found = dict.fromkeys(what_makes_it_work.PARTS, one("no difference seen"))
     found |= {"no block term": one("helps"), "rival": one("hurts")}
-    words = what_makes_it_work.in_words(found, "rival")
+    words = what_makes_it_work.parts_in_words(found, "rival")
     assert words.startswith("what helps is the block term; what hurts is divide-and-conquer rather than")
     assert "no difference is seen for the image term, the cycle term" in words
 

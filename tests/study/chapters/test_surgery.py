@@ -11,7 +11,7 @@ from invkit.metrics import distance
 from study import probes
 from study.chapters import image_surgery, logit_surgery
 from study.chapters.image_surgery import SURGERIES, Surgery
-from study.reconstructions import represent
+from study.reconstructions import represent_all
 from study.surgery import reconstruct_each, slopes
 
 SIZE = 32
@@ -65,17 +65,17 @@ def test_slopes_of_straight_lines():
 
 def test_measures_are_those_of_the_probes_whatever_the_batch(images):
     inverter = Everything()
-    z = represent(inverter, images, batch=5)
+    z = represent_all(inverter, images, batch=5)
     found = reconstruct_each(inverter, [z, probes.scale(z, 0.5)], batch=7)
     classes = images.mean((2, 3)).argmax(1)
-    values = logit_surgery.measure(found, images, classes, {"colour": lambda x: x.mean((2, 3))})
+    values = logit_surgery.all_measures(found, images, classes, {"colour": lambda x: x.mean((2, 3))})
     assert all(value.shape == (2, 12) for value in values.values())
     assert torch.allclose(values["contrast"][1], probes.contrast(images) / 2, atol=1e-6)
     assert torch.allclose(values["brightness"][1], probes.brightness(images) / 2, atol=1e-6)
     assert torch.allclose(values["sharpness"][1], probes.sharpness(images), atol=1e-4)
     assert torch.allclose(values["distance"][1], images.square().mean((1, 2, 3)).sqrt() / 2, atol=1e-6)
     assert values["distance"][0].max() == 0 and values["colour"].min() == 1
-    others = logit_surgery.measure(found, images, (classes + 1) % 3, {"colour": lambda x: x.mean((2, 3))})
+    others = logit_surgery.all_measures(found, images, (classes + 1) % 3, {"colour": lambda x: x.mean((2, 3))})
     assert others["colour"].max() == 0
 
 

@@ -62,7 +62,7 @@ def test_terms_and_depths_cost_what_they_should(budget):
 def test_every_variant_spends_the_compute_to_the_last_step(budget, pool, variant):
     cost = what_makes_it_work.step_cost(budget, variant)
     schedule = what_makes_it_work.plan(budget, variant, cost)
-    spent = what_makes_it_work.operations(budget, schedule, cost)
+    spent = what_makes_it_work.operations_of_schedule(budget, schedule, cost)
     assert budget.compute - cost.divide - cost.synchronise < spent <= budget.compute
     assert (schedule.divide == 0) == (variant.divided == 0) and (schedule.synchronise == 0) == (variant.divided == 1)
     inverter = what_makes_it_work.train_variant(budget, variant, pool, schedule, seed=1)

@@ -98,4 +98,4 @@ def test_what_a_search_changes_is_said_of_every_depth():
 
 
 def test_numbers_per_number_counts_both_sides(classifier):
-    assert zero_shot_inversion.numbers_per_number(classifier, 1) == pytest.approx(6 * 16 * 16 / (3 * 32 * 32))
+    assert zero_shot_inversion.relative_size(classifier, 1) == pytest.approx(6 * 16 * 16 / (3 * 32 * 32))
