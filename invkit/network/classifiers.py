@@ -7,7 +7,9 @@ gradients with respect to the images flow as usual.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +36,9 @@ class Classifier:
         blocks: pairs (name, module) that compose to the model, for a model that torch.fx cannot trace.
         card: what is known of its training (see `invkit.attacks.train_classifier`); {} for somebody else's network.
 
+    Attributes:
+        source: arguments with which `load_classifier` makes it again, JSON; None for a module of one's own.
+
     Raises:
         ValueError: a model that does not take such images or does not return such logits.
     """
@@ -55,12 +60,27 @@ class Classifier:
         self.model = model.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.name, self.size, self.mean, self.std = name, int(size), tuple(mean), tuple(std)
         self._blocks_by_hand, self.card = blocks, card or {}
+        self.source: dict | None = None
         self.classes = self._count_classes()
 
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
         return next((t.device for t in (*self.model.parameters(), *self.model.buffers())), torch.device("cpu"))
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that stand for the weights, buffers included, as they are now.
+
+        The same weights give the same digits on every device, whatever the modules around them are called.
+        """
+        digest = hashlib.sha256()
+        for tensor in self.model.state_dict().values():
+            if isinstance(tensor, Tensor):  # a module may keep other things there too
+                digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                flat = tensor.detach().cpu().contiguous().flatten()
+                digest.update(flat.view(torch.uint8).numpy() if flat.numel() else b"")
+        return digest.hexdigest()[:16]
 
     @cached_property
     def blocks(self) -> list[Block]:
@@ -157,7 +177,13 @@ def load_classifier(name: str | Path = "lite0", pretrained: bool = True, size: i
         ValueError: a name that does not exist.
         FileNotFoundError: weights that cannot be had.
     """
-    name = str(name)
+    classifier = _by_name(str(name), pretrained, size)
+    classifier.source = {"name": str(name)} | ({} if pretrained else {"pretrained": False})
+    classifier.source |= {"size": size} if size else {}
+    return classifier
+
+
+def _by_name(name: str, pretrained: bool, size: int | None) -> Classifier:
     if name in OWN:
         return OWN[name](pretrained, size)
     if name and (name in store.recorded() or Path(name).is_dir()):

@@ -43,6 +43,13 @@ class Block(nn.Module):
         self.shape, self.convolutions, self.stride = shape, convolutions, stride
         self.eval()
 
+    @property
+    def invertible(self) -> bool:
+        """Whether an inverse of this block's output can be trained: of a square map (C, H, H) or (H, H, C), or tokens
+        (T, C), but not of a vector."""
+        shape = self.shape
+        return len(shape) == 2 or (len(shape) == 3 and (shape[1] == shape[2] or shape[0] == shape[1]))
+
     def forward(self, h: Tensor) -> Tensor:
         return self.body(h)
 

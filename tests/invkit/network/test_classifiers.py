@@ -132,6 +132,18 @@ def test_blocks_follow_the_model_to_a_device():
     assert all(t.device.type == "meta" for block in classifier.blocks for t in block.state_dict().values())
 
 
+def test_a_fingerprint_stands_for_the_weights_as_they_are_now():
+    torch.manual_seed(0)
+    classifier, other = (Classifier(Small(), "mine", size=32) for _ in range(2))
+    found = classifier.fingerprint
+    assert len(found) == 16 and found != other.fingerprint
+    other.model.load_state_dict(classifier.model.state_dict())
+    wrapped = Classifier(nn.Sequential(other.model, nn.Identity()), "wrapped", size=32)
+    assert other.fingerprint == found == wrapped.fingerprint  # names do not count
+    other.model.norm.running_mean[0] += 1e-6
+    assert other.fingerprint != found
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "sentence"),
     [
@@ -171,7 +183,10 @@ def test_preprocessing_comes_from_the_library():
     resnet = load_classifier("torchvision:resnet18", pretrained=False)
     assert (resnet.size, resnet.mean, resnet.std) == (224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert load_classifier("torchvision:efficientnet_b1", pretrained=False).size == 240
-    assert load_classifier("torchvision:resnet18", pretrained=False, size=64).size == 64
+    small = load_classifier("torchvision:resnet18", pretrained=False, size=64)
+    assert small.size == 64
+    assert small.source == {"name": "torchvision:resnet18", "pretrained": False, "size": 64}
+    assert load_classifier("lite0").source == {"name": "lite0"} and Classifier(Small(), "mine", size=32).source is None
 
 
 def test_factory_gives_its_own_preprocessing(monkeypatch):

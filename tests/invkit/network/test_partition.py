@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from invkit.network.classifiers import Classifier, load_classifier
-from invkit.network.partition import TOLERANCE, compose, partition
+from invkit.network.partition import TOLERANCE, Block, compose, partition
 
 MODELS = [
     *("torchvision:" + name for name in ("resnet18", "resnet50", "vgg16_bn", "mobilenet_v2", "efficientnet_b0")),
@@ -285,6 +285,14 @@ def test_a_resnet_with_an_unused_head_has_the_blocks_of_one_without():
     plain = random_classifier("torchvision:resnet18")
     for blocks in zip(with_head.blocks[:-1], plain.blocks[:-1], strict=True):
         assert blocks[0].shape == blocks[1].shape and blocks[0].convolutions == blocks[1].convolutions
+
+
+@pytest.mark.parametrize(
+    ("shape", "invertible"),
+    [((8, 4, 4), True), ((4, 4, 8), True), ((17, 8), True), ((8,), False), ((8, 4, 6), False), ((2, 4, 4, 8), False)],
+)
+def test_a_block_says_whether_its_output_can_be_inverted(shape, invertible):
+    assert Block(nn.Identity(), 1, "one", shape, 0, 1).invertible is invertible
 
 
 def test_a_generator_is_cut_too():
