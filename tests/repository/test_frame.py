@@ -39,6 +39,12 @@ def test_pyproject_names_what_requirements_pin(required):
     assert names == set(required)
 
 
+def test_the_extra_networks_are_pinned_too():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = pins((ROOT / "requirements-networks.txt").read_text().splitlines())
+    assert set(project["optional-dependencies"]["networks"]) < set(pinned)
+
+
 def test_constraints_hold_every_requirement_still(required):
     held = pins((ROOT / "constraints.txt").read_text().splitlines())
     assert required.items() <= held.items()
@@ -94,7 +100,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_needed(required):
 
     made_by = packages_distributions()
     used = {re.sub(r"[-_.]+", "-", one).lower() for module in imported() for one in made_by.get(module, [module])}
-    assert not used - set(required), "imported, but not declared in pyproject.toml and requirements.txt"
+    optional = set(pins((ROOT / "requirements-networks.txt").read_text().splitlines()))
+    assert not used - set(required) - optional, "imported, but not declared in pyproject.toml and requirements.txt"
     assert not set(required) - used - set(NOT_IMPORTED), "declared, but neither imported nor listed in NOT_IMPORTED"
     assert not used & set(NOT_IMPORTED)
 
