@@ -20,6 +20,7 @@
 | metrics, statistics | quality of reconstructions; intervals and tests |
 | training, precision | the training loop and its number format |
 | attacks | adversarial examples |
+| leakage, report | what a classifier gives away at each depth, and a page that shows it |
 | store | weights and cards on disk |
 
 Everything is imported when it is first used, so that `import invkit` alone costs nothing.
@@ -29,7 +30,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from invkit import attacks, data, dci, ffi, metrics, network, optimize, precision, statistics, store, training
+    from invkit import (
+        attacks,
+        data,
+        dci,
+        ffi,
+        leakage,
+        metrics,
+        network,
+        optimize,
+        precision,
+        report,
+        statistics,
+        store,
+        training,
+    )
     from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
     from invkit.ffi.inverter import LogitInverter
     from invkit.fit import train_inverter
@@ -50,6 +65,7 @@ __all__ = [
     "data",
     "dci",
     "ffi",
+    "leakage",
     "load_classifier",
     "load_generator",
     "load_inverter",
@@ -57,6 +73,7 @@ __all__ = [
     "network",
     "optimize",
     "precision",
+    "report",
     "statistics",
     "store",
     "train_inverter",

@@ -1,4 +1,4 @@
-"""The command line: `python -m invkit list | describe | invert`; see --help.
+"""The command line: `python -m invkit list | describe | invert | report`; see --help.
 
 Every error is one sentence on stderr and exit code 1. `invert` reads all photos and computes all results before it
 writes the first file: if one photo is bad, nothing is written at all. Whatever takes long to import is imported by the
@@ -55,6 +55,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--search", metavar="STEPS", type=int, default=0, help="steps of a search: closer, but slow")
     command.add_argument("--out", metavar="DIR", required=True, type=Path, help="made if missing; replaces old results")
     command.set_defaults(command=_invert)
+
+    command = commands.add_parser("report", help="what a classifier gives away of its images: one page with pictures")
+    command.add_argument("classifier", metavar="CLASSIFIER", help="such as torchvision:resnet18, mymodule:factory")
+    command.add_argument("--weights", metavar="FILE", help="a .safetensors or .pth state dict for that network")
+    command.add_argument("--images", metavar="NAME", help="folder:PATH of your own images, or a data set's name")
+    command.add_argument("--minutes", metavar="M", type=float, default=10, help="of training (default: 10)")
+    command.add_argument("--depths", metavar="K", type=int, nargs="+", help="blocks to reconstruct from; one: up to it")
+    command.add_argument("--out", metavar="DIR", required=True, type=Path, help="made if missing; replaces old results")
+    command.set_defaults(command=_report)
     return parser
 
 
@@ -120,6 +129,24 @@ def _invert(options: argparse.Namespace) -> None:
         print(f"{photo}: {words}.")
         quality = f"PSNR {psnr(again[None], image[None]).item():.1f} dB"
         print(f"  {options.inverter}, depth {depth}: {quality} -> {reconstruction}, {side_by_side}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from invkit.arguments import check_report
+
+    depths = options.depths[0] if options.depths and len(options.depths) == 1 else options.depths
+    arguments = {"weights": options.weights, "images": options.images, "minutes": options.minutes, "depths": depths}
+    check_report(options.classifier, out=options.out, **arguments)  # before PyTorch is imported
+    from invkit import report
+    from invkit.report_page import signed
+
+    numbers = report.write_report(options.classifier, options.out, **arguments)
+    rows = [("depth", "block", "numbers per image number", "PSNR over mean colour", "found")]
+    for one in numbers["depths"]:
+        gain, found = f"{signed(one['gain']['value'])} dB", f"{one['found']['value']:.0%}".replace("%", " %")
+        rows.append((str(one["depth"]), one["block"], f"{one['numbers']:.3f}", gain, found))
+    print_table(rows)
+    print(f"\nThe report: {options.out / 'report.html'}")
 
 
 def _result_files(photos: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:

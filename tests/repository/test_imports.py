@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("invkit", "recipes", "study")
-FLOORS = 8  # of invkit: how many modules stand on each other at most
-CODE_LINES = 5500  # of invkit: without blank lines, comments and docstrings, which may be as long as they help
+FLOORS = 10  # of invkit: how many modules stand on each other at most
+CODE_LINES = 6300  # of invkit: without blank lines, comments and docstrings, which may be as long as they help
 
 
 def name_of(path):

@@ -1,0 +1,149 @@
+"""A report of what one's own classifier gives away about its images: inverters trained, measured, on one page.
+
+>>> invkit.report.write_report("torchvision:resnet18", "report", minutes=10)  # report/report.html, report/report.json
+
+`invkit.leakage` measures and `invkit.report_page` makes the page.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from invkit import report_page, store
+from invkit.arguments import check_report
+from invkit.dci.inverter import ClassifierInverter
+from invkit.fit import train_inverter
+from invkit.leakage import (
+    FOUND,
+    GAIN,
+    REFERENCE,
+    AtDepth,
+    cuts,
+    mean_colour_psnr,
+    measure_depths,
+    measure_logits,
+    measure_reference,
+    photos_of,
+    some_depths,
+    where_to_cut,
+)
+from invkit.network.classifiers import Classifier, load_classifier
+from invkit.statistics import Interval
+
+
+def write_report(
+    classifier: Classifier | str,
+    out: str | Path,
+    *,
+    weights: str | Path | None = None,
+    images: str | None = None,
+    minutes: float = 10,
+    depths: int | Sequence[int] | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train inverters of a classifier, measure what they recover, and write a page and the numbers.
+
+    Nothing is written before all is measured. In `out` there are then report.html, with its pictures inside,
+    report.json, and the folders zero-shot and, with images, logits, from which `load_inverter` has the inverters back.
+
+    Args:
+        classifier: a `Classifier`, or a name as for `load_classifier`.
+        out: the folder, made if missing; a report that it holds is replaced.
+        weights: a file of weights for the network of that name.
+        images: "folder:PATH" or a data set's name: these images are reconstructed in place of bundled photos, and an
+            inverter of the logits is trained on others of them.
+        minutes: of training; with images, each of the two inverters has half of them. Measuring takes one more or so.
+        depths: as for `train_inverter`.
+        seed: of everything random.
+        progress: show how much time is left.
+
+    Returns:
+        What report.json holds.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: arguments that cannot work (`check_report`), or a classifier or images
+            that cannot be had.
+    """
+    began, out = time.monotonic(), Path(out)
+    if isinstance(classifier, str):
+        check_report(classifier, weights, images, minutes, depths, out)
+        classifier = load_classifier(classifier, **_given(weights))
+    share = minutes / (2 if images else 1)
+    settings: dict[str, Any] = {"minutes": share, "seed": seed, "progress": progress}
+    inverter = train_inverter(classifier, depths=depths, **settings)
+    logit_inverter = train_inverter(classifier, images, **settings) if images else None
+    assert isinstance(inverter, ClassifierInverter) and not isinstance(logit_inverter, ClassifierInverter)
+
+    photos, which = photos_of(images, inverter.size, seed=seed)
+    results = measure_depths(inverter, photos.images, some_depths(inverter, depths))
+    reference = measure_reference(images, inverter.size, seed=seed)
+    numbers = summary(classifier, results, reference, mean_colour_psnr(photos.images), which)
+    logits = None
+    if logit_inverter:
+        logits = measure_logits(logit_inverter, photos.images, seed=seed)
+        numbers["logits"] = {"psnr": logits.psnr.mean().item(), "gain": _facts(logits.gain),
+                             "found": _facts(logits.found), "spread": logits.spread}  # fmt: skip
+    numbers["minutes"] = {"of training": minutes, "in all": round((time.monotonic() - began) / 60, 2)}
+    page = report_page.page_of(numbers, photos, results, reference, logit_inverter, logits)
+
+    inverter.save(out / "zero-shot")
+    if logit_inverter:
+        logit_inverter.save(out / "logits")
+    with ExitStack() as files:
+        texts = {"report.html": page, "report.json": json.dumps(numbers, indent=1) + "\n"}
+        for name, text in texts.items():
+            files.enter_context(store.whole(out / name)).write_text(text, encoding="utf-8")
+    return numbers
+
+
+def _given(weights) -> dict[str, Any]:
+    return {"weights": weights} if weights else {}
+
+
+def summary(
+    classifier: Classifier, results: Sequence[AtDepth], reference: Sequence[AtDepth], flat: Tensor, which: str
+) -> dict[str, Any]:
+    """The numbers of a report, as JSON."""
+    cut = where_to_cut(results)
+    return {
+        "network": classifier.name,
+        "size": classifier.size,
+        "classes": classifier.classes,
+        "photos": which,
+        "mean_colour_psnr": flat.mean().item(),
+        "cuts": cuts(classifier),
+        "depths": [_row(result) for result in results],
+        "reference": {
+            "inverter": REFERENCE,
+            "blocks": len(store.read_card(REFERENCE)["shapes"]),  # the input's, every inverted block's; then the logits
+            "hours": store.read_card(REFERENCE)["hours"],
+            "depths": [_row(result) for result in reference],
+        },
+        "cut": {"depth": cut and cut.depth, "block": cut and cut.block, "found": FOUND, "gain": GAIN},
+        "made": {"date": f"{datetime.date.today()}", "machine": store.machine_class(), "code": store.code_version()},
+    }
+
+
+def _row(result: AtDepth) -> dict[str, Any]:
+    row = {"depth": result.depth, "block": result.block, "numbers": result.numbers, "psnr": result.psnr.mean().item()}
+    return (
+        row
+        | {"gain": _facts(result.gain), "found": _facts(result.found)}
+        | {
+            "trained": result.trained,
+            "quiet": result.quiet,
+        }
+    )
+
+
+def _facts(interval: Interval) -> dict[str, float]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
