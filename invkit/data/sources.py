@@ -9,10 +9,11 @@
 | faces | fresh samples of the face generator, with their latents | -1 | inverter, validation, test |
 | samples | the 20 ImageNet photos in the wheel of foolbox | ImageNet class numbers | test |
 | photos | those, and five everyday photos in the wheel of scikit-image | the same, -1 for the five | test |
-| folder:PATH | one folder a class, or one folder of images | order of the folders, or -1 | test |
+| folder:PATH | one folder a class, or one folder of images | order of the folders, or -1 | all: see `folders` |
 
 All splits: "train" is what classifiers are trained on, "inverter" what inverters are, "validation" is for choosing,
-"test" for reporting. No image is in two. Nothing is downloaded but Tiny ImageNet, where no folder holds it
+"test" for reporting. No image is in two. A folder has the split "all" too, which is what it gives where none is
+named. Nothing is downloaded but Tiny ImageNet, where no folder holds it
 (`invkit.data.tiny_imagenet`). Photos are read by `invkit.data.photos` and cropped by `fit_square`.
 """
 
@@ -25,22 +26,23 @@ from torch import Tensor
 
 from invkit.checks import check_whole_number
 from invkit.data import imagenet, tiny_imagenet
-from invkit.data.folders import IMAGE_ENDINGS, class_folders, image_files
+from invkit.data.folders import SPLITS, labelled_images
 from invkit.data.images import Data, fit_square
 from invkit.data.photos import read_photo
 
 NO_LABEL = -1
+ALL = "all"  # the split of a folder where none is named
 # Random streams: drawn images of two splits never share a seed, nor does any split with a plain seed below 2^32.
 STREAMS = {split: number << 32 for number, split in enumerate((*tiny_imagenet.SPLITS, "test-fonts"), start=1)}
 EVERYDAY = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")  # of scikit-image's
 
 
-def load(name: str, split: str = "test", n: int | None = None, seed: int = 0, size: int | None = None) -> Data:
+def load(name: str, split: str | None = None, n: int | None = None, seed: int = 0, size: int | None = None) -> Data:
     """Images by name, as floats in [0, 1].
 
     Args:
         name: of the table above.
-        split: which of the source's splits, see the table.
+        split: which of the source's splits, see the table; None for "test", and for all images of a folder.
         n: how many images; None for all, and for 1000 of those that are generated. A smaller n is a part of a larger
             one, in the same order.
         seed: chooses the photos; glyphs and faces are generated from it.
@@ -52,7 +54,7 @@ def load(name: str, split: str = "test", n: int | None = None, seed: int = 0, si
         ValueError: no such name or split, or a photo that cannot be read; the sentence names it.
         FileNotFoundError: no such folder or package.
     """
-    source, path, splits = _source(name, split)
+    source, path, split = _source(name, split)
     for value, least, what in ((n, 1, "n"), (size, 1, "size"), (seed, 0, "seed")):
         if value is not None:
             check_whole_number(value, least, what)
@@ -72,14 +74,14 @@ def load_bytes(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
     Raises:
         ValueError, FileNotFoundError: as `load`.
     """
-    source, path, _ = _source(name, split)
+    source, path, split = _source(name, split)
     if source not in ARCHIVES:
         raise ValueError(f"Only {' and '.join(ARCHIVES)} are kept as bytes, not {source!r}: use load.")
     return ARCHIVES[source](path, split)[:2]
 
 
-def _source(name: str, split: str) -> tuple[str, str, tuple[str, ...]]:
-    """(source, path or world, splits) of a data set's name; ValueError where there is no such source or split."""
+def _source(name: str, split: str | None) -> tuple[str, str, str]:
+    """(source, path or world, split) of a data set's name; ValueError where there is no such source or split."""
     source, colon, path = name.partition(":")
     may_have_path = ("glyphs", "folder", *ARCHIVES)
     wrong_path = (
@@ -88,9 +90,10 @@ def _source(name: str, split: str) -> tuple[str, str, tuple[str, ...]]:
     if source not in SOURCES or wrong_path:
         raise ValueError(f"There is no data set {name!r}: choose {', '.join(SOURCES)}:PATH.")
     splits = SOURCES[source][1]
+    split = split or (ALL if ALL in splits else "test")
     if split not in splits:
         raise ValueError(f"{source!r} has only the split {' or '.join(map(repr, splits))}, not {split!r}.")
-    return source, path, splits
+    return source, path, split
 
 
 def _glyphs(world: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
@@ -121,23 +124,7 @@ def _photos(_: str, split: str, n: int | None, seed: int, size: int | None) -> D
 
 
 def _folder(path: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}: check the path.")
-    classes = class_folders(folder)
-    labelled = [(file, label) for label, child in enumerate(classes) for file in image_files(child.rglob("*"))]
-    flat = [(file, NO_LABEL) for file in image_files(folder.iterdir())]
-    if labelled and flat:
-        raise ValueError(
-            f"{folder} holds both images and folders of images: make it one folder a class, or one folder."
-        )
-    if not labelled and not flat:
-        raise ValueError(f"{folder} holds no image ({', '.join(IMAGE_ENDINGS)}), nor do folders in it: check the path.")
-    held = {label for _, label in labelled}
-    if len(held) == 1:
-        only = classes[held.pop()]
-        raise ValueError(f"{folder} holds images of one class only, {only.name}: add others, or give folder:{only}.")
-    return _read(labelled or flat, n, seed, size)
+    return _read(labelled_images(Path(path).expanduser(), None if split == ALL else split), n, seed, size)
 
 
 def _faces(_: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
@@ -164,7 +151,7 @@ SOURCES: dict[str, tuple[Callable[..., Data], tuple[str, ...]]] = {  # how to lo
     "faces": (_faces, ("inverter", "validation", "test")),
     "samples": (_samples, ("test",)),
     "photos": (_photos, ("test",)),
-    "folder": (_folder, ("test",)),
+    "folder": (_folder, (*SPLITS, ALL)),
 }
 
 

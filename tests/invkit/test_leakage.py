@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from invkit import data, leakage
 from invkit.leakage import between, cuts, measure_depths, measure_logits, photos_of, scaled, some_depths, where_to_cut
@@ -103,9 +104,21 @@ def test_some_depths():
 
 def test_photos_are_the_readers_own_or_bundled(tmp_path):
     found, which = photos_of(None, 8, n=4)
-    assert found.images.shape == (4, 3, 8, 8) and len(set(found.names)) == 4 and "packages" in which
+    assert found.images.shape == (4, 3, 8, 8) and len(set(found.names)) == 4 and "4 bundled photos" in which
     found, which = photos_of("glyphs", 8, n=3)
-    assert len(found) == 3 and "3 test images of glyphs" in which
+    assert len(found) == 3 and "3 images of glyphs" in which
+    for i in range(30):
+        Image.new("RGB", (9, 9), (i, i, i)).save(tmp_path / f"{i}.png")
+    found, _ = photos_of(f"folder:{tmp_path}", 8)
+    assert set(found.names) == set(data.load(f"folder:{tmp_path}", "test").names)
+    assert len(photos_of(f"folder:{tmp_path}", 8, n=2)[0]) == 2
+
+
+def test_a_single_photo_is_not_enough(tmp_path, monkeypatch):
+    Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
+    monkeypatch.setattr(leakage, "labelled_images", lambda folder, split: [(tmp_path / "one.png", -1)])
+    with pytest.raises(ValueError, match="1 image for testing: give more"):
+        photos_of(f"folder:{tmp_path}", 8)
 
 
 def test_from_logits(photos):

@@ -1,0 +1,78 @@
+import pytest
+from PIL import Image
+
+from invkit.data import load
+from invkit.data.folders import SPLITS, labelled_images
+
+
+def fill(folder, names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("cats", "dogs"):
+        fill(tmp_path / name, range(100))
+    return tmp_path
+
+
+def test_no_image_is_in_two_splits_and_none_is_left_out(folder):
+    by_split = {split: labelled_images(folder, split) for split in SPLITS}
+    every = [pair for pairs in by_split.values() for pair in pairs]
+    assert sorted(every) == labelled_images(folder) and len(set(every)) == 200
+    assert {label for _, label in every} == {0, 1}
+    assert all(len(by_split[split]) > share for split, share in {"train": 55, "inverter": 45, "test": 25}.items())
+
+
+def test_an_image_stays_in_its_split_when_others_are_added_or_the_folder_is_moved(folder):
+    before = {split: {path.relative_to(folder) for path, _ in labelled_images(folder, split)} for split in SPLITS}
+    fill(folder / "ants", range(10))
+    moved = folder.rename(folder.with_name("moved"))
+    for split in SPLITS:
+        after = {path.relative_to(moved) for path, _ in labelled_images(moved, split)}
+        assert {path for path in after if path.parts[0] != "ants"} == before[split]
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
+def test_a_folder_that_is_parted_already_stays_so(tmp_path, validation):
+    for part, names in (("train", range(20)), (validation, range(20, 60)), ("test", range(60, 70))):
+        for name in ("cats", "dogs"):
+            fill(tmp_path / part / name, names)
+    stems = {split: {int(path.stem) for path, _ in labelled_images(tmp_path, split)} for split in SPLITS}
+    assert stems["train"] == set(range(20)) and stems["test"] == set(range(60, 70))
+    assert stems["inverter"] | stems["validation"] == set(range(20, 60))
+    assert len(labelled_images(tmp_path)) == 140
+
+
+@pytest.mark.parametrize("beside", ["val", "test"])
+def test_one_folder_beside_the_training_images_serves_inverter_and_test(tmp_path, beside):
+    fill(tmp_path / "train" / "cats", range(3))
+    fill(tmp_path / "train" / "dogs", range(3))
+    fill(tmp_path / beside / "bees", range(40))
+    fill(tmp_path / beside / "dogs", range(40))
+    for split in ("inverter", "validation", "test"):
+        found = labelled_images(tmp_path, split)
+        assert {path.relative_to(tmp_path).parts[0] for path, _ in found} == {beside}
+        assert {label for _, label in found} == {0, 2}  # of bees, cats, dogs
+    assert {label for _, label in labelled_images(tmp_path, "train")} == {1, 2}
+
+
+def test_without_a_split_all_images_are_loaded(folder):
+    assert len(load(f"folder:{folder}")) == len(load(f"folder:{folder}", "all")) == 200
+    assert len(load(f"folder:{folder}", "test")) == len(labelled_images(folder, "test"))
+
+
+def test_too_few_images_for_a_split(tmp_path):
+    fill(tmp_path, [0])
+    split = next(split for split in SPLITS if split != next(s for s in SPLITS if holds(tmp_path, s)))
+    with pytest.raises(ValueError, match=f"leaves no image for the split '{split}': it needs more images"):
+        labelled_images(tmp_path, split)
+
+
+def holds(folder, split):
+    try:
+        return bool(labelled_images(folder, split))
+    except ValueError:
+        return False
