@@ -88,7 +88,13 @@ def _check_classifier(name: str) -> None:
     if not isinstance(name, str) or not name:
         raise TypeError(f"classifier is a name, such as torchvision:resnet18 or mymodule:factory, not {name!r}.")
     source, colon, rest = name.partition(":")
-    if not colon:
+    ending = Path(name).suffix.lower()
+    if ending in (".onnx", *WEIGHT_ENDINGS) and not colon:
+        if ending != ".onnx":
+            raise ValueError(f"{name} is a file of weights: give mymodule:factory, and weights={name!r}.")
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"There is no file {name} (looked for from {Path.cwd()}).")
+    elif not colon:
         if name not in OWN and name not in store.recorded() and not Path(name).is_dir():
             raise ValueError(
                 f"There is no classifier {name!r}: for a network of a library give timm:{name} or torchvision:{name}, "

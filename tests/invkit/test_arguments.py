@@ -41,6 +41,8 @@ def test_what_may_work_passes(folder, classifier):
     ("arguments", "error", "words"),
     [
         ({"classifier": "resnet18"}, ValueError, "no classifier 'resnet18'.*timm:resnet18 or torchvision:resnet18"),
+        ({"classifier": "mine.pth"}, ValueError, "file of weights: give mymodule:factory.*weights='mine.pth'"),
+        ({"classifier": "mine.onnx"}, FileNotFoundError, "no file mine.onnx"),
         ({"classifier": ""}, TypeError, "classifier is a name"),
         ({"classifier": "nomodule:network"}, ValueError, "no module 'nomodule', looked for in .* PYTHONPATH"),
         ({"classifier": "no.such.module:f"}, ValueError, "no module 'no.such.module'"),

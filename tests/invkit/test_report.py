@@ -77,7 +77,7 @@ def test_a_report_without_images(tmp_path, quickly, classifier):
     assert "&lt;my&gt; network" in text and "<my>" not in text and "$" not in text and "logits give away" not in text
     assert json.loads((tmp_path / "out/report.json").read_text()) == numbers
     assert [one["depth"] for one in numbers["depths"]] == [1, 2] and len(numbers["cuts"]) == 3
-    assert numbers["photos"].startswith("25 photos") and quickly[0]["minutes"] == 3
+    assert numbers["photos"].startswith("25 bundled photos") and quickly[0]["minutes"] == 3
     again = invkit.load_inverter(tmp_path / "out/zero-shot", classifier=classifier)
     assert again.depths == [1, 2] and not (tmp_path / "out/logits").exists()
 
@@ -89,7 +89,7 @@ def test_a_report_with_images(tmp_path, quickly, classifier):
     assert [settings["minutes"] for settings in quickly] == [1.5, 1.5]
     assert [one["depth"] for one in numbers["depths"]] == [2]
     assert numbers["logits"].keys() == {"psnr", "gain", "found", "spread"}
-    assert numbers["logits"]["found"]["n"] == 25 and numbers["photos"].startswith("25 test images of glyphs")
+    assert numbers["logits"]["found"]["n"] == 25 and numbers["photos"].startswith("25 images of glyphs")
     assert (tmp_path / "out/logits/card.json").is_file()
 
 
