@@ -32,6 +32,7 @@ from invkit.store import code_version, machine_class, whole
 RUN_VARIABLE = "INVKIT_STUDY_RUN"  # tells the kernel which run it is part of (JSON)
 DEFAULT_TOLERANCE = 0.05  # of a recorded number, when CI compares it with the committed one
 INJECTED = "# Parameters\n"  # the heading of the cell in which papermill hands over the parameters
+SHIPPED_PROFILES = "quick", "published"  # in which the prose shows nothing that is not recorded
 DIGITS = 3  # significant digits of a recorded number in the prose
 
 
@@ -51,22 +52,25 @@ def open(name):
     """
     build = Path(__file__).parents[1] / "build" / "by-hand"
     run = json.loads(os.environ.get(RUN_VARIABLE, "null"))
-    own = Path(run["source"] if run else _file_by_hand() or name).stem
+    source = Path(run["source"] if run else _file_by_hand() or name)
+    own = source.stem
     run = run or {"profile": "by hand", "results": str(build), "folder": str(build / own)}
     cells = _cells_executed()
     check_parameters(own, preceding_parameters(cells), injected_parameters(cells))
-    return Study(own, run["profile"], Path(run["results"]), Path(run["folder"]), chapter=name)
+    return Study(own, run["profile"], Path(run["results"]), Path(run["folder"]), name, source)
 
 
 class Study:
     """One notebook's link to the study: its results, figures, tables, scratch folder and stamp.
 
-    ``name``: that of the notebook's file, and of its results; ``chapter``: of which chapter it is a copy, if it is one.
+    ``name``: that of the notebook's file, and of its results; ``chapter``: of which chapter it is a copy, if it is one;
+    ``source``: the notebook's file.
     """
 
-    def __init__(self, name, profile, results_folder, folder, chapter=None):
+    def __init__(self, name, profile, results_folder, folder, chapter=None, source=None):
         self.name, self.profile, self.folder = name, profile, folder
         self.chapter = chapter or name
+        self._source = source
         self._results_folder = results_folder
         self._results, self._figures = {}, set()
         self._started = time.time()
@@ -200,9 +204,28 @@ class Study:
         """One line for the page: profile, date, machine, minutes, code version."""
         from IPython.display import Markdown
 
+        if self.profile not in SHIPPED_PROFILES:
+            self._glue_what_is_missing()
         minutes = (time.time() - self._started) / 60
         facts = [f"profile *{self.profile}*", f"{datetime.date.today():%-d %B %Y}", machine_class()]
         return Markdown(f"Made with {', '.join(facts)}, in {minutes:.1f} minutes, by invkit {code_version()}.")
+
+    def _glue_what_is_missing(self):
+        """Where other networks are compared than the text was written for, it says so instead of showing nothing."""
+        if self._source is None or not self._source.is_file():
+            return
+        glued = set(self._results)
+        glued |= {f"{id}_ci" for id, result in self._results.items() if result.get("ci95")}
+        glued |= {f"{id}_n" for id, result in self._results.items() if result.get("n") is not None}
+        for id in ids_in_prose(self._source):
+            if id not in glued:
+                _glue(id, "(not measured here)")
+
+
+def ids_in_prose(notebook):
+    """The ids whose numbers and words the text of a notebook shows, those of other notebooks left out."""
+    cells = [source_of(cell) for cell in read_json(notebook)["cells"] if cell["cell_type"] == "markdown"]
+    return list(dict.fromkeys(re.findall(r"{glue:text}`(\w+)`", "\n".join(cells))))
 
 
 def cell_text(column, value, signed=False):

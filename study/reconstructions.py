@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -126,8 +127,26 @@ def load_available(inverters: Mapping[str, str], device: str = "cpu") -> tuple[d
 
     inverters: a name of one's own -> a shipped name or a folder. Some are shipped as cards only, to save space.
     Returns ({name of one's own: inverter}, sentence), the sentence empty where nothing is missing.
+    Raises FileNotFoundError for a name that is neither shipped nor a folder, such as a mistyped one.
     """
     missing = [name for name, where in inverters.items() if not store.exists(where)]
+    for name in missing:
+        store.find(inverters[name])
     sentence = f"Left out, because their weights are not shipped: {', '.join(missing)}." if missing else ""
-    found = {name: load_inverter(where).to(device) for name, where in inverters.items() if name not in missing}
-    return found, sentence
+    there = {name: where for name, where in inverters.items() if name not in missing}
+    return {name: load_inverter(where, trust=True).to(device) for name, where in there.items()}, sentence
+
+
+def kind_of(name: str) -> str:
+    """What a network or an inverter is called in tables: "robust" for "glyphs-robust-0" and for "runs/my-robust".
+
+    It is the last word of its name, or of its folder's name, without the number of the seed.
+    """
+    words = Path(name).name.split("-")
+    return words[-2] if len(words) > 1 and words[-1].isdigit() else words[-1]
+
+
+def by_kind(names: Sequence[str]) -> dict[str, str]:
+    """{what it is called: name} of some networks or inverters, by `kind_of`; by the whole name where two share that."""
+    kinds = [kind_of(name) for name in names]
+    return dict(zip(kinds if len(set(kinds)) == len(names) else names, names, strict=True))

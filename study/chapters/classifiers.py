@@ -137,11 +137,13 @@ def example_rows(data: str, splits: Mapping[str, Data], seed: int = 0, k: int = 
 
 
 def facts(network: Classifier) -> dict[str, str]:
-    """What the card of a classifier says of its training, as a row of a table."""
-    card = network.card
+    """What the card of a classifier says of its training, as a row of a table; without a card, what it is."""
+    card, parameters = network.card, f"{sum(p.numel() for p in network.model.parameters()):,}"
+    if not card:
+        return {"network": type(network.model).__name__, "parameters": parameters}
     return {
         "network": card["architecture"],
-        "parameters": f"{sum(p.numel() for p in network.model.parameters()):,}",
+        "parameters": parameters,
         "steps": f"{card['steps']:,}",
         "from": card["start"] or "nothing",
         "ε in training": f"{255 * card['epsilon']:g}/255",

@@ -25,12 +25,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from invkit import store
 from invkit.data.images import Data
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.ridge import leave_one_out_errors, ridge
-from invkit.network.classifiers import Classifier
+from invkit.network.classifiers import Classifier, load_classifier
 from invkit.statistics import Interval, bootstrap_of_sums
 from recipes.factor_regressor import Estimates, Factors, check_factors, factor_widths, named_factors
+from study.reconstructions import kind_of
 from study.scores import verdict
 
 PENALTIES = torch.logspace(-5, 2, 15).tolist()  # of the ridge regression, in units of a standardised input's variance
@@ -300,6 +302,27 @@ def missed(score: Score) -> Interval:
 
 
 # ---- what the chapter compares ---------------------------------------------------------------------------------------
+
+
+def inverters_by_kind(inverters: Sequence[str]) -> dict[str, str]:
+    """{what the inverted classifier is called: shipped name or folder} of at least two inverters; see `kind_of`.
+
+    Raises ValueError, in a sentence, for one inverter, which could be compared with none, and for two classifiers that
+    would be called the same.
+    """
+    kinds = [kind_of(store.read_card(name)["network"]) for name in inverters]
+    if len(kinds) < 2:
+        raise ValueError("Give at least two inverters for each world, the second to be compared with the first.")
+    if len(set(kinds)) < len(kinds):
+        raise ValueError(f"Give inverters of classifiers with different last words in their names, not of {kinds}.")
+    return dict(zip(kinds, inverters, strict=True))
+
+
+def probed_classifiers(classifiers: Sequence[str], inverters: Mapping[str, LogitInverter]) -> list[Classifier]:
+    """The classifiers of these names and, of those inverted, {kind: inverter}, the kinds that are not among them."""
+    kinds = {kind_of(name) for name in classifiers}
+    others = [inverter.classifier for kind, inverter in inverters.items() if kind not in kinds]
+    return [*map(load_classifier, classifiers), *others]
 
 
 def score_intervals(profiles: Profiles, source: str, labels: Sequence[str], prefix: str = "") -> dict[str, Interval]:

@@ -33,14 +33,16 @@ def optimise_from_logits(classifier, logits: Tensor, steps: int = 300, seed: int
     return optimize.invert_features(classifier, logits, depth, steps=steps, seed=seed).estimate
 
 
-def more_than_class(differences: Mapping[str, Interval]) -> str:
+def more_than_class(differences: Mapping[str, Interval] | None) -> str:
     """Do logits tell more than the class?
 
-    differences: `Scores.minus` of the inverter of logits and an opponent that knows the class alone.
+    differences: `Scores.minus` of the inverter of logits and an opponent that knows the class alone; None without one.
     Returns "more" if PSNR, retrieval among images of the same predicted class and the perceptual distance are all
     better by their whole intervals, "partly more" if some are and none is worse, else "no more". Chapter 11 has no
     images of the same predicted class to look among, and so a rule of its own, `natural_images.beyond_class`.
     """
+    if differences is None:
+        return "more or less (not tested)"
     gains = [SIGNS[word(measure, differences[measure])] for measure in ("psnr", "found_in_class", "perceptual")]
     if all(gain > 0 for gain in gains):
         return "more"

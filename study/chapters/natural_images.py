@@ -117,6 +117,13 @@ def by_depth(inverter, photos: Tensor, batch: int = 25) -> tuple[dict[int, Tenso
     return found, {depth: score(images, photos) for depth, images in found.items()}
 
 
+def depth_gaps(at_depth: Mapping[str, Mapping[int, Scores]]) -> dict[int, dict[str, Interval]]:
+    """`depth_differences` of the robust network and the standard one; {} where one of them is not there."""
+    if not {"robust", "standard"} <= at_depth.keys():
+        return {}
+    return depth_differences(at_depth["robust"], at_depth["standard"])
+
+
 def depth_differences(a: Mapping[int, Scores], b: Mapping[int, Scores]) -> dict[int, dict[str, Interval]]:
     """{depth: {measure: mean of a - b over the same photos}}.
 

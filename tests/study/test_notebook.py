@@ -289,6 +289,18 @@ def test_results_of_a_notebook_that_has_not_run(open_with):
         open_with(steps=1, photos=["a"]).results_of("00_none")
 
 
+def test_text_on_what_is_not_compared_says_so_in_other_profiles_than_the_shipped_ones(tmp_path, glued):
+    source = tmp_path / "01_one.ipynb"
+    write_notebook(source, [("markdown", "{glue:text}`a`, {glue:text}`a_ci`, {glue:text}`b`, {glue:text}`b_n` {x}`c`")])
+    for profile in ("quick", "mine"):
+        opened = notebook.Study("01_one", profile, tmp_path / profile, tmp_path / "f", source=source)
+        opened.record("a", 1.0, (0.5, 1.5))
+        opened.record_text("words", "are recorded")
+        glued.clear()
+        opened.stamp()
+        assert glued == ({} if profile == "quick" else dict.fromkeys(("b", "b_n"), "(not measured here)"))
+
+
 def test_stamp_names_profile_and_version(open_with):
     text = open_with(steps=1, photos=["a"]).stamp().data
     assert "*quick*" in text and store.code_version() in text

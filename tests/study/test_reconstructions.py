@@ -108,8 +108,31 @@ def test_training_pays_for_itself_where_it_is_faster():
 
 
 def test_inverters_without_weights_are_left_out_and_named(monkeypatch):
-    monkeypatch.setattr(study.store, "exists", lambda name: name != "not-shipped")
-    monkeypatch.setattr(study, "load_inverter", lambda name: nn.Identity())
-    found, sentence = study.load_available({"standard": "shipped", "plain": "not-shipped"})
+    monkeypatch.setattr(study.store, "exists", lambda name: name == "shipped")
+    monkeypatch.setattr(study, "load_inverter", lambda name, trust: nn.Identity())
+    found, sentence = study.load_available({"standard": "shipped", "plain": "ffi-glyphs-plain"})  # a card alone
     assert list(found) == ["standard"] and sentence.endswith("not shipped: plain.")
     assert study.load_available({"standard": "shipped"})[1] == ""
+    with pytest.raises(FileNotFoundError, match="no weights 'runs/mistyped': give a folder"):
+        study.load_available({"standard": "shipped", "plain": "runs/mistyped"})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("ffi-glyphs-robust", "robust"),
+        ("glyphs-independent-standard-0", "standard"),
+        ("/runs/my-early-12", "early"),
+        ("runs/mine", "mine"),
+        ("torchvision:resnet18", "torchvision:resnet18"),
+        ("mine:factory", "mine:factory"),
+    ],
+)
+def test_a_network_is_called_by_the_last_word_of_its_name(name, kind):
+    assert study.kind_of(name) == kind
+
+
+def test_two_of_one_kind_are_called_by_their_whole_names():
+    names = ["runs/ffi-resnet50", "runs/ffi-robust-resnet50"]
+    assert study.by_kind(names) == dict(zip(names, names, strict=True))
+    assert list(study.by_kind(["ffi-glyphs-standard", "runs/mine-robust"])) == ["standard", "robust"]

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from invkit.data.images import Data
+from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from study.chapters import classifiers as ls
 
@@ -93,3 +95,8 @@ def test_the_splits_of_a_classifier_are_compared():
     rows = ls.split_rows(logits, splits)
     assert rows["train"]["right"].value == 1 and rows["test"]["membership"].low > 0.5
     assert ls.splits_sentence({"one": logits}, splits)[0] == "gives away one"
+
+
+def test_a_network_without_a_card_is_a_row_of_what_it_is():
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
+    assert ls.facts(Classifier(model, "mine", 8)) == {"network": "Sequential", "parameters": "16"}

@@ -1,5 +1,7 @@
 """Reading factors: known answers for the scores, the linear readers, the small network and the share of the noise."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -250,3 +252,23 @@ def test_a_factor_differs_only_if_every_pair_of_seeds_agrees(generator):
     )
     said = invariances_page.difference_sentence({"more": ["x"], "less": [], "same": ["y", "z"]}, "they")
     assert said == "they hold more of x (not told apart: y and z)"
+
+
+def test_inverters_are_called_by_the_classifiers_that_they_invert(monkeypatch):
+    cards = {"ffi-glyphs-robust": "glyphs-robust-0", "runs/one": "glyphs-mine-3", "runs/two": "mine:factory"}
+    monkeypatch.setattr(invariances.store, "read_card", lambda name: {"network": cards[name]})
+    assert invariances.inverters_by_kind(list(cards)) == dict(
+        zip(("robust", "mine", "mine:factory"), cards, strict=True)
+    )
+    with pytest.raises(ValueError, match="at least two inverters"):
+        invariances.inverters_by_kind(["runs/one"])
+    with pytest.raises(ValueError, match="different last words"):
+        invariances.inverters_by_kind(["runs/one", "runs/one"])
+
+
+def test_the_classifiers_that_are_inverted_are_probed_too(monkeypatch):
+    monkeypatch.setattr(invariances, "load_classifier", lambda name: name)
+    tools = {"standard": SimpleNamespace(classifier="of the inverter"), "mine": SimpleNamespace(classifier="own")}
+    names = ["glyphs-standard-0", "glyphs-standard-1"]
+    assert invariances.probed_classifiers(names, tools) == [*names, "own"]
+    assert invariances.probed_classifiers([], tools) == ["of the inverter", "own"]

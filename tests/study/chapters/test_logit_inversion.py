@@ -30,6 +30,7 @@ def test_more_than_the_class_needs_every_measure():
     assert study.more_than_class(better | {"perceptual": interval(0)}) == "partly more"
     assert study.more_than_class(better | {"perceptual": interval(1)}) == "no more"
     assert study.more_than_class(dict.fromkeys(better, interval(0))) == "no more"
+    assert "not tested" in study.more_than_class(None)
 
 
 def test_more_in_robust_must_hold_against_the_control():

@@ -98,6 +98,8 @@ def test_differences_by_depth_are_paired():
     assert found["psnr"].low > 0 and study.word("perceptual", found["perceptual"]) == "better"
     with pytest.raises(ValueError, match="same depths"):
         study.depth_differences(a, {2: b[1]})
+    assert study.depth_gaps({"robust": a, "standard": b})[1] == found
+    assert study.depth_gaps({"standard": b}) == {}  # one network alone has no other to be compared with
 
 
 # ---- the budget
