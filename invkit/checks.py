@@ -13,18 +13,21 @@ from torch import Tensor
 RANGE_SLACK = 1e-3  # how far beyond [0, 1] values may lie: rounding in half precision, not a wrong scale
 
 
-def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK) -> None:
-    """Raise TypeError or ValueError for anything but float images (N, 3, H, W) in [0, 1].
+def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK, channels: int | None = 3) -> None:
+    """Raise TypeError or ValueError for anything but float images (N, channels, H, W) in [0, 1].
 
     Args:
         images: what was given.
         name: what the sentence calls it, as its first words.
         slack: how far beyond [0, 1] values may lie.
+        channels: how many the images must have; None for any number.
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
         raise TypeError(f"{name} must be a float tensor in [0, 1], not {_kind(images)}: divide 8-bit ones by 255.")
-    if images.dim() != 4 or images.shape[1] != 3 or images.numel() == 0:
-        raise ValueError(f"{name} must have the shape (N, 3, H, W), none of these 0, not {tuple(images.shape)}.")
+    if images.dim() != 4 or channels not in (None, images.shape[1]) or images.numel() == 0:
+        raise ValueError(
+            f"{name} must have the shape (N, {channels or 'C'}, H, W), none of these 0, not {tuple(images.shape)}."
+        )
     low, high = torch.stack(images.detach().aminmax()).tolist()
     if not (low >= -slack and high <= 1 + slack):  # written so that NaN fails too
         raise ValueError(f"{name} must lie in [0, 1] without NaN, not in [{low:.3g}, {high:.3g}]: rescale or clamp.")

@@ -88,12 +88,15 @@ def _describe(options: argparse.Namespace) -> None:
     from invkit.network.classifiers import load_classifier
 
     classifier = load_classifier(options.classifier, pretrained=False)  # the blocks do not depend on the weights
-    pixels = 3 * classifier.size**2
-    print(f"{classifier.name}: images of {classifier.size}x{classifier.size} pixels, {classifier.classes} classes\n")
-    rows = [("depth", "block", "output", "convolutions", "stride", "numbers per image number")]
+    numbers = classifier.channels * classifier.size**2
+    kind = {1: "grey images", 3: "images"}.get(classifier.channels, f"{classifier.channels}-channel images")
+    print(f"{classifier.name}: {kind} of {classifier.size}x{classifier.size} pixels, {classifier.classes} classes\n")
+    rows = [("depth", "block", "output", "convolutions", "stride", "numbers per image number", "can be inverted")]
     for block in classifier.blocks:
-        shape, ratio = "x".join(map(str, block.shape)), math.prod(block.shape) / pixels
-        rows.append((str(block.depth), block.name, shape, str(block.convolutions), f"{block.stride:g}", f"{ratio:.3f}"))
+        shape, ratio = "x".join(map(str, block.shape)), math.prod(block.shape) / numbers
+        can = "yes" if block.invertible else "no, a vector" if len(block.shape) == 1 else "no"
+        row = (str(block.depth), block.name, shape, str(block.convolutions), f"{block.stride:g}", f"{ratio:.3f}", can)
+        rows.append(row)
     print_table(rows)
 
 

@@ -3,14 +3,18 @@
 Divide-and-conquer inversion (Dong et al. 2021, arXiv 2107.06304) needs f = f_N ∘ … ∘ f_1 with shallow f_k. torch.fx
 records the operations of the model in order; those that the output does not depend on, such as an unused head, are left
 out. After an operation whose result is all that later ones use, the network can be cut. What lies between two
-neighbouring cuts (one operation, or a whole residual, dense or inception unit) is a *segment* here; `_join` says which
+neighbouring cuts (one operation, or a whole residual, dense or inception unit) is a *segment* here; `join` says which
 segments make a block. Blocks share the model's parameters.
 """
 
 import inspect
+import math
 import operator
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -32,8 +36,12 @@ class Block(nn.Module):
         name: path of the module it stands for.
         shape: of the output without the batch, (C, H, W) or (C,), at the size the model was partitioned with.
         convolutions: how many two-dimensional ones blocks 1 to k hold, parallel branches included.
-        stride: input side / output side, rounded (exact below 1, as in a generator); the side of a vector is 1.
+        stride: input side / output side, rounded (exact below 1, as in a generator); the side of a vector is 1, that of
+            T tokens the root of T.
+        dtype: in which the network computes; None for float32. What a block takes and returns is float32 in any case.
     """
+
+    dtype: torch.dtype | None = None
 
     def __init__(
         self, body: nn.Module, depth: int, name: str, shape: tuple[int, ...], convolutions: int, stride: float
@@ -51,7 +59,8 @@ class Block(nn.Module):
         return len(shape) == 2 or (len(shape) == 3 and (shape[1] == shape[2] or shape[0] == shape[1]))
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.body(h)
+        with evaluating(self):
+            return self.body(h) if self.dtype is None else self.body(h.to(self.dtype)).float()
 
     def train(self, mode: bool = True) -> "Block":
         """A block is part of a frozen network: it stays in eval mode, whatever trains around it."""
@@ -61,8 +70,21 @@ class Block(nn.Module):
         return f"{self.depth}: {self.name} -> {self.shape}, {self.convolutions} convolutions, stride {self.stride:g}"
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Let a network compute as in eval mode, whatever its owner has set; its modules' modes come back afterwards."""
+    training = [module for module in network.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def partition(model: nn.Module, example_input: Tensor) -> list[Block]:
-    """Blocks whose composition is `model`, as shallow as the rules of `_join` allow.
+    """Blocks whose composition is `model`, as shallow as the rules of `join` allow.
 
     Args:
         model: in eval mode.
@@ -77,11 +99,16 @@ def partition(model: nn.Module, example_input: Tensor) -> list[Block]:
     graph = _trace(model)
     with torch.no_grad():
         ShapeProp(fx.GraphModule(model, graph)).propagate(example_input)
-    groups = _join(_segments(graph), model)
+    segments = _segments(graph)
+    groups = join(segments, [_kind(segment, model) for segment in segments])
+    if not groups:
+        raise ValueError(f"{type(model).__name__} has no convolution or linear map to cut at: {BY_HAND}.")
     return compose([(_name(g, graph, model), _extract(g, model)) for g in groups], model, example_input)
 
 
-def compose(named: list[tuple[str, nn.Module]], model: nn.Module, example_input: Tensor) -> list[Block]:
+def compose(
+    named: list[tuple[str, nn.Module]], model: Callable[[Tensor], Tensor], example_input: Tensor
+) -> list[Block]:
     """Blocks from (name, module) pairs; ValueError unless, applied in turn, they give the model's output."""
     blocks, convolutions, h = [], 0, example_input
     with torch.no_grad():
@@ -95,7 +122,7 @@ def compose(named: list[tuple[str, nn.Module]], model: nn.Module, example_input:
             stride = _side(example_input) / _side(h)
             blocks.append(Block(body, depth, name, shape, convolutions, round(stride) if stride > 1 else stride))
         output = model(example_input)
-    if h.shape != output.shape or not (h - output).abs().max() <= TOLERANCE * output.abs().max():
+    if not close(h, output):
         raise ValueError(
             f"The {len(blocks)} blocks applied in turn do not give the model's output: "
             "put every operation of its forward() into exactly one block, in order."
@@ -103,8 +130,20 @@ def compose(named: list[tuple[str, nn.Module]], model: nn.Module, example_input:
     return blocks
 
 
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether two outputs are one up to rounding, in the precision that they have."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    tolerance = max(TOLERANCE, 8 * torch.finfo(b.dtype).eps) if b.is_floating_point() else 0
+    return bool((a - b).abs().max() <= tolerance * b.abs().max())  # NaN is close to nothing
+
+
 def _side(h: Tensor) -> int:
-    return h.shape[-1] if h.dim() == 4 else 1
+    if h.dim() == 3:
+        return math.isqrt(h.shape[1])
+    if h.dim() == 4:
+        return h.shape[1] if h.shape[1] == h.shape[2] != h.shape[3] else h.shape[-1]
+    return 1
 
 
 # ---- tracing ---------------------------------------------------------------------------------------------------------
@@ -228,19 +267,19 @@ def _segments(graph: fx.Graph) -> list[_Segment]:
 
 
 @dataclass
-class _Group:
-    """Segments that make one block. core: those with weights; kind: of the last of them, see `_kind`."""
+class Group:
+    """Segments that make one block. core: those with weights; kind: of the last of them (`join`)."""
 
-    segments: list[_Segment]
-    core: list[_Segment]
+    segments: list[Any]
+    core: list[Any]
     kind: str
 
-    def extend(self, segment: _Segment) -> None:
+    def extend(self, segment: Any) -> None:
         self.segments.append(segment)
         self.core.append(segment)
 
 
-def _join(segments: list[_Segment], model: nn.Module) -> list[_Group]:
+def join(segments: Sequence[Any], kinds: Sequence[str]) -> list[Group]:
     """Every segment with a weight matrix (convolution, linear map, unit of several branches) opens a block, except:
 
     - a depthwise convolution takes the pointwise ones directly around it: an inverted bottleneck is whole with or
@@ -249,11 +288,18 @@ def _join(segments: list[_Segment], model: nn.Module) -> list[_Group]:
     Of the others, element-wise operations and norms join the block before, but a norm right after a branching unit
     opens the block after (pre-activation); pooling, flattening and all that changes the shape opens the block after,
     or ends the last one.
+
+    Args:
+        segments: in the order in which they compute.
+        kinds: of each, one of "depthwise", "pointwise", "other weights", "unit", "gate", "norm", "elementwise" and
+            "reshaping".
+
+    Returns:
+        A group for each block; none where no segment has weights.
     """
-    groups: list[_Group] = []
-    waiting: list[_Segment] = []
-    for segment in segments:
-        kind = _kind(segment, model)
+    groups: list[Group] = []
+    waiting: list[Any] = []
+    for segment, kind in zip(segments, kinds, strict=True):
         before = groups[-1].kind if groups and not waiting else "nothing"
         if kind == "depthwise" and before == "pointwise":
             groups[-1].extend(segment)
@@ -262,15 +308,14 @@ def _join(segments: list[_Segment], model: nn.Module) -> list[_Group]:
             groups[-1].extend(segment)
             groups[-1].kind = "complete"
         elif kind in ("depthwise", "pointwise", "other weights", "unit"):
-            groups.append(_Group([*waiting, segment], [segment], kind))
+            groups.append(Group([*waiting, segment], [segment], kind))
             waiting = []
         elif before == "nothing" or kind == "reshaping" or (kind == "norm" and before == "unit"):
             waiting.append(segment)
         else:
             groups[-1].segments.append(segment)
-    if not groups:
-        raise ValueError(f"{type(model).__name__} has no convolution or linear map to cut at: {BY_HAND}.")
-    groups[-1].segments += waiting
+    if groups:
+        groups[-1].segments += waiting
     return groups
 
 
@@ -306,7 +351,7 @@ def _label(node: fx.Node, model: nn.Module) -> str:
 # ---- building --------------------------------------------------------------------------------------------------------
 
 
-def _extract(group: _Group, model: nn.Module) -> fx.GraphModule:
+def _extract(group: Group, model: nn.Module) -> fx.GraphModule:
     """The group's operations as a module of one input."""
     graph = fx.Graph()
     copies = {group.segments[0].source: graph.placeholder("h")}
@@ -323,7 +368,7 @@ def _extract(group: _Group, model: nn.Module) -> fx.GraphModule:
     return fx.GraphModule(model, graph, class_name="BlockBody")
 
 
-def _name(group: _Group, graph: fx.Graph, model: nn.Module) -> str:
+def _name(group: Group, graph: fx.Graph, model: nn.Module) -> str:
     """Path of the outermost module that lies wholly in the block and holds its weights; else of its last weights.
 
     A plain nn.Sequential is a row of units, so it names a block only where nothing else does.

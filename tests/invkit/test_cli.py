@@ -139,12 +139,9 @@ def test_describe_names_every_block(capsys):
     table = [line.split() for line in lines if re.match(r"\d", line)]
     assert "224x224" in lines[0] and "1000 classes" in lines[0]
     assert [int(row[0]) for row in table] == list(range(1, 20))
-    assert table[2][2:] == [
-        "24x56x56",
-        "6",
-        "4",
-        "0.500",
-    ]  # depth 3: 6 convolutions, stride 4, half the image's numbers
+    # depth 3: 6 convolutions, stride 4, half the image's numbers
+    assert table[2][2:] == ["24x56x56", "6", "4", "0.500", "yes"]
+    assert table[-1][-3:] == ["no,", "a", "vector"]
     assert main(["describe", "nothing"]) == 1 and "'nothing'" in capsys.readouterr().err
 
 

@@ -319,10 +319,10 @@ class Largest(nn.Module):
         return h.amax((2, 3))
 
 
-def test_untraceable_model_says_how_to_pass_blocks_and_takes_them():
+def test_blocks_by_hand_are_taken():
     model = DataDependent()
     with pytest.raises(ValueError, match=r"cannot be traced .*blocks=\[\("):
-        _ = Classifier(model, "mine", size=16).blocks
+        partition(model.eval(), torch.rand(1, 3, 16, 16))
     by_hand = [("conv", model.conv), ("pool and map", nn.Sequential(Largest(), model.fc))]
     classifier = Classifier(model, "mine", size=16, blocks=by_hand)
     assert [(b.depth, b.name, b.shape, b.convolutions) for b in classifier.blocks] == [
