@@ -1,17 +1,18 @@
 """Train an inverter of one's own classifier in a given number of minutes.
 
->>> inverter = invkit.train_inverter(classifier, minutes=10, folder="mine")  # zero-shot: no image is needed
->>> inverter = invkit.train_inverter(classifier, "folder:photos", minutes=10)  # of the logits, from images
+>>> inverter = invkit.train_inverter(classifier, minutes=10, folder="runs/mine")  # zero-shot: no image is needed
+>>> logit_inverter = invkit.train_inverter(classifier, "folder:photos", minutes=10)  # of the logits, from images
 >>> inverter.save("mine")
 
-The settings are those of `recipes`, with the number of images and of steps fitted into the minutes (`invkit.minutes`).
+The settings follow those of `recipes`; the number of images and of steps is fitted into the minutes (`invkit.minutes`).
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from torch import Tensor, nn
 from invkit import data
 from invkit.data.images import Data
 from invkit.dci import synthetic
-from invkit.dci.chain import ChainLossWeights
-from invkit.dci.invert import add_feedback, invert_classifier
+from invkit.dci.chain import ChainLossWeights, map_shapes
+from invkit.dci.invert import add_feedback, deepest, invert_classifier
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.training import Schedule
 from invkit.ffi.invert import train_inverter as train_logit_inverter
@@ -32,10 +33,15 @@ from invkit.ffi.pairs import pairs
 from invkit.ffi.training import GeneratorLossWeights
 from invkit.minutes import FEEDBACK, Budget
 from invkit.network.classifiers import Classifier, load_classifier
+from invkit.store import whole
 from invkit.training import supervised
 
-PIXELS = 2**17  # in a step of zero-shot training
+PIXELS = 2**17  # in a step of zero-shot training, about
 POOL_BYTES = 2**30  # of synthetic images, at most
+BLOCK_SHARES = {"divide": 0.4, "synchronise": 0.6}  # of the minutes
+LOGIT_SHARES = {"coarse": 0.15, "regression": 0.45, "adversary": 0.4}
+LOGIT_WEIGHTS = GeneratorLossWeights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
+CALL = "call.json"  # what a training was begun with
 
 
 def train_inverter(
@@ -54,83 +60,138 @@ def train_inverter(
 
     Args:
         classifier: the network to invert; an nn.Module is taken for `Classifier(module)`, a string for a name.
-        images: None for an inverter of the blocks, trained on synthetic images (`invkit.dci`). For one of the logits,
-            images that it was not trained on: a tensor (N, 3, S, S) of uint8 or of floats in
-            [0, 1], or `Data`, or the name of a data set, as "folder:PATH", whose split "inverter" is taken.
-        minutes: for all of it.
-        depths: of the blocks to invert: the first so many, or several numbers, of which the largest decides how many
-            inverses are trained; None for all whose output can be inverted. Not for logits.
+        images: None for an inverter of the blocks, trained on synthetic images (`invkit.dci`). For one of the logits
+            (`invkit.ffi`), images that the classifier was not trained on: a tensor (N, 3, S, S) of uint8 or of floats
+            in [0, 1], or `Data`, or the name of a data set, as "folder:PATH", whose split "inverter" is taken.
+        minutes: for all of it, on this machine. Of a training that goes on, what was trained before counts; computing
+            the images again does not.
+        depths: of the blocks to invert: the first so many, or their numbers, of which the largest says how many
+            inverses are trained; None for all down to the last map or the last tokens. Not for logits.
         size: side of the reconstructions from logits in pixels, a power of two from 8; None for the largest up to 64.
+            Reconstructions from blocks have the classifier's own size.
         folder: for checkpoints; the same call goes on from there. None keeps none.
         seed: of everything random.
         precision: "auto", "bf16" or "no", as for `invkit.training.train`.
         progress: show how much time is left.
 
     Returns:
-        A `ClassifierInverter` or a `LogitInverter`, with its weights rounded to half precision, as `save` keeps them.
+        A `ClassifierInverter` or a `LogitInverter`, with weights rounded to half precision, in which `save` keeps them.
+        Its images have as many channels as the classifier's; those from logits are always in colour.
 
     Raises:
-        TypeError, ValueError: no classifier, no such depths or images, or settings that make no sense.
+        TypeError, ValueError: no classifier, no such depths or images, or a folder of another call.
     """
-    classifier = _classifier(classifier)
-    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
-        place = Path(place) / "training"
+    classifier = load_classifier(classifier)
+    if images is None and size not in (None, classifier.size):
+        raise ValueError(
+            f"Images from the blocks of {classifier.name} have its own {classifier.size} pixels, not {size}: "
+            f"load it with load_classifier(…, size={size}), or leave size out."
+        )
+    if images is not None and depths is not None:
+        raise ValueError("An inverter trained on images inverts the logits alone: leave out depths, or images.")
+    import accelerate  # noqa: F401 (seconds, which are none of the minutes)
+
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as kept, _resumable(folder):
+        place = Path(kept) / "training"
         common = {"folder": place, "seed": seed, "precision": precision, "progress": False}
+        call = {"minutes": minutes, "seed": seed, "images": images is not None, "classifier": classifier.fingerprint}
         if images is None:
-            depth = _deepest(classifier, depths)
-            budget = Budget(minutes, _shares(depth), place, progress=progress)
-            with supervised(budget), closing(budget.bar):
-                return _invert_blocks(classifier, depth, budget, common)
-        budget = Budget(minutes, {"coarse": 0.15, "regression": 0.45, "adversary": 0.4}, place, progress=progress)
+            chosen = _depths(classifier, depths)
+            _check_same_call(place, call | {"depths": chosen})
+            budget = Budget(minutes, BLOCK_SHARES, place, progress=progress)
+            train = partial(_invert_blocks, classifier, chosen)
+        else:
+            images = _images(images, classifier)
+            _check_same_call(place, call | {"size": size, "images": list(images.shape)})
+            budget = Budget(minutes, LOGIT_SHARES, place, progress=progress)
+            train = partial(_invert_logits, classifier, images, size)
         with supervised(budget), closing(budget.bar):
-            return _invert_logits(classifier, _images(images, classifier), size, budget, common)
+            inverter = train(budget, common)
+    inverter.card["minutes"] = minutes
+    return inverter
 
 
-def _classifier(classifier: Classifier | nn.Module | str) -> Classifier:
-    if isinstance(classifier, Classifier):
-        return classifier
-    if isinstance(classifier, nn.Module):
-        return Classifier(classifier, type(classifier).__name__)
-    return load_classifier(classifier)
+def _check_same_call(place: Path, call: dict[str, Any]) -> None:
+    """Keep what a training was begun with; ValueError where the folder holds one that was begun with something else."""
+    file = place / CALL
+    before = json.loads(file.read_text()) if file.is_file() else call
+    for key, value in call.items():
+        if before.get(key) != value:
+            raise ValueError(
+                f"{place.parent} holds a training with {key} = {before.get(key)}, this call has {value}: "
+                "give the same, or another folder."
+            )
+    with whole(file) as partial_file:
+        partial_file.write_text(json.dumps(call))
+
+
+@contextmanager
+def _resumable(folder: str | Path | None):
+    """Ctrl-C and SIGTERM say whether the training can go on."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        how = f"the same call goes on from {folder}" if folder is not None else "with folder= it could go on"
+        raise type(error)(f"The training was stopped; {how}.") from None
 
 
 # ---- of the blocks ---------------------------------------------------------------------------------------------------
 
 
-def _deepest(classifier: Classifier, depths: int | Sequence[int] | None) -> int:
+def _depths(classifier: Classifier, depths: int | Sequence[int] | None) -> list[int]:
+    """The depths to invert, in order; ValueError for those that cannot be."""
+    shapes = map_shapes(classifier)
+    most = len(shapes) - 1
+    if most == 0:
+        raise ValueError(f"The first block of {classifier.name} returns no map, tokens or vector: cuts= finds others.")
     if depths is None:
-        return max(block.depth for block in classifier.blocks if len(block.shape) == 3)
-    return depths if isinstance(depths, int) else max(depths)
+        depths = deepest(shapes)
+    chosen = list(range(1, depths + 1)) if isinstance(depths, int) else sorted(set(depths))
+    if not chosen or not all(isinstance(depth, int) and 1 <= depth <= most for depth in chosen):
+        raise ValueError(
+            f"{classifier.name} can be inverted at depths 1 to {most}, not at {depths}: give some of these."
+        )
+    return chosen
 
 
-def _shares(depth: int) -> dict[str, float]:
-    return {f"divide-{k:02d}": 0.2 / depth for k in range(1, depth + 1)} | {"synchronise": 0.8}
-
-
-def _invert_blocks(classifier: Classifier, depth: int, budget: Budget, common: dict[str, Any]) -> ClassifierInverter:
-    seed, side = common["seed"], min(2 * classifier.size, classifier.size + 96)
+def _invert_blocks(
+    classifier: Classifier, depths: list[int], budget: Budget, common: dict[str, Any]
+) -> ClassifierInverter:
+    seed, depth, side = common["seed"], depths[-1], min(2 * classifier.size, classifier.size + 96)
     make = partial(synthetic.draw_pool, size=side, seed=seed, device=classifier.device)
     pool = make(budget.amount("leaves", min(4096, POOL_BYTES // (3 * side**2)), make))
+    shapes = map_shapes(classifier)[: depth + 1]
+    schedule = Schedule(
+        divide=200, synchronise=500, divide_lr=2e-3, synchronise_lr=1e-3,
+        often=tuple(float(k in depths) for k in range(1, depth + 1)),
+    )  # fmt: skip
     count = max(4, min(24, PIXELS // classifier.size**2))
-    schedule = Schedule(divide=60, synchronise=500, divide_lr=2e-3, synchronise_lr=1e-3)
     inverter = invert_classifier(
-        classifier, pool, depth=depth, crops=lambda depth: (count, classifier.size), schedule=schedule,
-        weights=ChainLossWeights(block=1, input=0, cycle=0),
+        classifier, pool, depth=depth, sizes=_lean_sizes(classifier, shapes), at_once=True,
+        crops=lambda depth: (count, classifier.size), schedule=schedule,
         synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0), **common,
     )  # fmt: skip
+    inverter = ClassifierInverter(inverter.chain, classifier, inverter.card | {"depths": depths})
     _round(inverter.chain)
     held_out = synthetic.dead_leaves(8, classifier.size, (seed + 2) * 100_003, device=classifier.device)
+    held_out = classifier.convert(held_out)
     n = budget.amount(
         "held-out", len(held_out), lambda n: add_feedback(inverter, held_out[:n], [depth], progress=False), few=1,
-        share=FEEDBACK / depth, least=0,
+        share=FEEDBACK / len(depths), least=0,
     )  # fmt: skip
     inverter.card.pop("feedback", None)
     return add_feedback(inverter, held_out[:n], progress=False) if n else inverter
 
 
-# ---- of the logits ---------------------------------------------------------------------------------------------------
+def _lean_sizes(classifier: Classifier, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """(width, residual blocks, whether places differ) of every inverse: narrower than `default_sizes`, since where
+    minutes are few, more steps are worth more than wider maps."""
+    tokens = [len(block.shape) == 2 for block in classifier.blocks]
+    wide = [len(shape) == 3 and shape[2] > 56 for shape in shapes[1:]]
+    return [(32 if large else 64, 1, places) for large, places in zip(wide, tokens, strict=False)]
 
-WEIGHTS = GeneratorLossWeights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
+
+# ---- of the logits ---------------------------------------------------------------------------------------------------
 
 
 def _images(images: Tensor | Data | str, classifier: Classifier) -> Tensor:
@@ -145,12 +206,12 @@ def _invert_logits(
     size = size or 2 ** min(6, images.shape[-1].bit_length() - 1)
     n = budget.amount("logits", len(images), lambda n: pairs(classifier, images[:n]), few=min(64, len(images)))
     many = classifier.classes > 200
-    generator = {"hidden": 96 if many else 192, "coarse": 16, "coarse_hidden": 192, "coarse_linear": not many,
-                 "logit_noise": 0.3}  # fmt: skip
+    generator = {"hidden": 96 if many else 192, "coarse": min(16, size), "coarse_hidden": 192,
+                 "coarse_linear": not many, "logit_noise": 0.3}  # fmt: skip
     inverter = train_logit_inverter(
         classifier, images[:n], size=size, steps=1000, batch=min(48, n), lr=5e-4, shrink=1.0 if many else 0.03,
         coarse_steps=1000, adversarial_share=0.5, adversarial_lr=5e-4, identify=0.06, generator=generator,
-        weights=WEIGHTS, **common,
+        weights=LOGIT_WEIGHTS, **common,
     )  # fmt: skip
     _round(inverter.generator)
     return inverter

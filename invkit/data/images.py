@@ -49,18 +49,18 @@ def fit_square(images: Tensor, size: int) -> Tensor:
     no memory.
 
     Args:
-        images: floats in [0, 1], (N, 3, H, W).
+        images: floats in [0, 1], (N, C, H, W).
         size: side of the squares in pixels, 1 or more.
 
     Returns:
-        Images (N, 3, size, size), which rounding may have moved out of [0, 1] by 1e-6; those that have this size
+        Images (N, C, size, size), which rounding may have moved out of [0, 1] by 1e-6; those that have this size
         already are returned as they are.
 
     Raises:
         ValueError: no such images, or a size below 1.
     """
-    if images.dim() != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise ValueError(f"Images must be floats of shape (N, 3, H, W), not {images.dtype} {tuple(images.shape)}.")
+    if images.dim() != 4 or not images.is_floating_point():
+        raise ValueError(f"Images must be floats of shape (N, C, H, W), not {images.dtype} {tuple(images.shape)}.")
     if size < 1:
         raise ValueError(f"The size must be at least 1 pixel, not {size}.")
     height, width = images.shape[-2:]

@@ -25,12 +25,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 import torch
 from torch import Tensor, nn
 
 from invkit.dci.inverse_block import InverseBlock
+from invkit.dci.layout import Layout, layout_of
 from invkit.network.classifiers import Classifier
 
 FLOOR = 1e-5  # added to every squared error before its logarithm, so that an exact sample has a finite one
@@ -63,21 +64,20 @@ class Chain(nn.Module):
 
     Args:
         shapes: shapes of the input h_0 and of the blocks' outputs h_1, …, h_K, without the batch: K + 1 of them.
-        sizes: (width, residual blocks) of each inverse; a width of 0 makes it one convolution (`InverseBlock`).
+        sizes: (width, residual blocks) of each inverse, or (width, residual blocks, True) with a bias for each place; a
+            width of 0 makes it one convolution (`InverseBlock`).
 
     Raises:
         ValueError: numbers of shapes and sizes that do not fit together.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, ...]], sizes: Sequence[tuple[int, int]]):
+    def __init__(self, shapes: Sequence[tuple[int, ...]], sizes: Sequence[tuple[int, ...]]):
         super().__init__()
         if len(shapes) != len(sizes) + 1:
             raise ValueError(
                 f"{len(sizes)} inverses need {len(sizes) + 1} shapes (the input's first), not {len(shapes)}."
             )
-        self.inverses = nn.ModuleList(
-            InverseBlock(shapes[k + 1], shapes[k], width, blocks) for k, (width, blocks) in enumerate(sizes)
-        )
+        self.inverses = nn.ModuleList(InverseBlock(shapes[k + 1], shapes[k], *size) for k, size in enumerate(sizes))
 
     def slice(self, above: int, deepest: int) -> Chain:
         """The chain of g_{above+1} … g_deepest, which shares these modules: it inverts depth `deepest` to `above`."""
@@ -185,12 +185,31 @@ def choose_feedback(
 
 
 def classifier_blocks(classifier: Classifier) -> list[Callable[[Tensor], Tensor]]:
-    """The blocks of a classifier, the first preceded by its normalisation, so that it takes images in [0, 1].
+    """The blocks of a classifier from map to map (`invkit.dci.layout`), the first from images in [0, 1].
 
-    The images are not checked: the reconstructions of a chain in training may lie outside [0, 1].
+    The first is preceded by the normalisation. Its images are not checked: the reconstructions of a chain in training
+    may lie outside [0, 1].
     """
-    first, *rest = classifier.blocks
+    image = layout_of((classifier.channels, classifier.size, classifier.size), classifier.size)
+    layouts = [image, *(layout_of(block.shape, classifier.size) or image for block in classifier.blocks)]
+    first, *rest = map(_between_maps, classifier.blocks, layouts, layouts[1:])
     return [lambda images: first(classifier.normalise(images)), *rest]
+
+
+def map_shapes(classifier: Classifier) -> list[tuple[int, ...]]:
+    """The shapes of h_0, h_1, … as a chain takes them: of the images, then of the blocks' outputs as maps.
+
+    The last is that before the first output whose layout is not known.
+    """
+    image = (classifier.channels, classifier.size, classifier.size)
+    layouts = (layout_of(block.shape, classifier.size) for block in classifier.blocks)
+    return [image, *(layout.map_shape for layout in takewhile(lambda layout: layout is not None, layouts))]
+
+
+def _between_maps(block: Callable[[Tensor], Tensor], before: Layout, after: Layout) -> Callable[[Tensor], Tensor]:
+    if before.order == after.order == "as it is":
+        return block
+    return lambda h: after.to_map(block(before.from_map(h)))
 
 
 def log_error(reconstruction: Tensor, truth: Tensor, scale: Tensor | float = 1.0) -> Tensor:

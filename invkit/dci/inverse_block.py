@@ -39,21 +39,27 @@ class InverseBlock(nn.Module):
     Args:
         in_shape: shape of f(h) without the batch, (C, H, W), or (C,) for a vector.
         out_shape: shape of h without the batch, of the same two kinds. Maps of other sizes work too, as long as neither
-            side is a vector.
+            side is a vector. Of tokens without a place the rows below a square may be missing on one side.
         width: channels of the hidden maps; 0 leaves one convolution behind a leaky ReLU, which cannot enlarge a map.
         blocks: number of residual blocks, computed at the coarser of the two resolutions.
+        places: subtract a trained value at each place of f(h), in its native size, since the tokens of a transformer
+            have an embedding of their place added to them. `calibrate` sets it to what examples have in common there.
 
     Raises:
         ValueError: a shape that is neither (C,) nor (C, H, W); a width of 0 where the map has to be enlarged.
     """
 
-    def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int], width: int, blocks: int = 2):
+    def __init__(
+        self, in_shape: Sequence[int], out_shape: Sequence[int], width: int, blocks: int = 2, places: bool = False
+    ):
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         source, target = _as_map(in_shape), _as_map(out_shape)
-        self.up, self.down = _ratio(source[1:], target[1:]), _ratio(target[1:], source[1:])
+        # by their widths: maps are squares, but for rows of tokens without a place (`invkit.dci.layout`)
+        self.up, self.down = math.ceil(target[2] / source[2]), math.ceil(source[2] / target[2])
         outputs = target[0] * self.up**2
         dense = self.down > 1 and target[1:] == (1, 1)  # from a map to a vector: every place has weights of its own
+        self.place = nn.Parameter(torch.zeros(1, *source)) if places else None
         self.plain = width == 0
         if self.plain:
             if self.up > 1:
@@ -97,18 +103,53 @@ class InverseBlock(nn.Module):
             mean, std = values.mean((0, 2)), values.std((0, 2))
             getattr(self, f"{name}_mean").copy_(mean.view(1, -1, 1, 1))
             getattr(self, f"{name}_std").copy_(std.clamp_min(1e-3 * std.max().clamp_min(1e-6)).view(1, -1, 1, 1))
+        if self.place is not None:
+            common = ((source.float() - self.in_mean) / self.in_std).mean(0)
+            noise = 1 / (len(source) * common.square().clamp_min(1e-12))  # its share of the square of the mean
+            self.place.copy_(common * (1 - noise).clamp_min(0))
+
+    @torch.no_grad()
+    def fit_linear(self, source: Tensor, target: Tensor, penalty: float = 0.03) -> None:
+        """Set the linear path beside the hidden maps to the ridge regression of h on f(h), after `calibrate`.
+
+        Args:
+            source: examples of f(h), (N, *in_shape).
+            target: h, (N, *out_shape).
+            penalty: of the squared weights, in units of the variance of the standardised f(h).
+        """
+        y = self._standardised(source.float())
+        h = (target.float().reshape(len(target), -1, *(target.shape[2:] or (1, 1))) - self.out_mean) / self.out_std
+        rows, columns = y.shape[2] // self.down, y.shape[3] // self.down
+        x = F.pixel_unshuffle(y[:, :, : rows * self.down, : columns * self.down], self.down)
+        beyond = [max(0, n * self.up - side) for n, side in zip((columns, rows), (h.shape[3], h.shape[2]), strict=True)]
+        h = F.pad(h, (0, beyond[0], 0, beyond[1]), mode="replicate")[:, :, : rows * self.up, : columns * self.up]
+        x, h = (part.transpose(0, 1).flatten(1) for part in (x, F.pixel_unshuffle(h, self.up)))
+        x = F.pad(x, (0, 0, 0, 1), value=1.0)  # for the bias
+        square = x @ x.T / x.shape[1] + penalty * torch.eye(len(x), device=x.device)
+        weight = torch.linalg.solve(square, x @ h.T / x.shape[1]).T
+        self.skip.weight.copy_(weight[:, :-1].reshape(self.skip.weight.shape))
+        self.skip.bias.copy_(weight[:, -1])
+
+    def _standardised(self, y: Tensor) -> Tensor:
+        """f(h) as a map of channels of mean 0 and variance 1, less what is common to each place."""
+        native = y.shape[1:] == self.in_shape
+        y = (y.reshape(len(y), -1, *(y.shape[2:] or (1, 1))) - self.in_mean) / self.in_std
+        return y - self.place if self.place is not None and native else y
 
     def forward(self, y: Tensor) -> Tensor:
         """h, (N, *out_shape), from y = f(h), (N, *in_shape)."""
         native = y.shape[1:] == self.in_shape
-        y = (y.reshape(len(y), -1, *(y.shape[2:] or (1, 1))) - self.in_mean) / self.in_std
+        y = self._standardised(y)
         h = self.skip(F.leaky_relu(y, 0.2)) if self.plain else self.leave(self.body(self.enter(y))) + self.skip(y)
         if self.up > 1:
             h = F.pixel_shuffle(h, self.up)
         h = h * self.out_std + self.out_mean
         if len(self.out_shape) == 1:
             return h.flatten(1)
-        return h[..., : self.out_shape[1], : self.out_shape[2]] if native else h
+        if not native:
+            return h
+        missing = self.out_shape[1] - h.shape[2]  # rows of tokens that f has left out
+        return F.pad(h, (0, 0, 0, missing)) if missing > 0 else h[..., : self.out_shape[1], : self.out_shape[2]]
 
 
 def _as_map(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -116,8 +157,3 @@ def _as_map(shape: Sequence[int]) -> tuple[int, int, int]:
     if len(shape) not in (1, 3):
         raise ValueError(f"An inverse block takes vectors (C,) or maps (C, H, W), not {tuple(shape)}.")
     return (*shape, 1, 1) if len(shape) == 1 else tuple(shape)
-
-
-def _ratio(small: Sequence[int], large: Sequence[int]) -> int:
-    """How many times the size `small` must be enlarged to reach `large`; odd sizes are rounded up and cropped."""
-    return max(1, *(math.ceil(b / a) for a, b in zip(small, large, strict=True)))

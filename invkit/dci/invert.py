@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from invkit import store
-from invkit.dci.chain import Chain, choose_feedback, classifier_blocks, log_error
+from invkit.dci.chain import Chain, choose_feedback, classifier_blocks, log_error, map_shapes
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.synthetic import Pool
 from invkit.dci.training import SCHEDULE, Schedule, train_chain
@@ -29,7 +29,7 @@ from invkit.training import Trained
 
 def invert_classifier(
     classifier: Classifier,
-    batches: Callable[[int, int], Tensor] | Pool,
+    batches: Callable[[int, int], Tensor] | Pool | Tensor,
     *,
     depth: int | None = None,
     sizes: Sequence[tuple[int, int]] | None = None,
@@ -43,8 +43,10 @@ def invert_classifier(
 
     Args:
         classifier: the network to invert.
-        batches: batches(step, depth) returns synthetic images (N, 3, H, W) in [0, 1]; or a pool to cut them from.
-        depth: the deepest block to invert; None for the last one whose output is a map (C, H, W).
+        batches: batches(step, depth) returns synthetic images (N, 3, H, W) in [0, 1]; or a pool to cut them from, or
+            its images.
+        depth: the deepest block to invert; None for the last one whose output is a map or tokens, and for the last of
+            all where none is.
         sizes: (width, residual blocks) of each inverse; None for `default_sizes`.
         crops: for a pool, crops(depth) returns (images in a batch, their side in pixels); None for 16 images of the
             classifier's size.
@@ -52,16 +54,23 @@ def invert_classifier(
         folder: for checkpoints; a stopped run goes on from there. None keeps none.
         seed: of the initial weights and of training.
         training: further arguments of `train_chain`.
+
+    Raises:
+        ValueError: a depth that the classifier does not have, or whose outputs have an unknown layout.
     """
-    maps = [block.depth for block in classifier.blocks if len(block.shape) == 3]
-    depth = depth or maps[-1]
+    shapes = map_shapes(classifier)
+    depth = deepest(shapes) if depth is None else depth
+    if depth not in range(1, len(shapes)):
+        raise ValueError(f"{classifier.name} can be inverted at depths 1 to {len(shapes) - 1}, not at {depth!r}.")
+    shapes = shapes[: depth + 1]
+    if isinstance(batches, Tensor):
+        batches = Pool(batches)
     if isinstance(batches, Pool):
         pool, crops = batches, crops or (lambda depth: (16, classifier.size))
 
         def batches(step: int, depth: int) -> Tensor:
-            return pool.batch(step, *crops(depth))
+            return classifier.convert(pool.batch(step, *crops(depth)))
 
-    shapes = [(3, classifier.size, classifier.size), *(tuple(b.shape) for b in classifier.blocks[:depth])]
     sizes = list(sizes or default_sizes(shapes))
     chain = _new_chain(shapes, sizes, seed, classifier.device)
     blocks = classifier_blocks(classifier)[:depth]
@@ -134,6 +143,11 @@ def add_feedback(
         chosen[str(depth)] = list(choose_feedback(inverter.chain, blocks, held_out, depth, bounds, error, most))
     inverter.card["feedback"] = chosen
     return inverter
+
+
+def deepest(shapes: Sequence[tuple[int, ...]]) -> int:
+    """The last depth whose output is a map, for the shapes of h_0, h_1, …; the last of all where none is."""
+    return max((depth for depth, shape in enumerate(shapes) if depth and len(shape) == 3), default=len(shapes) - 1)
 
 
 def default_sizes(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:

@@ -19,7 +19,8 @@ from torch import Tensor
 from invkit import store
 from invkit.data.images import fit_square
 from invkit.dci.chain import Chain, classifier_blocks, invert_representation
-from invkit.dci.search import search
+from invkit.dci.layout import layout_of
+from invkit.dci.search import search as search_input
 from invkit.network.classifiers import Classifier
 from invkit.network.generators import Generator
 
@@ -56,8 +57,10 @@ class _ChainInverter:
         if depth is None:
             return self.depths[-1]
         if not isinstance(depth, Integral) or depth not in self.depths:
-            one = len(self.depths) == 1
-            depths = f"depth {self.depths[0]} alone" if one else f"depths {self.depths[0]} to {self.depths[-1]}"
+            first, last = self.depths[0], self.depths[-1]
+            depths = f"depth {first} alone" if first == last else f"depths {first} to {last}"
+            if len(self.depths) <= last - first:
+                depths = f"depths {', '.join(map(str, self.depths))}"
             raise ValueError(f"This inverter inverts {depths}, not {depth!r}.")
         return int(depth)
 
@@ -81,20 +84,22 @@ class ClassifierInverter(_ChainInverter):
     """
 
     def __init__(self, chain: Chain, classifier: Classifier, card: dict):
-        super().__init__(chain, classifier, card, list(range(1, len(chain.inverses) + 1)))
+        super().__init__(chain, classifier, card, card.get("depths") or list(range(1, len(chain.inverses) + 1)))
         self.classifier = classifier
 
     def represent(self, images: Tensor, depth: int | None = None) -> Tensor:
         """The output of the classifier's block `depth`, (N, *classifier.blocks[depth-1].shape).
 
         Args:
-            images: floats in [0, 1], (N, 3, H, W), of any size. This is the only method that resizes (`fit_square`).
+            images: floats in [0, 1], (N, C, H, W), of any size, of the classifier's channels; colours become grey for
+                a grey classifier. This is the only method that resizes (`fit_square`).
             depth: one of `depths`; None for the deepest.
 
         Raises:
             ValueError: another depth, or no such images.
         """
-        return self.classifier.features(fit_square(images, self.size), self._depth(depth))
+        squares = fit_square(self.classifier.convert(images), self.size)
+        return self.classifier.features(squares, self._depth(depth))
 
     def invert(
         self,
@@ -105,7 +110,7 @@ class ClassifierInverter(_ChainInverter):
         search: int = 0,
         feedback: bool = True,
     ) -> Tensor:
-        """Images in [0, 1], (N, 3, size, size), from the output of one block alone; deterministic.
+        """Images in [0, 1], (N, C, size, size), from the output of one block alone; deterministic.
 
         Args:
             representation: floats, (N, *classifier.blocks[depth-1].shape), as `represent` returns them.
@@ -126,14 +131,12 @@ class ClassifierInverter(_ChainInverter):
                 f"Depth {depth} is inverted from floats of shape (N, {', '.join(map(str, shape))}), not "
                 f"{representation.dtype} {tuple(representation.shape)}: represent(images, depth={depth}) makes them."
             )
-        if search:
-            return self._search(representation, depth, search)
+        y = layout_of(shape, self.classifier.size).to_map(representation)
         blocks = classifier_blocks(self.classifier)
-        return invert_representation(self.chain, blocks, representation, depth, self._feedback(depth, feedback), (0, 1))
-
-    def _search(self, representation: Tensor, depth: int, steps: int) -> Tensor:
-        through = min(depth, len(self.depths) // 3 + 1)
-        return search(self.chain, classifier_blocks(self.classifier), representation, depth, through, steps=steps)
+        if search:
+            through = min(depth, len(self.chain.inverses) // 3 + 1)
+            return search_input(self.chain, blocks, y, depth, through, steps=search)
+        return invert_representation(self.chain, blocks, y, depth, self._feedback(depth, feedback), (0, 1))
 
     def reconstruct(
         self, images: Tensor, depth: int | None = None, noise: None = None, *, search: int = 0, feedback: bool = True

@@ -9,6 +9,7 @@ are those of `invkit.dci.chain`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from invkit.dci.chain import Chain, ChainLossWeights, loss_terms, represent, spread
+from invkit.dci.chain import Chain, ChainLossWeights, log_error, loss_terms, represent, spread
+from invkit.dci.inverse_block import InverseBlock
 from invkit.seeds import generator_for
 from invkit.training import Player, Trained, train
 
@@ -63,8 +65,9 @@ def train_chain(
     seed: int = 0,
     precision: str = "auto",
     progress: bool = True,
+    at_once: bool = False,
 ) -> list[Trained]:
-    """Train the inverses of a chain, in place: one after another, then all together.
+    """Train the inverses of a chain, in place: each by itself, then all together.
 
     Args:
         chain: the inverses g_1 … g_K.
@@ -78,6 +81,8 @@ def train_chain(
         seed: 0 or more.
         precision: "auto", "bf16" or "no", as for `invkit.training.train`.
         progress: show a progress bar.
+        at_once: train the inverses by themselves at the same time, with the block term alone (`divide_at_once`), not
+            one after another.
 
     Returns:
         A record of each phase of training: of every inverse, if they were trained by themselves, then of the chain.
@@ -86,7 +91,10 @@ def train_chain(
     settings: dict[str, Any] = {"seed": seed, "precision": precision, "progress": progress}
     done = []
     chain.requires_grad_(False)
-    for depth, inverse in enumerate(chain.inverses, start=1):
+    if at_once:
+        place = folder and folder / "divide"
+        done.append(divide_at_once(chain, blocks, batches, schedule=schedule, folder=place, **settings))
+    for depth, inverse in enumerate(() if at_once else chain.inverses, start=1):
         with torch.no_grad():
             hidden = represent(blocks, batches(0, depth), depth)
             inverse.calibrate(hidden[depth], hidden[depth - 1])
@@ -135,6 +143,77 @@ def _divide(chain: Chain, blocks: Sequence[Callable[[Tensor], Tensor]], depth: i
         return loss_terms(reconstructions, hidden, blocks, [spread(hidden[depth - 1])], weights)
 
     return loss
+
+
+def divide_at_once(
+    chain: Chain,
+    blocks: Sequence[Callable[[Tensor], Tensor]],
+    batches: Callable[[int, int], Tensor],
+    *,
+    schedule: Schedule,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+    progress: bool = True,
+) -> Trained:
+    """Train every inverse of a chain by itself, in place, all in the same steps: one pass of the network serves all.
+
+    Each starts as the linear map of least squares, in closed form, so that a few steps suffice.
+
+    Args:
+        chain, blocks, batches, folder, seed, precision, progress: as for `train_chain`.
+        schedule: `divide` and `divide_lr` are used.
+    """
+    depth = len(chain.inverses)
+    start_linear(chain, blocks, batches)
+    chain.requires_grad_(True)
+
+    def loss(module: nn.Module, x: Tensor, step: int):
+        with torch.no_grad():
+            hidden = represent(blocks, x, depth)
+        errors = [
+            log_error(inverse(y), h, spread(h))
+            for inverse, y, h in zip(module.inverses, hidden[1:], hidden, strict=False)
+        ]
+        return torch.stack(errors).mean(), {}
+
+    done = train(
+        Player("chain", chain, loss, lr=schedule.divide_lr, clip=1.0), partial(_at_depth, batches, depth),
+        steps=schedule.divide, ema=0.99, folder=folder, seed=seed, precision=precision, progress=progress,
+        description="every inverse by itself",
+    )  # fmt: skip
+    chain.requires_grad_(False)
+    return done
+
+
+@torch.no_grad()
+def start_linear(
+    chain: Chain, blocks: Sequence[Callable[[Tensor], Tensor]], batches: Callable[[int, int], Tensor]
+) -> None:
+    """Calibrate every inverse, and fit its linear path to as many examples as it needs, or as memory allows."""
+    wanted = [_examples(inverse) for inverse in chain.inverses]
+    pairs: list[list[tuple[Tensor, Tensor]]] = [[] for _ in wanted]
+    seen = step = 0
+    while seen < max(wanted):
+        h = batches(step, len(wanted))
+        for k in range(max(k for k, n in enumerate(wanted) if n > seen) + 1):
+            y = blocks[k](h)
+            if seen < wanted[k]:
+                pairs[k].append((y, h))
+            h = y
+        seen, step = seen + len(h), step + 1
+    for inverse, found in zip(chain.inverses, pairs, strict=True):
+        source, target = (torch.cat(parts) for parts in zip(*found, strict=True))
+        inverse.calibrate(source, target)
+        inverse.fit_linear(source, target)
+
+
+def _examples(inverse: InverseBlock) -> int:
+    """How many images: four places for each channel, 16 to 64 images (64 where places differ), and at most 128 MB."""
+    channels, *sides = inverse.in_shape
+    numbers = math.prod(inverse.in_shape) + math.prod(inverse.out_shape)
+    needed = max(16, 4 * channels // math.prod(sides)) if inverse.place is None else 64
+    return max(2, min(needed, 64, 2**25 // numbers))
 
 
 def synchronise(

@@ -55,7 +55,7 @@ def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
         classifier: any classifier.
         images: squares in [0, 1], (N, 3, S, S).
     """
-    return classifier.logits(fit_square(images, classifier.size))
+    return classifier.logits(classifier.convert(fit_square(images, classifier.size)))
 
 
 @dataclass(frozen=True)

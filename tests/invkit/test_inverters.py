@@ -188,8 +188,8 @@ def test_wrong_logits_and_noise_get_a_sentence(of_logits):
         of_logits.sample_noise(0)
     with pytest.raises(ValueError, match="logits alone"):
         of_logits.represent(torch.rand(1, 3, 16, 16), depth=0)
-    for wrong in (torch.rand(1, 1, 16, 16), torch.zeros(1, 3, 16, 16, dtype=torch.uint8)):
-        with pytest.raises(ValueError, match=r"\(N, 3, H, W\)"):
+    for wrong in (torch.rand(1, 2, 16, 16), torch.zeros(1, 3, 16, 16, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match=r"\(N, [3C], H, W\)"):
             of_logits.represent(wrong)
     for wrong in (torch.rand(1, 3, 16, 16) + 1, torch.full((1, 3, 16, 16), float("nan"))):
         with pytest.raises(ValueError, match=r"\[0, 1\] without NaN"):
