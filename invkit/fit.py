@@ -183,12 +183,12 @@ def _invert_blocks(
     return add_feedback(inverter, held_out[:n], progress=False) if n else inverter
 
 
-def _lean_sizes(classifier: Classifier, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """(width, residual blocks, whether places differ) of every inverse: narrower than `default_sizes`, since where
-    minutes are few, more steps are worth more than wider maps."""
-    tokens = [len(block.shape) == 2 for block in classifier.blocks]
-    wide = [len(shape) == 3 and shape[2] > 56 for shape in shapes[1:]]
-    return [(32 if large else 64, 1, places) for large, places in zip(wide, tokens, strict=False)]
+def _lean_sizes(classifier: Classifier, shapes: Sequence[tuple[int, ...]]) -> list[tuple]:
+    """(width, residual blocks, places) of every inverse: narrower than `default_sizes`, since where minutes are few,
+    more steps are worth more than wider maps. Places differ in tokens."""
+    tokens = [False, *(len(block.shape) == 2 for block in classifier.blocks)]
+    large = [len(shape) == 3 and shape[2] > 56 for shape in shapes]
+    return [(32 if large[k] else 64, 1, (tokens[k], tokens[k - 1])) for k in range(1, len(shapes))]
 
 
 # ---- of the logits ---------------------------------------------------------------------------------------------------

@@ -64,8 +64,8 @@ class Chain(nn.Module):
 
     Args:
         shapes: shapes of the input h_0 and of the blocks' outputs h_1, …, h_K, without the batch: K + 1 of them.
-        sizes: (width, residual blocks) of each inverse, or (width, residual blocks, True) with a bias for each place; a
-            width of 0 makes it one convolution (`InverseBlock`).
+        sizes: (width, residual blocks) of each inverse, or (width, residual blocks, places), as for `InverseBlock`; a
+            width of 0 makes it one convolution.
 
     Raises:
         ValueError: numbers of shapes and sizes that do not fit together.

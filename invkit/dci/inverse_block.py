@@ -42,15 +42,21 @@ class InverseBlock(nn.Module):
             side is a vector. Of tokens without a place the rows below a square may be missing on one side.
         width: channels of the hidden maps; 0 leaves one convolution behind a leaky ReLU, which cannot enlarge a map.
         blocks: number of residual blocks, computed at the coarser of the two resolutions.
-        places: subtract a trained value at each place of f(h), in its native size, since the tokens of a transformer
-            have an embedding of their place added to them. `calibrate` sets it to what examples have in common there.
+        places: for f(h) and for h, whether what examples have in common at each place is taken off and put on, in their
+            native size, since the tokens of a transformer have an embedding of their place added to them. `calibrate`
+            sets it, training goes on from there.
 
     Raises:
         ValueError: a shape that is neither (C,) nor (C, H, W); a width of 0 where the map has to be enlarged.
     """
 
     def __init__(
-        self, in_shape: Sequence[int], out_shape: Sequence[int], width: int, blocks: int = 2, places: bool = False
+        self,
+        in_shape: Sequence[int],
+        out_shape: Sequence[int],
+        width: int,
+        blocks: int = 2,
+        places: tuple[bool, bool] = (False, False),
     ):
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
@@ -59,7 +65,8 @@ class InverseBlock(nn.Module):
         self.up, self.down = math.ceil(target[2] / source[2]), math.ceil(source[2] / target[2])
         outputs = target[0] * self.up**2
         dense = self.down > 1 and target[1:] == (1, 1)  # from a map to a vector: every place has weights of its own
-        self.place = nn.Parameter(torch.zeros(1, *source)) if places else None
+        self.in_place = nn.Parameter(torch.zeros(1, *source)) if places[0] else None
+        self.out_place = nn.Parameter(torch.zeros(1, *target)) if places[1] else None
         self.plain = width == 0
         if self.plain:
             if self.up > 1:
@@ -99,14 +106,18 @@ class InverseBlock(nn.Module):
             target: h, (N, *out_shape).
         """
         for name, values in (("in", source), ("out", target)):
-            values = values.float().reshape(len(values), values.shape[1], -1)
+            maps, values = values.float(), values.float().reshape(len(values), values.shape[1], -1)
             mean, std = values.mean((0, 2)), values.std((0, 2))
+            place = getattr(self, f"{name}_place")
+            if place is not None:  # the unit is that of what differs between images
+                common = maps.mean(0, keepdim=True) - mean.view(1, -1, 1, 1)
+                std = (maps - common).std((0, 2, 3))
+            std = std.clamp_min(1e-3 * std.max().clamp_min(1e-6)).view(1, -1, 1, 1)
             getattr(self, f"{name}_mean").copy_(mean.view(1, -1, 1, 1))
-            getattr(self, f"{name}_std").copy_(std.clamp_min(1e-3 * std.max().clamp_min(1e-6)).view(1, -1, 1, 1))
-        if self.place is not None:
-            common = ((source.float() - self.in_mean) / self.in_std).mean(0)
-            noise = 1 / (len(source) * common.square().clamp_min(1e-12))  # its share of the square of the mean
-            self.place.copy_(common * (1 - noise).clamp_min(0))
+            getattr(self, f"{name}_std").copy_(std)
+            if place is not None:
+                chance = (std / common.abs().clamp_min(1e-9 * std)).square() / len(maps)  # share of the mean's square
+                place.copy_(common / std * (1 - chance).clamp_min(0))
 
     @torch.no_grad()
     def fit_linear(self, source: Tensor, target: Tensor, penalty: float = 0.03) -> None:
@@ -119,6 +130,7 @@ class InverseBlock(nn.Module):
         """
         y = self._standardised(source.float())
         h = (target.float().reshape(len(target), -1, *(target.shape[2:] or (1, 1))) - self.out_mean) / self.out_std
+        h = h if self.out_place is None else h - self.out_place
         rows, columns = y.shape[2] // self.down, y.shape[3] // self.down
         x = F.pixel_unshuffle(y[:, :, : rows * self.down, : columns * self.down], self.down)
         beyond = [max(0, n * self.up - side) for n, side in zip((columns, rows), (h.shape[3], h.shape[2]), strict=True)]
@@ -134,7 +146,7 @@ class InverseBlock(nn.Module):
         """f(h) as a map of channels of mean 0 and variance 1, less what is common to each place."""
         native = y.shape[1:] == self.in_shape
         y = (y.reshape(len(y), -1, *(y.shape[2:] or (1, 1))) - self.in_mean) / self.in_std
-        return y - self.place if self.place is not None and native else y
+        return y - self.in_place if self.in_place is not None and native else y
 
     def forward(self, y: Tensor) -> Tensor:
         """h, (N, *out_shape), from y = f(h), (N, *in_shape)."""
@@ -143,13 +155,12 @@ class InverseBlock(nn.Module):
         h = self.skip(F.leaky_relu(y, 0.2)) if self.plain else self.leave(self.body(self.enter(y))) + self.skip(y)
         if self.up > 1:
             h = F.pixel_shuffle(h, self.up)
+        if native and len(self.out_shape) == 3:
+            missing = self.out_shape[1] - h.shape[2]  # rows of tokens that f has left out
+            h = F.pad(h, (0, 0, 0, missing)) if missing > 0 else h[..., : self.out_shape[1], : self.out_shape[2]]
+            h = h if self.out_place is None else h + self.out_place
         h = h * self.out_std + self.out_mean
-        if len(self.out_shape) == 1:
-            return h.flatten(1)
-        if not native:
-            return h
-        missing = self.out_shape[1] - h.shape[2]  # rows of tokens that f has left out
-        return F.pad(h, (0, 0, 0, missing)) if missing > 0 else h[..., : self.out_shape[1], : self.out_shape[2]]
+        return h.flatten(1) if len(self.out_shape) == 1 else h
 
 
 def _as_map(shape: Sequence[int]) -> tuple[int, int, int]:

@@ -212,7 +212,7 @@ def _examples(inverse: InverseBlock) -> int:
     """How many images: four places for each channel, 16 to 64 images (64 where places differ), and at most 128 MB."""
     channels, *sides = inverse.in_shape
     numbers = math.prod(inverse.in_shape) + math.prod(inverse.out_shape)
-    needed = max(16, 4 * channels // math.prod(sides)) if inverse.place is None else 64
+    needed = max(16, 4 * channels // math.prod(sides)) if inverse.in_place is None else 64
     return max(2, min(needed, 64, 2**25 // numbers))
 
 

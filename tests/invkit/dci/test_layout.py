@@ -1,5 +1,7 @@
 """Outputs of every layout become maps, come back exactly, and are inverted; so is a chain of mixed ones."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -105,10 +107,11 @@ def test_training_lowers_the_error_at_every_depth(mixed):
     pool = synthetic.draw_pool(16, 32)
     images = synthetic.dead_leaves(8, SIZE, seed=9)
 
+    tokens = [False, False, True, True, False, False]
+    sizes = [(16, 1, (after, before)) for before, after in pairwise(tokens)]
+
     def trained(schedule):
-        inverter = dci.invert_classifier(
-            mixed, pool, schedule=schedule, sizes=[(16, 1, True)] * 5, at_once=True, progress=False
-        )
+        inverter = dci.invert_classifier(mixed, pool, schedule=schedule, sizes=sizes, at_once=True, progress=False)
         errors = [dci.log_error(inverter.reconstruct(images, depth), images) for depth in inverter.depths]
         return inverter, torch.stack(errors)
 
@@ -125,7 +128,7 @@ def test_least_squares_alone_inverts_a_linear_block_and_what_its_places_add(mixe
 
     def quality(depth, places):
         torch.manual_seed(0)
-        chain = dci.Chain(map_shapes(mixed)[:3], [(8, 1), (8, 1, places)])
+        chain = dci.Chain(map_shapes(mixed)[:3], [(8, 1), (8, 1, (places, False))])
         start_linear(chain, blocks, lambda step, depth: pool.batch(step, 16, SIZE))
         return -10 * dci.log_error(chain(hidden[depth], depth)[-1], hidden[0])
 
