@@ -76,7 +76,7 @@ def write_report(
     began, out = time.monotonic(), Path(out)
     if isinstance(classifier, str):
         check_report(classifier, weights, images, minutes, depths, out)
-        classifier = load_classifier(classifier, **_given(weights))
+        classifier = load_classifier(classifier, weights=weights)
     share = minutes / (2 if images else 1)
     settings: dict[str, Any] = {"minutes": share, "seed": seed, "progress": progress}
     inverter = train_inverter(classifier, depths=depths, **settings)
@@ -103,10 +103,6 @@ def write_report(
         for name, text in texts.items():
             files.enter_context(store.whole(out / name)).write_text(text, encoding="utf-8")
     return numbers
-
-
-def _given(weights) -> dict[str, Any]:
-    return {"weights": weights} if weights else {}
 
 
 def summary(

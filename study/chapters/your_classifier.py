@@ -1,0 +1,151 @@
+"""Chapter 14: the tables, figures and words of a report on one's own classifier; `invkit.leakage` measures.
+
+What was trained against the clock comes out differently on every machine, so its figures are recorded without a
+tolerance. Those of the shipped inverter beside it are compared.
+
+Run by hand, outside the book, the chapter shows its figures and its answer below the cells that make them; on the
+book's page they stand in the prose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from invkit import statistics
+from invkit.data.images import Data, fit_square
+from invkit.ffi.inverter import LogitInverter
+from invkit.leakage import FACTORS, AtDepth, FromLogits, cuts, mean_colour_psnr
+from invkit.network.classifiers import Classifier
+from invkit.report_page import cut_sentence, leak_sentence, per_cent, rule_sentence
+from study import plots
+from study.notebook import Study, slug
+
+BY_HAND = "by hand"  # the profile of a run outside the book
+SHOWN = 5  # photos a figure
+REFERENCE = "EfficientNet-Lite0"
+
+
+def keep_figure(study: Study, id: str, figure: Figure) -> None:
+    """Keep a figure for the page; show it at once where the chapter is run by hand."""
+    study.figure(id, figure)
+    if study.profile == BY_HAND:
+        display(figure)
+
+
+def cut_rows(classifier: Classifier) -> dict[int, dict[str, object]]:
+    """Rows of a table, one a block, by depth."""
+    rows = {}
+    for row in cuts(classifier):
+        rows[row["depth"]] = {key: value for key, value in row.items() if key != "depth"}
+        rows[row["depth"]]["numbers"] = f"{row['numbers']:.3g}"
+    return rows
+
+
+def depth_rows(results: Sequence[AtDepth]) -> dict[int, dict[str, object]]:
+    """Rows of a table, one a depth that was measured."""
+    return {
+        one.depth: {
+            "block": one.block,
+            "numbers": f"{one.numbers:.3g}",
+            "psnr": statistics.bootstrap(one.psnr),
+            "over the mean colour, dB": f"{one.gain:+.1f}",
+            "found": one.found,
+            "little recovered": "yes" if one.quiet else "no" if one.trained else "trained too little",
+        }
+        for one in results
+    }
+
+
+def record_leakage(
+    study: Study, classifier: Classifier, photos: Data, results: Sequence[AtDepth], reference: Sequence[AtDepth]
+) -> None:
+    """Record the answer in words and, of the first and the deepest depth, what was recovered."""
+    study.record_texts(network=classifier.name, classes=classifier.classes, size=classifier.size)
+    study.record("blocks", len(classifier.blocks), tolerance=0)
+    study.record("photos", len(photos), tolerance=0)
+    flat = statistics.bootstrap(mean_colour_psnr(photos.images))
+    study.record("psnr_mean_colour", flat, unit="dB", tolerance=0.1)
+    leaks, cut, rule = leak_sentence(results), cut_sentence(results), rule_sentence(len(photos))
+    study.record_texts(compared=False, leaks=leaks, cut=cut, rule=rule)
+    if study.profile == BY_HAND:
+        display(Markdown(f"**{leaks} {cut}** {rule}"))
+    for name, one in (("first", results[0]), ("deepest", results[-1])):
+        _record(study, name, one.depth, one, None, None)
+    for one in reference:
+        _record(study, f"lite0_{one.depth}", one.depth, one, 0.5, 10)
+
+
+def _record(
+    study: Study, name: str, depth: int, one: AtDepth | FromLogits, of_gain: float | None, of_found: float | None
+) -> None:
+    study.record(f"depth_{name}", depth, digits=1, tolerance=0)
+    study.record(f"gain_{name}", one.gain, unit="dB", digits=2, tolerance=of_gain)
+    study.record(f"found_{name}", one.found.times(100), unit="%", digits=2, tolerance=of_found)
+
+
+def picture_depths(study: Study, photos: Data, results: Sequence[AtDepth]) -> None:
+    """Draw some photos, a row each, and their reconstructions from each depth, in columns."""
+    images = [photos.images, *(one.images for one in results)]
+    rows = {f"photo {i + 1}": torch.stack([column[i] for column in images]) for i in range(min(SHOWN, len(photos)))}
+    captions = {row: ["", *(f"{one.psnr[i]:.1f}" for one in results)] for i, row in enumerate(rows)}
+    columns = ["photo", *(f"block {one.depth}" for one in results)]
+    keep_figure(study, "depths", plots.image_grid(rows, columns, captions))
+
+
+def leakage_chart(classifier: Classifier, results: Sequence[AtDepth], reference: Sequence[AtDepth], of: int) -> Figure:
+    """What is recovered over the share of a network's blocks, of one's own and of a reference of `of` blocks."""
+    series = {classifier.name: (results, len(classifier.blocks)), REFERENCE: (reference, of)}
+    with plots.canvas(plots.WIDTH, 3.6, ncols=2) as (figure, axes):
+        for i, (name, (some, blocks)) in enumerate(series.items()):
+            x = [one.depth / blocks for one in some]
+            look = {"color": plots.COLOURS[i], "marker": plots.MARKERS[i], "capsize": 0, "elinewidth": 1.2}
+            for axis, intervals in zip(
+                axes, ([one.gain for one in some], [one.found.times(100) for one in some]), strict=True
+            ):
+                values = [one.value for one in intervals]
+                reach = [[one.value - one.low for one in intervals], [one.high - one.value for one in intervals]]
+                axis.errorbar(x, values, yerr=reach, label=name, **look)
+        axes[0].axhline(0, color=plots.GREY, linestyle="--", linewidth=1.3)
+        axes[0].set(ylabel="PSNR over the mean colour, dB")
+        axes[1].set(ylabel="own photo found, %", ylim=(-3, 103))
+        for axis in axes:
+            axis.set(xlim=(0, 1.02), xlabel="share of the network's blocks")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def picture_logits(study: Study, photos: Data, inverter: LogitInverter, logits: FromLogits) -> None:
+    """Draw some images, the best guesses from their logits, and samples under some noise vectors."""
+    n = min(SHOWN + 3, len(photos))
+    rows = {"image": fit_square(photos.images[:n], inverter.size).clamp(0, 1), "best guess": logits.guess[:n]}
+    rows |= {f"sample {k + 1}": some[:n] for k, some in enumerate(logits.samples)}
+    captions = {"best guess": [f"{value:.1f}" for value in logits.psnr[:n].tolist()]}
+    keep_figure(study, "logits", plots.image_grid(rows, captions=captions))
+
+
+def picture_surgery(study: Study, by_factor: Tensor, way: Tensor) -> None:
+    """Draw guesses from multiplied logits, a row for each of some images, and those between two images' logits."""
+    rows = {f"image {i + 1}": by_factor[:, i] for i in range(min(3, by_factor.shape[1]))} | {"between two": way}
+    keep_figure(study, "surgery", plots.image_grid(rows, [f"× {factor:g}" for factor in FACTORS], scale=1.2))
+
+
+def record_logits(study: Study, inverter: LogitInverter, logits: FromLogits, same: Tensor) -> None:
+    """Record what was recovered from logits, what they leave open, and what multiplied logits still show.
+
+    same: whether the classifier sees in a guess the class that it saw in the image, (factors, N).
+    """
+    _record(study, "logits", len(inverter.classifier.blocks), logits, None, None)
+    study.record("spread", 100 * logits.spread, unit="%", digits=2, tolerance=None)
+    for factor, row in zip(FACTORS, same, strict=True):
+        study.record(slug(f"same_{factor:g}"), statistics.proportion(row).times(100), unit="%", tolerance=None)
+
+
+def surgery_rows(same: Tensor) -> dict[str, dict[str, str]]:
+    """A row of a table: by the factor of the logits, the share of guesses in which the class of the image is seen."""
+    shares = zip(FACTORS, same.float().mean(1).tolist(), strict=True)
+    return {"the image's class is seen": {f"× {factor:g}": per_cent(share) for factor, share in shares}}

@@ -1,0 +1,95 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from invkit.data.images import Data
+from invkit.leakage import FACTORS, AtDepth, FromLogits
+from invkit.statistics import Interval
+from study.chapters import your_classifier as chapter
+from study.notebook import Study, slug
+
+N = 6
+
+
+def block(depth):
+    return SimpleNamespace(depth=depth, name=f"layer{depth}", shape=(4, 2, 2), convolutions=depth)
+
+
+CLASSIFIER = SimpleNamespace(name="mine", classes=3, size=16, blocks=[block(k) for k in (1, 2, 3)])
+
+
+def interval(value, n=N):
+    return Interval(value, value - 0.1, value + 0.1, n)
+
+
+def result(depth, gain=2.0, found=0.5, trained=True):
+    images, psnr = torch.rand(N, 3, 16, 16), torch.linspace(10, 12, N)
+    return AtDepth(depth, f"layer{depth}", 0.02, images, psnr, interval(gain), interval(found), trained)
+
+
+@pytest.fixture
+def photos():
+    images = torch.rand(N, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    return Data(images, torch.zeros(N, dtype=torch.int64), tuple("abcdef"))
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A study that keeps its results in memory and counts what it shows."""
+    made = Study("14_your_classifier", "quick", tmp_path, tmp_path / "work")
+    made.shown = []
+    monkeypatch.setattr(chapter, "display", made.shown.append)
+    return made
+
+
+def test_cuts_are_rows_by_depth():
+    rows = chapter.cut_rows(CLASSIFIER)
+    assert list(rows) == [1, 2, 3]
+    assert rows[2] == {"block": "layer2", "output": "4 × 2 × 2", "convolutions": 2, "numbers": "0.0208"}
+
+
+def test_depths_are_rows_with_a_word():
+    rows = chapter.depth_rows([result(1), result(2, 0.2, 0.1), result(3, -3, 0.1, trained=False)])
+    assert [row["little recovered"] for row in rows.values()] == ["no", "yes", "trained too little"]
+    assert rows[1]["over the mean colour, dB"] == "+2.0 [+1.9, +2.1]" and rows[1]["psnr"].value == pytest.approx(11)
+
+
+def test_what_was_trained_by_the_clock_has_no_tolerance(study, photos):
+    chapter.record_leakage(study, CLASSIFIER, photos, [result(1), result(2, 0.2, 0.1)], [result(4), result(9)])
+    kept = study._results
+    assert kept["gain_first"]["tolerance"] is None and kept["found_deepest"]["tolerance"] is None
+    assert kept["gain_lite0_4"] == {"value": 2.0, "ci95": [1.9, 2.1], "unit": "dB", "n": N, "tolerance": 0.5}
+    assert kept["found_lite0_9"]["value"] == 50 and kept["found_lite0_9"]["tolerance"] == 10
+    assert kept["cut"] == {"text": kept["cut"]["text"], "compared": False} and "after block 2" in kept["cut"]["text"]
+    assert kept["network"]["text"] == "mine" and kept["blocks"]["value"] == 3
+    assert not study.shown
+
+
+def test_by_hand_the_answer_and_the_figures_are_shown(study, photos):
+    study.profile = chapter.BY_HAND
+    chapter.record_leakage(study, CLASSIFIER, photos, [result(1), result(2, 0.2, 0.1)], [])
+    chapter.picture_depths(study, photos, [result(1), result(2)])
+    answer, figure = study.shown
+    assert "after block 2" in answer.data
+    assert len(figure.axes) == 3 * chapter.SHOWN and figure.axes[2].get_title() == "block 2"
+
+
+def test_the_chart_has_both_networks_on_both_axes():
+    figure = chapter.leakage_chart(CLASSIFIER, [result(1), result(2)], [result(4), result(9), result(18)], of=19)
+    places = [line.lines[0].get_xdata().tolist() for axis in figure.axes for line in axis.containers]
+    assert places == 2 * [[1 / 3, 2 / 3], [4 / 19, 9 / 19, 18 / 19]]
+
+
+def test_logits(study, photos):
+    logits = FromLogits(photos.images, torch.rand(2, N, 3, 16, 16), torch.rand(N), interval(1.5), interval(0.5), 0.25)
+    same = torch.tensor([[True] * N] * 4 + [[True] * 3 + [False] * 3])
+    inverter = SimpleNamespace(size=16, classifier=CLASSIFIER)
+    chapter.picture_logits(study, photos, inverter, logits)
+    chapter.picture_surgery(study, torch.rand(len(FACTORS), N, 3, 16, 16), torch.rand(5, 3, 16, 16))
+    chapter.record_logits(study, inverter, logits, same)
+    kept = study._results
+    assert kept["spread"]["value"] == 25 and kept["gain_logits"]["value"] == 1.5 and kept["depth_logits"]["value"] == 3
+    assert kept[slug("same_4")]["value"] == 50 and kept["same_0_25"]["tolerance"] is None
+    assert {"logits", "surgery"} == study._figures
+    assert chapter.surgery_rows(same)["the image's class is seen"]["× 4"] == "50 %"
