@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from invkit import store
-from invkit.dci.chain import Chain
+from invkit.dci.chain import Chain, map_shapes
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.ffi.biggan import LogitGenerator
 from invkit.ffi.inverter import LogitInverter
-from invkit.network.classifiers import Classifier, load_classifier
+from invkit.identity import find_classifier
+from invkit.network.classifiers import Classifier
 from invkit.network.generators import load_generator
 
 
@@ -99,11 +100,19 @@ def load_inverter(name: str | Path, classifier: Classifier | nn.Module | None = 
     tensors, card = store.load(name)
     if card.get("method") not in LOADERS:
         raise ValueError(f"{name} holds no inverter but {card.get('method')!r}: load it with what trained it.")
+    if classifier is not None and card["method"] == "dci-gan":
+        raise ValueError(
+            f"{name} inverts the generator {card['network']}, which is no classifier: leave out classifier."
+        )
     return LOADERS[card["method"]](tensors, card, classifier, trust)
 
 
 def _of_a_classifier(tensors: dict[str, Tensor], card: dict, classifier, trust: bool) -> ClassifierInverter:
-    return ClassifierInverter(_chain(tensors, card), _classifier(card, card["size"], classifier, trust), card)
+    found = find_classifier(card, classifier, trust)
+    shapes = [tuple(shape) for shape in card["shapes"]]
+    if classifier is not None and map_shapes(found)[: len(shapes)] != shapes:
+        raise ValueError(f"{found.name} is cut into other blocks than when it was inverted: give the same cuts=.")
+    return ClassifierInverter(_chain(tensors, card), found, card)
 
 
 def _of_a_generator(tensors: dict[str, Tensor], card: dict, classifier, trust: bool) -> GeneratorInverter:
@@ -119,14 +128,7 @@ def _chain(tensors: dict[str, Tensor], card: dict) -> Chain:
 def _of_logits(tensors: dict[str, Tensor], card: dict, classifier, trust: bool) -> LogitInverter:
     generator = LogitGenerator(card["size"], card["classes"], **card["generator"] | {"spectral": False})
     generator.load_state_dict(tensors)
-    return LogitInverter(generator, _classifier(card, card.get("classifier_size"), classifier, trust), card)
-
-
-def _classifier(card: dict, size: int | None, classifier: Classifier | nn.Module | None, trust: bool) -> Classifier:
-    """The classifier that a card tells of: the one that is given, or else the one of its name."""
-    if isinstance(classifier, nn.Module):
-        return Classifier(classifier, card["network"], size)
-    return classifier or load_classifier(card["network"], size=size)
+    return LogitInverter(generator, find_classifier(card, classifier, trust), card)
 
 
 LOADERS: dict[str, Callable[..., Inverter]] = {  # by the method on the card

@@ -20,6 +20,7 @@ from invkit.dci.invert import add_feedback, add_training_time, invert_classifier
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.refine import refine
 from invkit.dci.training import Schedule
+from invkit.identity import identity
 from invkit.minutes import DATA, FEEDBACK, Budget
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.network.generators import load_generator
@@ -173,7 +174,7 @@ def _finished(
     inverter: ClassifierInverter, classifier: Classifier, held_out: Tensor, budget: Budget | None
 ) -> ClassifierInverter:
     """The inverter of the classifier itself rather than of its copy in low precision, with its error feedback."""
-    inverter = ClassifierInverter(inverter.chain, classifier, inverter.card)
+    inverter = ClassifierInverter(inverter.chain, classifier, inverter.card | {"classifier": identity(classifier)})
     held_out = held_out.to(classifier.device)
     if budget:  # the deepest depth takes longest; without time for a single image there is no feedback
         deepest = inverter.depths[-1:]

@@ -21,6 +21,7 @@ from invkit.dci.chain import Chain, choose_feedback, classifier_blocks, log_erro
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.synthetic import Pool
 from invkit.dci.training import SCHEDULE, Schedule, train_chain
+from invkit.identity import identity
 from invkit.network.classifiers import Classifier
 from invkit.network.generators import Generator
 from invkit.seeds import generator_for
@@ -65,6 +66,8 @@ def invert_classifier(
     shapes = shapes[: depth + 1]
     if isinstance(batches, Tensor):
         batches = Pool(batches)
+    if not isinstance(batches, Pool) and not callable(batches):
+        raise TypeError(f"batches are a function of step and depth, a pool or images, not {type(batches).__name__}.")
     if isinstance(batches, Pool):
         pool, crops = batches, crops or (lambda depth: (16, classifier.size))
 
@@ -76,7 +79,7 @@ def invert_classifier(
     blocks = classifier_blocks(classifier)[:depth]
     phases = train_chain(chain, blocks, batches, schedule=schedule, folder=folder, seed=seed, **training)
     card = new_card("dci", classifier, shapes, sizes, schedule, seed, phases)
-    return ClassifierInverter(chain, classifier, card)
+    return ClassifierInverter(chain, classifier, card | {"classifier": identity(classifier)})
 
 
 def invert_generator(
@@ -163,7 +166,7 @@ def default_sizes(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:
 def add_training_time(card: dict, phases: Sequence[Trained]) -> None:
     """Add the steps and hours of later phases of training to a card."""
     card["steps"] += sum(phase.steps for phase in phases)
-    card["hours"] = round(card["hours"] + sum(phase.seconds for phase in phases) / 3600, 2)
+    card["hours"] = round(card["hours"] + sum(phase.seconds for phase in phases) / 3600, 4)
 
 
 def _new_chain(shapes, sizes, seed: int, device: torch.device) -> Chain:
@@ -183,7 +186,7 @@ def new_card(method: str, network: Classifier | Generator, shapes, sizes, schedu
         "schedule": dataclasses.asdict(schedule),
         "seed": seed,
         "steps": sum(phase.steps for phase in phases),
-        "hours": round(sum(phase.seconds for phase in phases) / 3600, 2),
+        "hours": round(sum(phase.seconds for phase in phases) / 3600, 4),
         "machine": store.machine_class(),
         "code": store.code_version(),
     }

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from invkit.ffi.training import (
     train_generator,
 )
 from invkit.ffi.whitening import Whitening
+from invkit.identity import identity
 from invkit.network.classifiers import Classifier
 
 
@@ -47,6 +48,7 @@ def train_inverter(
     identify: float = 0.0,
     identify_late: float = 0.0,
     weights: GeneratorLossWeights = WEIGHTS,
+    consistent: Sequence[Classifier] = (),
     folder: str | Path | None = None,
     seed: int = 0,
     precision: str = "auto",
@@ -71,6 +73,8 @@ def train_inverter(
         identify: weight of `losses.identification` in the training of coarse images and in the regression.
         identify_late: its weight beside an adversary.
         weights: of all other loss terms.
+        consistent: further classifiers of the same images, which measure nothing later. They and the inverted one are
+            asked whether they see in a reconstruction what they saw in the image, if `weights.consistency` is above 0.
         folder: for the logits and for checkpoints; a stopped run goes on from there. None keeps nothing.
         seed: of the initial weights, the batches and the noise.
         precision: "auto", "bf16" or "no", as for `invkit.training.train`.
@@ -101,14 +105,17 @@ def train_inverter(
         pixels, z = made.batch(step, batch, seed)
         return pixels.contiguous(memory_format=torch.channels_last), z
 
+    networks = [network.to(classifier.device).logits for network in (classifier, *consistent)]
     record = train_generator(
-        g, batches, steps=steps, objective=objective, discriminator=d, weights=weights, **common, **training
-    )
+        g, batches, steps=steps, objective=objective, discriminator=d, weights=weights, consistent=networks, **common,
+        **training,
+    )  # fmt: skip
     folded = finish_generator(g, batches, weights, seed)
     card = {
         "method": "ffi",
         "network": classifier.name,
         "classifier_size": classifier.size,
+        "classifier": identity(classifier),
         "classes": classifier.classes,
         "size": size,
         "source_size": (images.images if isinstance(images, Data) else images).shape[-1],
@@ -119,13 +126,14 @@ def train_inverter(
         | {key: value for key, value in training.items() if isinstance(value, int | float | str)}
         | {"coarse_steps": coarse_steps, "shrink": shrink}
         | {key: value for key, value in asdict(weights).items() if value != getattr(WEIGHTS, key)},
+        "consistent": [network.name for network in consistent],
         "images": made.images.shape[1],
         "views": views,
         "batch": batch,
         "steps": steps if record.failure else sum(phase.steps for phase in record.phases),
         "seed": seed,
         "failure": record.failure,
-        "hours": round(sum(phase.seconds for phase in [*before, *record.phases]) / 3600, 2),
+        "hours": round(sum(phase.seconds for phase in [*before, *record.phases]) / 3600, 4),
         "machine": store.machine_class(),
         "code": store.code_version(),
     }

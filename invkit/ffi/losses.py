@@ -4,6 +4,7 @@
 - `energy_score`: for pairs of samples; least where they are distributed as the images are.
 - `identification`: each reconstruction resembles its own image more than the others of the batch.
 - `reconstruction_error`, `feature_error`: of single reconstructions, in pixels and in the features of a network.
+- `consistency_error`: classifiers see in a reconstruction what they saw in the image.
 - `diff_augment`: the augmentation of what the discriminator sees.
 
 `invkit.ffi.training` says which objective uses which.
@@ -130,3 +131,32 @@ def feature_error(features: Callable[[Tensor], Tensor], generated: Tensor, image
     with torch.no_grad():
         truth = features(images)
     return (features(generated) - truth).abs().mean() / truth.abs().mean().clamp_min(1e-6)
+
+
+def consistency_error(
+    networks: Sequence[Callable[[Tensor], Tensor]], generated: Tensor, images: Tensor, noise: float = 0.03
+) -> Tensor:
+    """How far the logits of generated images are from those of the images that they were generated for.
+
+    This is the cycle of Dong et al. (2021, equation 5), asked at the logits: the classifier should see in G(ε, z) what
+    it saw in the image. A pattern that fools one network on one grid of pixels would do for that. So both images are
+    moved, covered in the same place (`diff_augment`) and get the same noise, and several networks compare them.
+
+    Args:
+        networks: images in [0, 1] -> logits (N, classes): the inverted classifier, and others that measure nothing.
+        generated, images: (N, 3, S, S) in [0, 1].
+        noise: standard deviation of the noise on both images.
+
+    Returns:
+        The mean squared difference of the logits relative to their variance over the batch, averaged over networks.
+    """
+    both = diff_augment(torch.cat([generated, images], 1))
+    grain = noise * torch.randn_like(images)
+    changed, truth = ((part + grain).clamp(0, 1) for part in both.split(3, 1))
+    errors = []
+    for network in networks:
+        with torch.no_grad():
+            target = network(truth).float()
+        scale = target.var(0).mean().clamp_min(1e-6)
+        errors.append((network(changed).float() - target).square().mean() / scale)
+    return torch.stack(errors).mean()

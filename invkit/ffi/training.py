@@ -16,7 +16,8 @@ There are three objectives, and each inverter's card names its own:
   as the images behind these logits are. Where `GeneratorLossWeights.reading` is above 0, the image generated without
   noise goes on being regressed: the generator then gives its best guess without noise, and samples with it.
 
-`losses.identification` may be added to each phase. A squared error is dominated by the directions in which images vary
+`losses.consistency_error` may be added to each phase: the classifier, and others that measure nothing, should see in a
+reconstruction what they saw in the image. `losses.identification` may be added as well. A squared error is dominated by the directions in which images vary
 most and may ignore what distinguishes two images; this term asks for it. Retrieval is then a part of the training
 objective, so a retrieval accuracy has to be reported as such.
 
@@ -28,7 +29,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ from torch.nn import functional as F
 from invkit.dci.chain import log_error
 from invkit.ffi.biggan import LogitGenerator, ProjectionDiscriminator
 from invkit.ffi.losses import (
+    consistency_error,
     diff_augment,
     discriminator_loss,
     energy_score,
@@ -68,6 +70,7 @@ class GeneratorLossWeights:
         identify: weight of the identification in the regression.
         identify_late: weight of the identification of samples beside an adversary.
         reading: weight of the regression beside an adversary, of the images generated without noise.
+        consistency: weight of `losses.consistency_error` of samples, in both phases, if there are networks for it.
         squares: sides in pixels, for the energy score.
     """
 
@@ -77,6 +80,7 @@ class GeneratorLossWeights:
     identify: float = 0.0
     identify_late: float = 0.0
     reading: float = 0.0
+    consistency: float = 0.0
     squares: tuple[int, ...] = (1,)
 
 
@@ -110,6 +114,7 @@ def train_generator(
     adversarial_share: float = 0.1,
     weights: GeneratorLossWeights = WEIGHTS,
     features: Callable[[Tensor], Tensor] | None = None,
+    consistent: Sequence[Callable[[Tensor], Tensor]] = (),
     lr: float = 1e-3,
     adversarial_lr: float = 2e-4,
     augment: bool = True,
@@ -134,6 +139,8 @@ def train_generator(
             below 1.
         weights: of the loss terms.
         features: images -> a tensor, of a network that is neither inverted nor used to measure; adds a feature term.
+        consistent: images -> logits (N, classes), of the inverted classifier and of others that measure nothing: what
+            `weights.consistency` asks to be consistent.
         lr: largest learning rate of the regression.
         adversarial_lr: largest learning rate of the generator beside an adversary; the discriminator's is twice that.
         augment: augment what the discriminator sees.
@@ -158,13 +165,14 @@ def train_generator(
     record = GeneratorTraining([])
     with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
         if early:
-            player = regression_player(generator, weights, features, lr)
+            player = regression_player(generator, weights, features, lr, consistent)
             done = train(player, batches, steps=early, folder=Path(place) / "regression", description="regression",
                          **common)  # fmt: skip
             record.phases.append(done)
         if late:
             players = adversarial_players(
-                generator, discriminator, weights, features, adversarial_lr, augment, grace=0 if early else late // 5
+                generator, discriminator, weights, features, adversarial_lr, augment, grace=0 if early else late // 5,
+                consistent=consistent,
             )
             place = Path(place) / "adversary"
             try:
@@ -235,7 +243,8 @@ def fit_coarse_images(
 
 
 def regression_player(
-    generator: LogitGenerator, weights: GeneratorLossWeights, features: Callable[[Tensor], Tensor] | None, lr: float
+    generator: LogitGenerator, weights: GeneratorLossWeights, features: Callable[[Tensor], Tensor] | None, lr: float,
+    consistent: Sequence[Callable[[Tensor], Tensor]] = (),
 ) -> Player:
     """The generator alone: the reconstruction error of its samples, and a feature term if there are features."""
 
@@ -246,6 +255,9 @@ def regression_player(
         if features:
             terms["features"] = weights.features * feature_error(features, samples, images)
             total = total + terms["features"]
+        if weights.consistency and consistent:
+            terms["consistency"] = weights.consistency * consistency_error(consistent, samples, images)
+            total = total + terms["consistency"]
         return total, terms
 
     return Player("generator", generator, loss, lr=lr, clip=1.0)
@@ -259,6 +271,7 @@ def adversarial_players(
     lr: float,
     augment: bool = True,
     grace: int = 0,
+    consistent: Sequence[Callable[[Tensor], Tensor]] = (),
 ) -> list[Player]:
     """The generator and the discriminator, which take turns in every step.
 
@@ -268,6 +281,7 @@ def adversarial_players(
         generator, discriminator, weights, features, augment: as for `train_generator`.
         lr: largest learning rate of the generator; the discriminator's is twice that.
         grace: number of first steps in which the samples are not checked, since they may still be alike.
+        consistent: as for `train_generator`.
     """
     changed = diff_augment if augment else nn.Identity()
     latest: dict[str, Tensor] = {}
@@ -291,6 +305,8 @@ def adversarial_players(
             terms["reading"] = weights.reading * reconstruction_error(generated[-n:], images, weights.identify)[0]
         if features:
             terms["features"] = weights.features * feature_error(features, first, images)
+        if weights.consistency and consistent:
+            terms["consistency"] = weights.consistency * consistency_error(consistent, first, images)
         if weights.identify_late:
             terms["identify"] = weights.identify_late * identification(first, images)
         return sum(terms.values()), terms

@@ -240,13 +240,11 @@ def test_kinds_without_a_search_say_so(kind, request):
         request.getfixturevalue(kind).reconstruct(torch.rand(1, 3, 32, 32), search=3)
 
 
-def test_saved_and_loaded_all_kinds_reconstruct_the_same(any_kind, tmp_path, monkeypatch):
+def test_saved_and_loaded_all_kinds_reconstruct_the_same(any_kind, tmp_path):
     """In half precision; what was trained for images of another size than the network's own comes back for them."""
-    if any_kind.card["network"] == "tiny":
-        monkeypatch.setitem(any_kind.card, "network", f"{__name__}:tiny_classifier")
-        monkeypatch.setitem(sys.modules, __name__, sys.modules[tiny_classifier.__module__])
     written = any_kind.save(tmp_path / "mine")
-    loaded = invkit.load_inverter(tmp_path / "mine")
+    own = any_kind.classifier if any_kind.card["network"] == "tiny" else None
+    loaded = invkit.load_inverter(tmp_path / "mine", classifier=own)
     assert written["half"] and any_kind.card.items() <= written.items()
     assert loaded.card == json.loads(json.dumps(written))  # its tuples are lists
     assert type(loaded) is type(any_kind) and loaded.size == any_kind.size and loaded.depths == any_kind.depths
@@ -254,3 +252,104 @@ def test_saved_and_loaded_all_kinds_reconstruct_the_same(any_kind, tmp_path, mon
     for depth in any_kind.depths:
         found, before = loaded.reconstruct(images, depth), any_kind.reconstruct(images, depth)
         torch.testing.assert_close(found, before, atol=5e-3, rtol=0)
+
+
+# ---- of a classifier of one's own ------------------------------------------------------------------------------------
+
+
+def own_network(seed=0):
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, 1, 1), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(144, 2)).eval()
+
+
+def invert_quickly(classifier):
+    return dci.invert_classifier(
+        classifier, torch.rand(4, 3, classifier.size, classifier.size), schedule=QUICK, at_once=True, progress=False
+    )
+
+
+@pytest.fixture
+def own(tmp_path):
+    """(module, inverter), the inverter saved in `tmp_path`/mine; of 12 pixels, which no name would bring back."""
+    module = own_network()
+    inverter = invert_quickly(Classifier(module, "my cnn", size=12, mean=(0.5,) * 3, std=(0.2,) * 3))
+    inverter.save(tmp_path / "mine")
+    return module, inverter
+
+
+def test_a_module_of_ones_own_is_given_again(own, tmp_path):
+    module, inverter = own
+    images = torch.rand(2, 3, 12, 12)
+    with pytest.raises(ValueError, match=r"of my cnn, which was given as a module: pass it, load_inverter"):
+        invkit.load_inverter(tmp_path / "mine")
+    for given in (module, inverter.classifier):
+        loaded = invkit.load_inverter(tmp_path / "mine", classifier=given)
+        assert loaded.size == 12 and loaded.classifier.mean == (0.5,) * 3
+        assert torch.equal(loaded.represent(images), inverter.represent(images))
+        torch.testing.assert_close(loaded.reconstruct(images), inverter.reconstruct(images), atol=5e-3, rtol=0)
+
+
+def test_another_classifier_is_refused(own, tmp_path):
+    module, _ = own
+    with pytest.raises(ValueError, match="has other weights .* than the my cnn that was inverted"):
+        invkit.load_inverter(tmp_path / "mine", classifier=own_network(seed=1))
+    with pytest.raises(ValueError, match="at 12 pixels, and the classifier takes 16: give it with size=12"):
+        invkit.load_inverter(tmp_path / "mine", classifier=Classifier(PoolAnySize(), "other", size=16))
+    joined = [("all but the last", module[:5]), ("last", module[5:])]
+    with pytest.raises(ValueError, match="cut into other blocks"):
+        invkit.load_inverter(tmp_path / "mine", classifier=Classifier(module, "my cnn", 12, 0.5, 0.2, blocks=joined))
+    with pytest.raises(ValueError, match="the generator facegan, which is no classifier"):
+        invkit.load_inverter("dci-facegan", classifier=module)
+
+
+class PoolAnySize(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.linear(x.mean((2, 3)))
+
+
+def test_a_name_comes_back_with_its_arguments_unless_its_weights_were_random(tmp_path):
+    """A shipped network with its own size; a retrained one of the same name is not taken for it."""
+    inverter = invert_quickly(invkit.load_classifier("glyphs-plain-0"))
+    inverter.save(tmp_path)
+    assert invkit.load_inverter(tmp_path).classifier.fingerprint == inverter.classifier.fingerprint
+    random = invert_quickly(invkit.load_classifier("glyphs-plain-0", pretrained=False))
+    random.save(tmp_path)
+    with pytest.raises(ValueError, match="with random weights, which no name brings back: pass it"):
+        invkit.load_inverter(tmp_path)
+    loaded = invkit.load_inverter(tmp_path, classifier=random.classifier)
+    assert loaded.classifier is random.classifier
+    card = store.read_card(tmp_path)
+    card["classifier"]["source"] = {"name": "glyphs-plain-0"}
+    store.save_card(tmp_path, card)
+    with pytest.raises(ValueError, match="glyphs-plain-0 has other weights"):
+        invkit.load_inverter(tmp_path)
+
+
+def test_code_that_a_card_names_is_run_only_where_it_is_trusted(own, tmp_path, monkeypatch):
+    _, inverter = own
+    (tmp_path / "made_up_nets.py").write_text("ran = []\ndef net():\n    ran.append(1)\n    return made()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    card = store.read_card(tmp_path / "mine")
+    card["classifier"]["source"] = {"name": "made_up_nets:net"}
+    store.save_card(tmp_path / "mine", card)
+    with pytest.raises(ValueError, match="names code of somebody's own, made_up_nets:net: pass it, .* trust=True"):
+        invkit.load_inverter(tmp_path / "mine")
+    assert "made_up_nets" not in sys.modules
+    import made_up_nets
+
+    made_up_nets.made = lambda: inverter.classifier
+    assert invkit.load_inverter(tmp_path / "mine", trust=True).size == 12 and made_up_nets.ran
+    del sys.modules["made_up_nets"]
+
+
+def test_depths_and_batches_that_make_no_sense_get_a_sentence(own):
+    _, inverter = own
+    with pytest.raises(ValueError, match="my cnn can be inverted at depths 1 to 3, not at 20"):
+        dci.invert_classifier(inverter.classifier, torch.rand(4, 3, 12, 12), depth=20, schedule=QUICK)
+    with pytest.raises(TypeError, match="batches are a function of step and depth, a pool or images"):
+        dci.invert_classifier(inverter.classifier, "photos", schedule=QUICK)

@@ -1,0 +1,73 @@
+"""Which classifier an inverter is of: written on its card, and found again when the inverter is loaded.
+
+A card holds the arguments with which `load_classifier` makes the classifier again, where there are any, and the
+fingerprint of its weights. A name on a card may come from anywhere, so only shipped, timm's and torchvision's networks
+are made from it; code that it names is run only where the caller trusts it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from invkit.network.classifiers import LIBRARIES, Classifier, load_classifier
+
+
+def identity(classifier: Classifier) -> dict[str, Any]:
+    """What a card says of a classifier, JSON: its "source" (None for a module), size, normalisation, fingerprint."""
+    return {
+        "source": classifier.source,
+        "size": classifier.size,
+        "mean": list(classifier.mean),
+        "std": list(classifier.std),
+        "fingerprint": classifier.fingerprint,
+    }
+
+
+def find_classifier(
+    card: dict[str, Any], classifier: Classifier | nn.Module | None = None, trust: bool = False
+) -> Classifier:
+    """The classifier that a card tells of.
+
+    Args:
+        card: of an inverter; an old one has no "classifier", and its network's name alone is looked for.
+        classifier: the classifier itself, or its module, which then gets the size and the normalisation of the card.
+        trust: run code that the card names.
+
+    Raises:
+        ValueError: a classifier that cannot be made again, or is not the one that was inverted.
+    """
+    name, known = card["network"], card.get("classifier", {})
+    size = known.get("size") or (card["size"] if card["method"] == "dci" else card.get("classifier_size"))
+    if classifier is None:
+        classifier = load_classifier(**_source(name, known, trust) | {"size": size})
+    elif not isinstance(classifier, Classifier):
+        classifier = Classifier(classifier, name, size, known.get("mean"), known.get("std"))
+    if size not in (None, classifier.size):
+        raise ValueError(
+            f"This inverter is of {name} at {size} pixels, and the classifier takes {classifier.size}: "
+            f"give it with size={size}."
+        )
+    if known and classifier.fingerprint != known["fingerprint"]:
+        raise ValueError(
+            f"{classifier.name} has other weights (fingerprint {classifier.fingerprint}) than the {name} that was "
+            f"inverted ({known['fingerprint']}): pass that network as classifier=, or train an inverter of this one."
+        )
+    return classifier
+
+
+def _source(name: str, known: dict[str, Any], trust: bool) -> dict[str, Any]:
+    """The arguments of `load_classifier`; ValueError where the classifier has to be given."""
+    give = "pass it, load_inverter(folder, classifier=model)"
+    source = known.get("source") if known else {"name": name}
+    if source is None:
+        raise ValueError(f"This inverter is of {name}, which was given as a module: {give}.")
+    library, colon, _ = source["name"].partition(":")
+    if colon and library not in LIBRARIES and not trust:
+        raise ValueError(
+            f"This inverter's card names code of somebody's own, {source['name']}: {give}, or run it by trust=True."
+        )
+    if source.get("pretrained") is False and not source.get("weights"):
+        raise ValueError(f"This inverter is of {name} with random weights, which no name brings back: {give}.")
+    return source
