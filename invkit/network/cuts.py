@@ -208,7 +208,8 @@ class _Record:
         """The ends of the shallowest blocks but the last, by the rules of `join`."""
         places = self.candidates()
         ends = list(zip([None, *places], [*places, None], strict=True))
-        groups = join(ends, [self._kind(*segment) for segment in ends])
+        shapes = [_tensors(place.output, _Kept)[place.main].shape for place in places] + [(1, 1)]
+        groups = join(ends, [self._kind(*segment) for segment in ends], shapes, 1)
         if not groups:
             raise ValueError(f"{type(self.network).__name__} has no convolution or linear map to cut at: {BY_HAND}.")
         return [group.segments[-1][1] for group in groups[:-1]]

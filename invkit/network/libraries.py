@@ -32,14 +32,17 @@ def from_timm(name: str, pretrained: bool, size: int | None, arguments: dict[str
     hub = name.startswith(("hf-hub:", "hf_hub:"))
     if not hub and not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}: timm.list_models() says what it has.")
-    where = "put its files into the Hugging Face cache (HF_HOME)"
+    fix = "put its files into the Hugging Face cache (HF_HOME)"
+    fix += "" if hub else ", or pass pretrained=False for random weights"
     build = _sized(lambda **more: timm.create_model(name, pretrained=pretrained, **more), "img_size", size, arguments)
     with _hub_at_once(pretrained or hub):
-        model = _create(build, f"timm:{name}", pretrained or hub, where + (" before" if hub else ""))
+        model = _create(build, name if hub else f"timm:{name}", pretrained or hub, fix)
     config = timm.data.resolve_model_data_config(model)
     fixed = arguments.get("img_size")
-    stated = fixed if isinstance(fixed, int) else config["input_size"][-1]
-    return model, {"size": size or stated, "mean": config["mean"], "std": config["std"]}
+    made = {"size": size or (fixed if isinstance(fixed, int) else config["input_size"][-1])}
+    if "in_chans" in arguments:  # the metadata are of colour images: `Classifier` takes their mean
+        return model, made
+    return model, made | {"mean": config["mean"], "std": config["std"]}
 
 
 def from_hub(name: str, pretrained: bool, size: int | None, arguments: dict[str, Any]) -> Made:
@@ -57,17 +60,16 @@ def from_torchvision(name: str, pretrained: bool, size: int | None, arguments: d
     # these two warn unless told whether to draw random weights by their own slow way; PyTorch's way will do
     if name in ("googlenet", "inception_v3") and not pretrained:
         arguments = {"init_weights": False} | arguments
-    model = _create(
-        _sized(
-            lambda **more: torchvision.models.get_model(name, weights=weights if pretrained else None, **more),
-            "image_size",
-            size if name.startswith("vit") else None,
-            arguments,
-        ),
-        f"torchvision:{name}",
-        pretrained,
-        f"put {weights.url} into {torch.hub.get_dir()}/checkpoints",
-    )
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+
+    def build(**more: Any) -> nn.Module:
+        if pretrained and not (cache / Path(weights.url).name).is_file() and not _reachable(weights.url):
+            raise ConnectionError(f"{weights.url} cannot be reached")
+        return torchvision.models.get_model(name, weights=weights if pretrained else None, **more)
+
+    build = _sized(build, "image_size", size if name.startswith("vit") else None, arguments)
+    fix = f"put {weights.url} into {cache}, or pass pretrained=False for random weights"
+    model = _create(build, f"torchvision:{name}", pretrained, fix)
     recipe = weights.transforms()
     return model, {"size": size or recipe.crop_size[0], "mean": recipe.mean, "std": recipe.std}
 
@@ -89,25 +91,23 @@ def _sized(build: Callable[..., nn.Module], key: str, size: int | None, argument
     def make() -> nn.Module:
         try:
             return build(**arguments, **{key: size})
-        except TypeError:  # a network of any size has no such argument
+        except (TypeError, ValueError, AssertionError):  # a network of any size has no such argument
             return build(**arguments)
 
     return make
 
 
-def _create(build: Callable[[], nn.Module], name: str, fetched: bool, where: str) -> nn.Module:
+def _create(build: Callable[[], nn.Module], name: str, fetched: bool, fix: str) -> nn.Module:
     """build(), with one sentence for arguments that the library does not take and for what cannot be fetched."""
     try:
         return build()
     except Exception as error:  # every library and its hub raise their own
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if isinstance(error, TypeError | ValueError | AssertionError | RuntimeError) and not isinstance(error, OSError):
-            raise ValueError(f"{name} cannot be built so ({why}): change the keyword arguments.") from error
-        if not fetched:
-            raise
+        if not fetched or not isinstance(error, OSError):
+            other = ", or pass pretrained=False" if fetched else ""
+            raise ValueError(f"{name} cannot be built so ({why}): change the keyword arguments{other}.") from error
         raise FileNotFoundError(
-            f"The weights of {name} cannot be had ({type(error).__name__}): "
-            f"connect to the network, {where}, or pass pretrained=False for random weights."
+            f"The weights of {name} cannot be had ({type(error).__name__}): connect to the network, or {fix}."
         ) from error
 
 

@@ -55,8 +55,7 @@ class Block(nn.Module):
     def invertible(self) -> bool:
         """Whether an inverse of this block's output can be trained: of a square map (C, H, H) or (H, H, C), or tokens
         (T, C), but not of a vector."""
-        shape = self.shape
-        return len(shape) == 2 or (len(shape) == 3 and (shape[1] == shape[2] or shape[0] == shape[1]))
+        return _is_map_or_tokens(self.shape)
 
     def forward(self, h: Tensor) -> Tensor:
         with evaluating(self):
@@ -83,6 +82,10 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def _is_map_or_tokens(shape: Sequence[int]) -> bool:
+    return len(shape) == 2 or (len(shape) == 3 and (shape[1] == shape[2] or shape[0] == shape[1]))
+
+
 def partition(model: nn.Module, example_input: Tensor) -> list[Block]:
     """Blocks whose composition is `model`, as shallow as the rules of `join` allow.
 
@@ -100,7 +103,8 @@ def partition(model: nn.Module, example_input: Tensor) -> list[Block]:
     with torch.no_grad():
         ShapeProp(fx.GraphModule(model, graph)).propagate(example_input)
     segments = _segments(graph)
-    groups = join(segments, [_kind(segment, model) for segment in segments])
+    shapes = [segment.output.meta["tensor_meta"].shape for segment in segments]
+    groups = join(segments, [_kind(segment, model) for segment in segments], shapes, len(example_input))
     if not groups:
         raise ValueError(f"{type(model).__name__} has no convolution or linear map to cut at: {BY_HAND}.")
     return compose([(_name(g, graph, model), _extract(g, model)) for g in groups], model, example_input)
@@ -279,7 +283,7 @@ class Group:
         self.core.append(segment)
 
 
-def join(segments: Sequence[Any], kinds: Sequence[str]) -> list[Group]:
+def join(segments: Sequence[Any], kinds: Sequence[str], shapes: Sequence[Sequence[int]], batch: int) -> list[Group]:
     """Every segment with a weight matrix (convolution, linear map, unit of several branches) opens a block, except:
 
     - a depthwise convolution takes the pointwise ones directly around it: an inverted bottleneck is whole with or
@@ -287,12 +291,15 @@ def join(segments: Sequence[Any], kinds: Sequence[str]) -> list[Group]:
     - a gate x·g(x), squeeze-excite, joins the block before.
     Of the others, element-wise operations and norms join the block before, but a norm right after a branching unit
     opens the block after (pre-activation); pooling, flattening and all that changes the shape opens the block after,
-    or ends the last one.
+    or ends the last one. A block whose output is neither a map, tokens (T, C) nor a vector of each image, but as
+    windows of it, takes what makes it so, or else the next block.
 
     Args:
         segments: in the order in which they compute.
         kinds: of each, one of "depthwise", "pointwise", "other weights", "unit", "gate", "norm", "elementwise" and
             "reshaping".
+        shapes: of the outputs of each, with the batch.
+        batch: number of images.
 
     Returns:
         A group for each block; none where no segment has weights.
@@ -314,9 +321,27 @@ def join(segments: Sequence[Any], kinds: Sequence[str]) -> list[Group]:
             waiting.append(segment)
         else:
             groups[-1].segments.append(segment)
-    if groups:
-        groups[-1].segments += waiting
-    return groups
+    if not groups:
+        return []
+    groups[-1].segments += waiting
+    fit = {id(segment): shape[0] == batch and (len(shape) == 2 or _is_map_or_tokens(shape[1:]))
+           for segment, shape in zip(segments, shapes, strict=True)}  # fmt: skip
+    for segment, shape, after in zip(segments, shapes, shapes[1:], strict=False):
+        if len(shape) == 3 and tuple(after) == (shape[0], shape[2], shape[1]):  # (C, T), on its way to (T, C)
+            fit[id(segment)] = False
+    whole = groups[:1]
+    for group in groups[1:]:
+        if not fit[id(whole[-1].segments[-1])]:
+            lead = group.segments[: group.segments.index(group.core[0])]
+            end = next((i + 1 for i, segment in enumerate(lead) if fit[id(segment)]), None)
+            if end is None:
+                whole[-1].segments += group.segments
+                whole[-1].core += group.core
+                continue
+            whole[-1].segments += lead[:end]
+            group.segments = group.segments[end:]
+        whole.append(group)
+    return whole
 
 
 def _kind(segment: _Segment, model: nn.Module) -> str:
