@@ -6,7 +6,7 @@ between them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -55,24 +55,32 @@ FACES_GENERATOR = {  # 4.6 MB
     "coarse_linear": False, "logit_noise": 0.2,
 }  # fmt: skip
 FACES_SHRINK = 0.1  # of the whitening of their logits
+# Twenty times the steps, and two networks besides the inverted one that should see in a reconstruction what they saw in
+# the image: another seed and another architecture. The judges of the chapters are none of the three.
+CONSISTENT = {
+    "images": 432_000, "steps": 9000, "adversarial_share": 0.34, "consistent": ("glyphs-standard-1", "glyphs-plain-1"),
+}  # fmt: skip
 INDEPENDENT = {"images": 300_000, "coarse_steps": 5000}  # of those for the independent world, which is shown once
 
 
 def ffi_glyphs(
     folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, world: str = "glyphs",
     objective: str = "hybrid", kind: str = "logits", images: int = 800_000, coarse_steps: int = 20_000,
+    steps: int = 500, adversarial_share: float = 0.1, consistent: Sequence[str] = (),
     device: str = "cpu", budget: Budget | None = None,
 ) -> LogitInverter:  # fmt: skip
-    """An inverter of a classifier of glyphs, 32 pixels."""
+    """An inverter of a classifier of glyphs, 32 pixels; `consistent` names the networks of its consistency term."""
     network = load_classifier(classifier).to(device)
+    weights = GeneratorLossWeights(consistency=1.0 if consistent else 0.0)
     n = max(256, round(images * min(1.0, scale)))
     if budget:
         n = budget.amount("glyphs", n, lambda n: logits_too(network, teaching_images(world, n, device=device)), few=500)
-        budget.early = _early(network, 32, 32, objective, kind, GLYPHS_GENERATOR, GeneratorLossWeights(), seed)
+        budget.early = _early(network, 32, 32, objective, kind, GLYPHS_GENERATOR, weights, seed)
     return train_inverter(
         network, teaching_images(world, n, device=device), objective=objective, kind=kind,
-        steps=max(2, round(500 * scale)), batch=48 * BATCHES[device], lr=5e-4, shrink=1e-3,
-        coarse_steps=round(coarse_steps * scale), identify=IDENTIFY,
+        steps=max(2, round(steps * scale)), batch=48 * BATCHES[device], lr=5e-4, shrink=1e-3,
+        coarse_steps=round(coarse_steps * scale), identify=IDENTIFY, adversarial_share=adversarial_share,
+        weights=weights, consistent=[load_classifier(name) for name in consistent],
         generator=GLYPHS_GENERATOR, precision="auto", folder=folder, seed=seed,
     ).to("cpu")  # fmt: skip
 

@@ -72,7 +72,7 @@ def _glyph_inverter(classifier: str, world: str = "glyphs", **options) -> Recipe
         if options.get("objective") == "regression"
         else ffi.generator_shares(0.3, 0.4, 0.3)
     )
-    return Recipe(train, world, GLYPHS, (classifier,), shares)
+    return Recipe(train, world, GLYPHS, (classifier, *options.get("consistent", ())), shares)
 
 
 def _photo_inverter(classifier: str, needs: tuple[str, ...], **options) -> Recipe:
@@ -99,6 +99,7 @@ RECIPES: dict[str, Recipe] = {
     "ffi-glyphs-early": _glyph_inverter("glyphs-early-0"),
     "ffi-glyphs-plain": _glyph_inverter("glyphs-plain-0"),
     "ffi-glyphs-onehot": _glyph_inverter("glyphs-standard-0", kind="one-hot"),
+    "ffi-glyphs-consistent": _glyph_inverter("glyphs-standard-0", **ffi.CONSISTENT),
     "ffi-glyphs-regression": _glyph_inverter("glyphs-standard-0", objective="regression"),
     "ffi-glyphs-independent-standard": _glyph_inverter(
         "glyphs-independent-standard-0", "glyphs:independent", **ffi.INDEPENDENT

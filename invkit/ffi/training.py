@@ -17,7 +17,9 @@ There are three objectives, and each inverter's card names its own:
   noise goes on being regressed: the generator then gives its best guess without noise, and samples with it.
 
 `losses.consistency_error` may be added to each phase: the classifier, and others that measure nothing, should see in a
-reconstruction what they saw in the image. `losses.identification` may be added as well. A squared error is dominated by the directions in which images vary
+reconstruction what they saw in the image.
+
+`losses.identification` may be added to each phase. A squared error is dominated by the directions in which images vary
 most and may ignore what distinguishes two images; this term asks for it. Retrieval is then a part of the training
 objective, so a retrieval accuracy has to be reported as such.
 
@@ -171,7 +173,13 @@ def train_generator(
             record.phases.append(done)
         if late:
             players = adversarial_players(
-                generator, discriminator, weights, features, adversarial_lr, augment, grace=0 if early else late // 5,
+                generator,
+                discriminator,
+                weights,
+                features,
+                adversarial_lr,
+                augment,
+                grace=0 if early else late // 5,
                 consistent=consistent,
             )
             place = Path(place) / "adversary"
@@ -243,7 +251,10 @@ def fit_coarse_images(
 
 
 def regression_player(
-    generator: LogitGenerator, weights: GeneratorLossWeights, features: Callable[[Tensor], Tensor] | None, lr: float,
+    generator: LogitGenerator,
+    weights: GeneratorLossWeights,
+    features: Callable[[Tensor], Tensor] | None,
+    lr: float,
     consistent: Sequence[Callable[[Tensor], Tensor]] = (),
 ) -> Player:
     """The generator alone: the reconstruction error of its samples, and a feature term if there are features."""

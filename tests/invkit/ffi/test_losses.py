@@ -71,3 +71,17 @@ def test_augmented_images_are_moved_cut_and_differentiable():
 def test_feature_error_is_relative():
     images = torch.rand(2, 3, 8, 8)
     assert losses.feature_error(lambda x: 10 * x, 1.5 * images, images).item() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_consistency_is_relative_to_the_logits_variance_and_uses_one_augmentation_for_both():
+    torch.manual_seed(0)
+    images = (torch.rand(256, 1, 1, 1) + 0.1 * torch.rand(256, 3, 16, 16)) / 1.2 + 0.05
+    brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 2 * x.mean((1, 2, 3))], 1)  # noqa: E731
+    assert losses.consistency_error([brightness], images, images).item() == 0  # moved, covered and noisy alike
+    other = losses.consistency_error([brightness], images.roll(1, 0), images)
+    assert other.item() == pytest.approx(2, rel=0.2)  # the difference of two independent images has twice the variance
+    scaled = losses.consistency_error([lambda x: 10 * brightness(x)], images.roll(1, 0), images)
+    assert scaled.item() == pytest.approx(other.item(), rel=0.2)
+    grey = images.mean((1, 2, 3), keepdim=True).expand_as(images).clone().requires_grad_()
+    losses.consistency_error([brightness, brightness], grey, images).backward()
+    assert grey.grad.isfinite().all() and grey.grad.abs().max() > 0

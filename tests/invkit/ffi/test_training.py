@@ -51,6 +51,25 @@ def test_identification_beside_an_adversary_lets_more_be_found(classifier, image
     assert found(1.0) < found(0.0)
 
 
+def test_consistency_lets_the_classifier_see_more_of_what_it_saw(classifier, images):
+    images = images[:64]
+    z = classifier.logits(images).detach()
+
+    def missed(weight):
+        torch.manual_seed(0)
+        g = LogitGenerator(16, z.shape[1], channels=(8, 8, 8))
+        g.whitening.fit(z)
+        training.train_generator(
+            g, lambda step: (images, z), steps=30, objective="regression", progress=False,
+            consistent=[classifier.logits], weights=training.GeneratorLossWeights(features=0, consistency=weight),
+        )  # fmt: skip
+        with torch.no_grad():
+            seen = classifier.logits(g(torch.zeros(len(z), g.noise_dim), z))
+        return (seen - z).square().mean().item()
+
+    assert missed(3.0) < missed(0.0)
+
+
 class Painter(nn.Module):
     """Draws one of two colours on either side of what it knows of the logits; without noise, what it was taught to."""
 
