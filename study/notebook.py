@@ -21,6 +21,7 @@ All that is recorded goes to ``<notebook>.results.json``; `make check` compares 
 
 import ast
 import datetime
+import hashlib
 import json
 import os
 import re
@@ -54,9 +55,11 @@ def open(name):
     run = json.loads(os.environ.get(RUN_VARIABLE, "null"))
     source = Path(run["source"] if run else _file_by_hand() or name)
     own = source.stem
-    run = run or {"profile": "by hand", "results": str(build), "folder": str(build / own)}
     cells = _cells_executed()
-    check_parameters(own, preceding_parameters(cells), injected_parameters(cells))
+    defaults, given = preceding_parameters(cells), injected_parameters(cells)
+    check_parameters(own, defaults, given)
+    digest = hashlib.sha256(repr(sorted((defaults | given).items())).encode()).hexdigest()[:12]
+    run = run or {"profile": "by hand", "results": str(build), "folder": str(build / own / digest)}
     return Study(own, run["profile"], Path(run["results"]), Path(run["folder"]), name, source)
 
 

@@ -101,6 +101,17 @@ def test_joining_the_study_imports_nothing_heavy():
     assert done.stdout == "set()\n"
 
 
+def test_checkpoints_by_hand_are_kept_for_the_same_parameters_alone(executed, monkeypatch):
+    monkeypatch.delenv(notebook.RUN_VARIABLE, raising=False)
+    monkeypatch.setattr(notebook, "_file_by_hand", lambda: None)
+    monkeypatch.setattr(notebook.Path, "mkdir", lambda *_, **__: None)
+    executed += ["steps = 100", "# Parameters\nsteps = 3\n"]
+    folders = [notebook.open("01_one").folder for _ in range(2)]
+    executed[-1] = "# Parameters\nsteps = 4\n"
+    other = notebook.open("01_one").folder
+    assert folders[0] == folders[1] != other and other.parent.name == "01_one" and other.parents[1].name == "by-hand"
+
+
 def test_a_value_that_is_no_literal_is_left_out():
     assert notebook.injected_parameters(["# Parameters\na = float('inf')\nb = -2.5\n"]) == {"b": -2.5}
 
