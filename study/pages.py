@@ -91,11 +91,15 @@ def _print_seconds(copies):
 
 
 def _take_offline(html):
-    """MathJax beside the pages instead of from the network, and no Thebe, which could only be loaded from there."""
+    """MathJax beside the pages instead of from the network, and no Thebe, which could only be loaded from there.
+
+    A picture is loaded when the reader comes near it.
+    """
     shutil.copy(files("mathjax") / "static/mathjax/es5/tex-svg.js", html / "_static/mathjax.js")
     for page in html.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        page.write_text(re.sub(r"<script[^<]*thebe[^<]*</script>", "", text), encoding="utf-8")
+        text = re.sub(r"<script[^<]*thebe[^<]*</script>", "", text)
+        page.write_text(text.replace("<img ", '<img loading="lazy" '), encoding="utf-8")
 
 
 # ---- one page --------------------------------------------------------------------------------------------------------
