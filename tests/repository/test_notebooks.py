@@ -2,11 +2,13 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
-from study.notebook import default_parameters, source_of
+from study.notebook import check_parameters, default_parameters, source_of
 
 CHAPTERS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 HIDING = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
@@ -51,6 +53,35 @@ class TestChapter:
         """By the study's own methods, so that a results file holds it: no bare glue."""
         code = [source_of(cell) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
         assert not [cell for cell in code if re.search(r"(?<![\w.])glue\(", cell)]
+
+
+# The chapters whose experiment can be run with another classifier, each with a command that says how.
+TAKE_ANOTHER = ("01", "02", "03", "04", "05", "06", "07", "10", "11", "13")
+COMMAND = re.compile(r"^    (papermill notebooks/\S+ out\.ipynb .*(?:\n {8}.*)*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CHAPTERS if path.stem.startswith(TAKE_ANOTHER)], ids=lambda p: p.stem
+)
+def test_a_chapter_says_how_it_takes_another_classifier(path):
+    cells = json.loads(path.read_text())["cells"]
+    prose = "\n".join(source_of(cell) for cell in cells if cell["cell_type"] == "markdown")
+    section = prose.partition("## Another classifier\n")[2]
+    (command,) = COMMAND.findall(section)
+    _, notebook, _, *options = shlex.split(command)
+    assert notebook == f"notebooks/{path.name}"
+    given = {}
+    while options:
+        option, *options = options
+        if option == "-y":
+            given |= yaml.safe_load(options.pop(0))
+        else:
+            assert option == "-p"
+            name, value, *options = options
+            given[name] = yaml.safe_load(value)
+    check_parameters(path.stem, default_parameters(path), given)
+    named = set(re.findall(r"`(\w+)`", section)) & default_parameters(path).keys()
+    assert named & given.keys(), "the text names a parameter that the command changes"
 
 
 def test_there_are_chapters():
