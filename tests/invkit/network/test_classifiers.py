@@ -17,7 +17,7 @@ from torch import nn
 
 from invkit import store
 from invkit.network import small
-from invkit.network.classifiers import Classifier, load_classifier
+from invkit.network.classifiers import IN_WHEELS, Classifier, load_classifier
 from invkit.network.lite0 import FILE, SHA256, WHEEL, Lite0, renamed
 
 PHOTOS = Path(os.environ.get("INVKIT_DATA", Path(__file__).parents[3] / "data")) / "imagenet-samples"
@@ -189,6 +189,15 @@ def test_preprocessing_comes_from_the_library():
     assert load_classifier("lite0").source == {"name": "lite0"} and Classifier(Small(), "mine", size=32).source is None
 
 
+def test_networks_of_wheels_have_names():
+    from invkit.network.wheels import WHEELS
+
+    assert set(IN_WHEELS) == set(WHEELS)
+    classifier = load_classifier("squeezenet", pretrained=False)
+    assert (classifier.name, classifier.size, classifier.classes) == ("squeezenet", 224, 1000)
+    assert classifier.card["package"] == "ndf"
+
+
 def test_factory_gives_its_own_preprocessing(monkeypatch):
     module = types.ModuleType("somebodys_models")
     module.plain = Small
@@ -225,7 +234,7 @@ def test_a_trained_classifier_comes_back_by_folder_or_shipped_name(folder, monke
     assert named.name == "mine" and torch.equal(named.logits(images), classifier.logits(images))
     assert torch.equal(load_classifier(str(folder)).logits(images), classifier.logits(images))
     assert not torch.equal(load_classifier("mine", pretrained=False).logits(images), classifier.logits(images))
-    with pytest.raises(ValueError, match="choose one of lite0, mine, timm:NAME"):
+    with pytest.raises(ValueError, match="choose one of lite0, .*lite2, mine, timm:NAME"):
         load_classifier("yours")
 
 
@@ -265,7 +274,7 @@ def test_shipped_classifiers_are_small():
 
 @pytest.mark.parametrize(
     "name",
-    ["lite1", "", "timm:", ":x", "timm:no_such_net", "torchvision:lraspp_mobilenet_v3_large", "no.such:f", "json:f"],
+    ["lite9", "", "timm:", ":x", "timm:no_such_net", "torchvision:lraspp_mobilenet_v3_large", "no.such:f", "json:f"],
 )
 def test_unknown_names_get_one_sentence(name):
     with pytest.raises(ValueError, match="(?i)there is no|has no") as raised:
