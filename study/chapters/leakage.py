@@ -64,7 +64,7 @@ class Sources:
         pool = synthetic.draw_pool(leaves, 2 * size, seed)
         if not matched:
             return cls(size, pool)
-        side = 3 * size // 2
+        side = 3 * size // 2 if takes_images_of(classifier, 3 * size // 2) else size
         start = synthetic.dead_leaves(matched, side, (seed + 1) * 100_003).to(classifier.device)
         natural = matching.batch_norm_matched(classifier, matched, side, steps=steps, lr=0.1, start=start)
         return cls(size, pool, Pool(natural.cpu(), seed))
@@ -77,6 +77,16 @@ class Sources:
             return pool.batch(step, n, self.size)
 
         return batch
+
+
+@torch.no_grad()
+def takes_images_of(classifier: Classifier, side: int) -> bool:
+    """Whether a classifier takes images of so many pixels a side, or only those of its own size."""
+    try:
+        classifier.logits(torch.full((1, 3, side, side), 0.5, device=classifier.device))
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 def train_attacker(

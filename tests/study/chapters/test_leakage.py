@@ -54,6 +54,14 @@ def outcome(name, correct, psnr, found, tuned_psnr=None, tuned_found=None):
 # ---- attackers -------------------------------------------------------------------------------------------------------
 
 
+def test_images_are_matched_at_the_size_that_the_classifier_takes():
+    layers = [nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 8, 3)]
+    fixed = Classifier(nn.Sequential(*layers), "of one size", size=SIZE)
+    assert not leakage.takes_images_of(fixed, 3 * SIZE // 2) and leakage.takes_images_of(fixed, SIZE)
+    batches = Sources.draw(fixed, leaves=4, matched=2, steps=1).batches(2)
+    assert batches(4, 1).shape == (2, 3, SIZE, SIZE)
+
+
 def test_sources_give_the_same_images_for_the_same_step(sources):
     batches = sources.batches(3)
     assert batches(5, 1).shape == (3, 3, SIZE, SIZE)
