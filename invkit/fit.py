@@ -21,12 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from invkit import data
+from invkit.data.folders import labelled_images
 from invkit.data.images import Data
+from invkit.data.sources import ARCHIVES
 from invkit.dci import synthetic
 from invkit.dci.chain import ChainLossWeights, map_shapes
 from invkit.dci.invert import add_feedback, deepest, invert_classifier
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.training import Schedule
+from invkit.ffi.biggan import LEAN_GENERATOR
 from invkit.ffi.invert import train_inverter as train_logit_inverter
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.pairs import pairs
@@ -41,6 +44,8 @@ POOL_BYTES = 2**30  # of synthetic images, at most
 BLOCK_SHARES = {"divide": 0.4, "synchronise": 0.6}  # of the minutes
 LOGIT_SHARES = {"coarse": 0.15, "regression": 0.45, "adversary": 0.4}
 LOGIT_WEIGHTS = GeneratorLossWeights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
+IMAGE_FLOATS = 2**29  # of a folder's images, at most
+GENERATED = 5000  # images of a source that generates them
 CALL = "call.json"  # what a training was begun with
 
 
@@ -195,9 +200,18 @@ def _lean_sizes(classifier: Classifier, shapes: Sequence[tuple[int, ...]]) -> li
 
 
 def _images(images: Tensor | Data | str, classifier: Classifier) -> Tensor:
-    if isinstance(images, str):
-        images = data.load(images, split="inverter", size=classifier.size)
-    return images.images if isinstance(images, Data) else images
+    """The images to train on: of a named data set its split "inverter", as far as memory allows."""
+    if isinstance(images, Data):
+        return images.images
+    if not isinstance(images, str):
+        return images
+    source, _, path = images.partition(":")
+    if source in ARCHIVES:
+        return data.load_bytes(images, split="inverter")[0]
+    n = GENERATED if source in ("glyphs", "faces") else None
+    if source == "folder":
+        n = min(IMAGE_FLOATS // (3 * classifier.size**2), len(labelled_images(Path(path).expanduser(), "inverter")))
+    return data.load(images, split="inverter", n=n, size=classifier.size).images
 
 
 def _invert_logits(
@@ -206,8 +220,9 @@ def _invert_logits(
     size = size or 2 ** min(6, images.shape[-1].bit_length() - 1)
     n = budget.amount("logits", len(images), lambda n: pairs(classifier, images[:n]), few=min(64, len(images)))
     many = classifier.classes > 200
-    generator = {"hidden": 96 if many else 192, "coarse": min(16, size), "coarse_hidden": 192,
-                 "coarse_linear": not many, "logit_noise": 0.3}  # fmt: skip
+    channels = tuple(max(16, c // 2) for c in LEAN_GENERATOR.get(size, ()))  # at half the width, thrice the pace
+    generator = {"channels": channels or None, "hidden": 96 if many else 192, "coarse": min(16, size),
+                 "coarse_hidden": 192, "coarse_linear": not many, "logit_noise": 0.3}  # fmt: skip
     inverter = train_logit_inverter(
         classifier, images[:n], size=size, steps=1000, batch=min(48, n), lr=5e-4, shrink=1.0 if many else 0.03,
         coarse_steps=1000, adversarial_share=0.5, adversarial_lr=5e-4, identify=0.06, generator=generator,

@@ -325,8 +325,13 @@ class ProjectionDiscriminator(nn.Module):
 
 
 # Channels for training on CPUs: wide where a map is small and convolutions are dense, narrow where pixels are many.
-LEAN_GENERATOR = {32: (256, 192, 96, 32), 64: (192, 192, 128, 64, 16), 128: (192, 192, 128, 96, 48, 16)}
-LEAN_DISCRIMINATOR = {32: (32, 96, 192), 64: (16, 48, 96, 192), 128: (16, 32, 64, 128, 192)}
+LEAN_GENERATOR = {
+    8: (256, 96), 16: (256, 192, 64), 32: (256, 192, 96, 32), 64: (192, 192, 128, 64, 16),
+    128: (192, 192, 128, 96, 48, 16),
+}  # fmt: skip
+LEAN_DISCRIMINATOR = {
+    8: (64,), 16: (48, 128), 32: (32, 96, 192), 64: (16, 48, 96, 192), 128: (16, 32, 64, 128, 192)
+}  # fmt: skip
 
 
 def published(size: int, width: int) -> tuple[dict, dict]:

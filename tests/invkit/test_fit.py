@@ -1,0 +1,156 @@
+"""An inverter of one's own classifier in a number of minutes: trained, kept, loaded, stopped and gone on with."""
+
+import time
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import invkit
+from invkit import fit, training
+from invkit.dci import synthetic
+from invkit.minutes import Budget
+
+LENGTH = {"minutes": 0.1, "progress": False}  # 6 seconds of the clock below: some 15 steps
+SHORT = {"minutes": 0.03, "progress": False}
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """A clock that only training steps (0.25 s) and images (20 ms) move: no machine's pace is measured."""
+    now, one_step, dead_leaves = [0.0], training._one_step, synthetic.dead_leaves
+
+    def look():
+        now[0] += 1e-6
+        return now[0]
+
+    def step(*arguments):
+        now[0] += 0.25
+        return one_step(*arguments)
+
+    def leaves(n, *arguments, **settings):
+        now[0] += 0.02 * n
+        return dead_leaves(n, *arguments, **settings)
+
+    monkeypatch.setattr(time, "monotonic", look)
+    monkeypatch.setattr(synthetic, "dead_leaves", leaves)
+    monkeypatch.setattr(training, "_one_step", step)
+
+
+def network(channels=3, classes=3):
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(channels, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.GroupNorm(2, 8), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128, classes)).eval()
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return invkit.Classifier(network(), "my cnn", size=16)
+
+
+def photos(n=8, size=16, seed=5):
+    return synthetic.dead_leaves(n, size, seed)
+
+
+def test_without_an_image_every_map_is_inverted_and_what_is_kept_is_what_was_trained(classifier, tmp_path):
+    inverter = invkit.train_inverter(classifier, **LENGTH)
+    assert inverter.depths == [1, 2] and inverter.card["minutes"] == 0.1 and 5 < inverter.card["steps"] < 25
+    images = photos()
+    plain = invkit.metrics.psnr(images.mean((2, 3), keepdim=True).expand_as(images), images).mean()
+    assert invkit.metrics.psnr(inverter.reconstruct(images, depth=1), images).mean() > plain + 1
+    inverter.save(tmp_path)
+    loaded = invkit.load_inverter(tmp_path, classifier=classifier)
+    for depth in inverter.depths:
+        assert torch.equal(loaded.reconstruct(images, depth), inverter.reconstruct(images, depth))
+
+
+def test_depths_of_ones_own_choice(classifier, tmp_path):
+    assert invkit.train_inverter(classifier, depths=1, **SHORT).depths == [1]
+    some = invkit.train_inverter(classifier, depths=(3, 1), **SHORT)  # the third are the logits
+    assert some.depths == [1, 3] and len(some.chain.inverses) == 3
+    some.save(tmp_path)
+    assert invkit.load_inverter(tmp_path, classifier=classifier).depths == [1, 3]
+    with pytest.raises(ValueError, match="inverts depths 1, 3, not 2"):
+        some.reconstruct(photos(1), depth=2)
+    for wrong in (20, 0, [], [1, 9], [1.5]):
+        with pytest.raises(ValueError, match="my cnn can be inverted at depths 1 to 3, not at"):
+            invkit.train_inverter(classifier, depths=wrong, **LENGTH)
+
+
+def test_with_images_the_logits_are_inverted(classifier, tmp_path):
+    for i, image in enumerate((photos(60) * 255).byte().permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    inverter = invkit.train_inverter(classifier, f"folder:{tmp_path}", **SHORT)
+    assert isinstance(inverter, invkit.LogitInverter) and inverter.size == 16
+    assert 10 < inverter.card["images"] < 40  # the split "inverter"
+    inverter.save(tmp_path / "mine")
+    loaded = invkit.load_inverter(tmp_path / "mine", classifier=classifier)
+    assert torch.equal(loaded.reconstruct(photos()), inverter.reconstruct(photos()))
+
+
+def test_images_may_be_floats_bytes_or_data(classifier):
+    of_data = invkit.data.Data(photos(4), torch.zeros(4).long(), tuple("abcd"))
+    for images in (photos(4), (photos(4) * 255).byte(), of_data):
+        assert fit._images(images, classifier).shape == (4, 3, 16, 16)
+
+
+def test_an_mlp_a_module_and_a_name():
+    torch.manual_seed(0)
+    mlp = nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.ReLU(), nn.Linear(32, 4))
+    inverter = invkit.train_inverter(invkit.Classifier(mlp, "mlp", size=8), **SHORT)
+    assert inverter.depths == [1, 2] and inverter.reconstruct(photos(size=8)).shape == (8, 3, 8, 8)
+    assert invkit.train_inverter("glyphs-plain-0", depths=1, **SHORT).classifier.name == "glyphs-plain-0"
+
+
+def test_grey_images():
+    grey = invkit.Classifier(network(channels=1), "grey", size=16)
+    inverter = invkit.train_inverter(grey, **SHORT)
+    assert inverter.reconstruct(photos()).shape == (8, 1, 16, 16)
+    assert torch.equal(inverter.reconstruct(grey.convert(photos())), inverter.reconstruct(photos()))
+    assert invkit.train_inverter(grey, photos(8), size=8, **SHORT).reconstruct(photos()).shape == (8, 3, 8, 8)
+    with pytest.raises(ValueError, match="takes images .N, 2, H, W., and none can be made of"):
+        invkit.train_inverter(invkit.Classifier(network(channels=2), "two", size=16), **LENGTH)
+
+
+def test_a_stopped_training_goes_on_and_its_schedule_is_complete(classifier, tmp_path, monkeypatch):
+    undisturbed, after_step = invkit.train_inverter(classifier, **LENGTH), Budget.after_step
+
+    def stopped(self, progress):
+        after_step(self, progress)
+        if progress.folder.name == "synchronise" and progress.step == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=f"same call goes on from {tmp_path}"):
+        patch.setattr(Budget, "after_step", stopped)
+        invkit.train_inverter(classifier, folder=tmp_path, **LENGTH)
+    again = invkit.train_inverter(classifier, folder=tmp_path, **LENGTH)
+    assert again.card["steps"] == undisturbed.card["steps"]
+    assert torch.equal(again.reconstruct(photos()), undisturbed.reconstruct(photos()))
+    monkeypatch.setattr(training, "_one_step", lambda *arguments: pytest.fail("trained again"))
+    finished = invkit.train_inverter(classifier, folder=tmp_path, **LENGTH)
+    assert torch.equal(finished.reconstruct(photos()), again.reconstruct(photos()))
+    with pytest.raises(ValueError, match="holds a training with minutes = 0.1, this call has 0.2: give the same"):
+        invkit.train_inverter(classifier, folder=tmp_path, minutes=0.2)
+
+
+def test_calls_that_make_no_sense_get_a_sentence(classifier, tmp_path):
+    with pytest.raises(ValueError, match=r"own 16 pixels, not 32: load it with load_classifier\(…, size=32\)"):
+        invkit.train_inverter(classifier, size=32, **LENGTH)
+    with pytest.raises(ValueError, match="inverts the logits alone: leave out depths, or images"):
+        invkit.train_inverter(classifier, photos(), depths=1, **LENGTH)
+    with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
+        invkit.train_inverter(classifier, f"folder:{tmp_path}/nowhere", **LENGTH)
+    with pytest.raises(ValueError, match="minutes must be above 0"):
+        invkit.train_inverter(classifier, minutes=0, folder=tmp_path)
+    with pytest.raises(KeyboardInterrupt, match="with folder= it could go on"):
+        raise_inside(classifier)
+
+
+def raise_inside(classifier):
+    def interrupted(self, progress):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Budget, "after_step", interrupted)
+        invkit.train_inverter(classifier, **LENGTH)
