@@ -45,6 +45,15 @@ def mean_image(examples: Examples) -> Regressor:
     return lambda logits: mean.expand(len(logits), *mean.shape)
 
 
+def mean_colours(images: Tensor) -> Reconstruction:
+    """Images (N, 3, H, W), each replaced by its own mean colour: a reconstruction without any structure.
+
+    It knows more than the logits tell, since it looks at the image.
+    """
+    flat = images.mean((2, 3), keepdim=True).expand_as(images)
+    return Reconstruction(flat, flat)
+
+
 def class_means(images: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Mean image of every class, (classes, 3, S, S); that of all images for a class that has none."""
     counts = torch.bincount(labels, minlength=classes)

@@ -32,11 +32,11 @@ BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)  # seconds a fa
 WORDS = {"helps": "dividing is better", "hurts": "dividing is worse", "no difference seen": "not told apart"}
 
 
-def record_recovery(study, feedforward: Scores, one_pass: Scores, rounds: int, faces: Tensor) -> None:
+def record_recovery(study, feedforward: Scores, one_pass: Scores, rounds: int, faces: Tensor, latents: Tensor) -> None:
     """Record how well latents are recovered, what error feedback adds, and how far random pairs of faces lie apart.
 
     rounds: of error feedback, with which `feedforward` was inverted; 0 for none.
-    faces: the true ones.
+    faces, latents: the true ones.
     """
     means = feedforward.intervals()
     study.record("psnr", median(feedforward.psnr), unit="dB", tolerance=0.5)
@@ -47,6 +47,7 @@ def record_recovery(study, feedforward: Scores, one_pass: Scores, rounds: int, f
         gain = statistics.paired_bootstrap(feedforward.psnr, one_pass.psnr)
         study.record("gain_feedback", gain, unit="dB", digits=2, tolerance=0.3)
     others = faces.roll(1, 0)
+    study.record_interval("cosine", "chance", statistics.bootstrap(metrics.cosine(latents, latents.roll(1, 0))))
     study.record("psnr_chance", metrics.psnr(faces, others).median(), unit="dB", tolerance=0.5)
     study.record("perceptual_chance", metrics.perceptual(faces, others).mean(), digits=2, tolerance=0.05)
     study.record("goal", GOAL, unit="dB", digits=2, tolerance=0)

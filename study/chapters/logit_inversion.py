@@ -24,6 +24,7 @@ from study.baselines import Examples, predict
 from study.reconstructions import Reconstruction, reconstruct, represent_all
 from study.scores import SAME, word
 
+CHECK = {"same_class": 0.8, "independent": 0.6}  # least shares of samples in which the class is seen
 SIGNS = {"better": 1, "worse": -1, SAME: 0}
 
 
@@ -99,6 +100,26 @@ def kernel_distances(images: Mapping[str, Tensor], real: Tensor, seed: int = 0) 
         name: {"kid": metrics.kernel_distance(metrics.perceptual_features(some), features, seed=seed)}
         for name, some in images.items()
     }
+
+
+def check_words(means: Mapping[str, Interval]) -> str:
+    """Whether an inverter of logits is an instrument: "passes it", "fails it" or "neither passes nor fails it".
+
+    means: of the shares of its samples in which the inverted classifier ("same_class") and a judge ("independent") see
+    the class that was predicted for the image. At least 80 and 60 % are asked for.
+    """
+    margins = [(means[measure].low - least, means[measure].high - least) for measure, least in CHECK.items()]
+    if all(low > 0 for low, _ in margins):
+        return "passes it"
+    return "fails it" if any(high < 0 for _, high in margins) else "neither passes nor fails it"
+
+
+def thumbnail_words(side: float) -> str:
+    """What an equivalent thumbnail's side, 0 for below one pixel, says of PSNR: a part of a sentence."""
+    if side < 1:
+        return "each image's mean colour alone has a higher one than the standard inverter's reconstructions"
+    pixels = f"{side:.2g}"
+    return f"an image shrunk to {pixels} × {pixels} pixels and enlarged again has that of the reconstructions"
 
 
 def spreads(

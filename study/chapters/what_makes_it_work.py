@@ -266,6 +266,9 @@ def compare_variants(study: Study, psnr: Mapping[str, Tensor], where: str) -> di
             more = {"verdict": one.verdict, "by_seed": seeds}
             study.record(f"gain_{id}", one.gain, unit="dB", digits=2, tolerance=1.0, **more)
         found[name] = one
+    if len(psnr[full]) > 1:  # how much the seed alone does
+        seed = statistics.paired_bootstrap(psnr[full][0], psnr[full][1])
+        study.record(f"gain_seed_{slug(where)}", seed, unit="dB", digits=2, tolerance=1.0)
     return found
 
 

@@ -26,7 +26,7 @@ from study import plots
 from study.notebook import Study
 from study.probes import share_of_zeros
 from study.reconstructions import TimedImages, break_even, reconstruct_every_depth
-from study.scores import Scores, judged, verdict, word
+from study.scores import Scores, judged, score, verdict, word
 
 
 def search_every_photo(inverter, photos: Tensor, depth: int, steps: int, batch: int = 8) -> TimedImages:
@@ -39,11 +39,6 @@ def search_every_photo(inverter, photos: Tensor, depth: int, steps: int, batch: 
     began = time.perf_counter()
     images = torch.cat([inverter.invert(y, depth, search=steps) for y in given.split(batch)])
     return TimedImages(images, (time.perf_counter() - began) / len(photos))
-
-
-def mean_colour(photos: Tensor) -> Tensor:
-    """Photos (N, 3, H, W), each replaced by its own mean colour: a reconstruction without any structure."""
-    return photos.mean((2, 3), keepdim=True).expand_as(photos)
 
 
 HEADLINE = (3, 9, 15, 24, 33, 42)  # convolutions of EfficientNet-Lite0, the network of the default inverter
@@ -213,6 +208,17 @@ def record_headline(
     study.record("deepest_above_mean_colour", max(above, default=0), digits=1, tolerance=6)
     zeros = [depth for depth in means if share_of_zeros(inverter.classifier, photos, depth) > 0.01]
     study.record_text("zeros_words", f"at {len(zeros)} of the {len(means)} depths")
+
+
+def record_floors(study: Study, flat: Scores, photos: Tensor) -> None:
+    """Record what reconstructions have to beat: the PSNR of mean colours, and how often the mean of all is found.
+
+    flat: scores of each photo's mean colour. The mean of all photos holds nothing of any: it finds one by chance alone.
+    """
+    average = photos.mean(0, keepdim=True).expand_as(photos)
+    found = score(average, photos, measures=["found"]).intervals()["found"]
+    study.record_interval("psnr", "mean colour", flat.intervals()["psnr"], tolerance=0.5)
+    study.record_interval("found", "mean image", found)
 
 
 def _record_depth(

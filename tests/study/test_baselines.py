@@ -90,3 +90,11 @@ def test_several_baselines_are_asked_at_once(examples):
     found = baselines.predict(examples, examples.logits[:3], ["mean image", "ridge"])
     assert list(found) == ["mean image", "ridge"] and found["ridge"].mean is found["ridge"].sample
     torch.testing.assert_close(found["mean image"].mean, examples.images.mean(0).expand(3, -1, -1, -1))
+
+
+def test_mean_colours_are_flat_and_keep_the_mean_of_every_image():
+    images = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    flat = baselines.mean_colours(images)
+    assert torch.equal(flat.mean, flat.sample) and flat.mean.shape == images.shape
+    assert flat.mean.std((2, 3)).max() < 1e-6
+    assert torch.allclose(flat.mean.mean((2, 3)), images.mean((2, 3)))

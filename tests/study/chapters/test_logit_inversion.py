@@ -58,3 +58,18 @@ def test_classifiers_are_compared_in_pairs_with_ridge_beside_them():
         "robust",
         "lite0",
     ]
+
+
+def test_an_inverter_is_an_instrument_where_both_classifiers_see_the_class():
+    def check(same, other):
+        shares = {"same_class": Interval(same, same - 0.03, same + 0.03, 1000)}
+        return study.check_words(shares | {"independent": Interval(other, other - 0.03, other + 0.03, 1000)})
+
+    assert check(0.9, 0.7) == "passes it"
+    assert check(0.9, 0.3) == "fails it" == check(0.3, 0.9)  # a pattern that fools one network does not pass
+    assert check(0.81, 0.7) == "neither passes nor fails it"
+
+
+def test_a_thumbnail_below_one_pixel_is_said_to_be_the_mean_colour():
+    assert "mean colour alone" in study.thumbnail_words(0.0)
+    assert "7 × 7 pixels" in study.thumbnail_words(7.02)

@@ -20,14 +20,6 @@ def classifier():
     return Classifier(model.append(nn.AdaptiveAvgPool2d(1)).append(nn.Flatten()).append(nn.Linear(8, 4)), "small", SIZE)
 
 
-def test_mean_colour_is_flat_and_keeps_the_mean():
-    photos = torch.rand(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    flat = zero_shot_inversion.mean_colour(photos)
-    assert flat.shape == photos.shape
-    assert flat.std((2, 3)).max() < 1e-6
-    assert torch.allclose(flat.mean((2, 3)), photos.mean((2, 3)))
-
-
 class Inverter:
     """Inverts the first blocks of a network with so many convolutions behind each."""
 
