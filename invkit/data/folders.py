@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+NO_PHOTOS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # folders that archives and disks add, with remains of photos
 
 SPLITS = ("train", "inverter", "validation", "test")
 SHARES = {"train": (0.0, 0.4), "inverter": (0.4, 0.75), "validation": (0.75, 0.8), "test": (0.8, 1.0)}
@@ -20,13 +21,15 @@ Labelled = tuple[Path, int]  # a file and the number of its class
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
-    """Those of the paths that end as photos do and are not hidden, in order."""
-    return sorted(path for path in paths if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith("."))
+    """Those of the paths that end as photos do and are not hidden, nor in a folder that holds no photos, in order."""
+    photos = (path for path in paths if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith("."))
+    return sorted(path for path in photos if NO_PHOTOS.isdisjoint(path.parts))
 
 
 def class_folders(folder: Path, least: int = 0) -> list[Path]:
     """The folders in a folder that are not hidden, in order: one for each class. ValueError for fewer than `least`."""
-    classes = sorted(child for child in folder.glob("*") if child.is_dir() and not child.name.startswith("."))
+    children = (child for child in folder.glob("*") if child.is_dir() and not child.name.startswith("."))
+    classes = sorted(child for child in children if child.name not in NO_PHOTOS)
     if len(classes) < least:
         what = f"only the class {classes[0].name}" if classes else "no class"
         raise ValueError(f"{folder} holds {what}: it needs a folder for each of {least} classes or more.")
@@ -66,7 +69,8 @@ def labelled_images(folder: Path, split: str | None = None) -> list[Labelled]:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}: check the path.")
     parts = [(part, shares) for part, shares in _parts(folder) if split is None or split in shares]
-    classes = sorted({child.name for part, _ in _parts(folder) for child in class_folders(part)})
+    named = (child.name for part, _ in _parts(folder) for child in class_folders(part))
+    classes = list(dict.fromkeys(named))  # those of train/ first, whose numbers a classifier trained on them has
     found: list[Labelled] = []
     for part, shares in parts:
         low, high = WHOLE if split is None else shares[split]

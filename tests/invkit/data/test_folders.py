@@ -55,8 +55,8 @@ def test_one_folder_beside_the_training_images_serves_inverter_and_test(tmp_path
     for split in ("inverter", "validation", "test"):
         found = labelled_images(tmp_path, split)
         assert {path.relative_to(tmp_path).parts[0] for path, _ in found} == {beside}
-        assert {label for _, label in found} == {0, 2}  # of bees, cats, dogs
-    assert {label for _, label in labelled_images(tmp_path, "train")} == {1, 2}
+        assert {label for _, label in found} == {1, 2}  # cats and dogs as a classifier numbers them, then bees
+    assert {label for _, label in labelled_images(tmp_path, "train")} == {0, 1}
 
 
 def test_without_a_split_all_images_are_loaded(folder):
@@ -76,3 +76,11 @@ def holds(folder, split):
         return bool(labelled_images(folder, split))
     except ValueError:
         return False
+
+
+def test_folders_that_archives_and_disks_add_are_no_classes_and_hold_no_photos(folder):
+    before = labelled_images(folder)
+    fill(folder / "__MACOSX", range(3))
+    fill(folder / "cats" / "@eaDir", range(3))
+    fill(folder / ".trash", range(3))
+    assert labelled_images(folder) == before
