@@ -137,16 +137,19 @@ class Classifier:
             blocks, missed = partition_and_miss(self.model, self._example())
             if not self._is(blocks):
                 raise ValueError(f"What torch.fx traces of {self.name} is not the network: {BY_HAND}.")
-        except ValueError as untraced:
+        except Exception as untraced:  # whatever a forward() may do while it is traced
             try:
                 return by_modules()
-            except ValueError as error:
-                raise ValueError(f"{self.name} cannot be cut: {str(untraced).partition(': ')[0]}; {error}") from error
+            except Exception as error:
+                if not close(self.model(self._example()), self.model(self._example())):
+                    raise ValueError(f"{self.name} gives other logits every time: take the noise out of it.") from error
+                first = str(untraced).partition(": ")[0]
+                raise ValueError(f"{self.name} cannot be cut: {first}; {str(error).splitlines()[0]}") from error
         if not missed:
             return blocks
         try:
             return max(blocks, by_modules(), key=len)
-        except ValueError:
+        except Exception:  # the blocks that there are will do
             return blocks
 
     @torch.no_grad()

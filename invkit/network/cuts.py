@@ -53,8 +53,7 @@ def cut_at_modules(
     if cuts is not None:
         names[: len(places)] = [place.path for place in places]
     bodies = [_Span(model, network, record, *ends) for ends in zip([None, *places], [*places, None], strict=True)]
-    blocks = compose(list(zip(names, bodies, strict=True)), model, examples(1, 0))
-    return blocks
+    return compose(list(zip(names, bodies, strict=True)), model, examples(1, 0))
 
 
 def _checked(
@@ -74,8 +73,11 @@ def _checked(
         images = examples(number, seed)
         truth = _outputs(model, network, places, images)
         kept: list[_Call] = []
-        for place in [*places, None]:
-            while kept and not _right(_Span(model, network, record, kept[-1], place), truth[kept[-1]], truth[place]):
+        for place in [*(place for place in places if place in truth or by_name), None]:
+            while kept:
+                span = _Span(model, network, record, kept[-1], place)
+                if _right(span, truth.get(kept[-1]), truth.get(place)):
+                    break
                 wrong = kept.pop()
                 if by_name:
                     raise ValueError(
@@ -87,7 +89,9 @@ def _checked(
     return places
 
 
-def _right(span: _Span, h: Tensor, expected: Tensor) -> bool:
+def _right(span: _Span, h: Tensor | None, expected: Tensor | None) -> bool:
+    if h is None or expected is None:
+        return False
     try:
         with torch.no_grad():
             return close(span(h), expected)
@@ -97,7 +101,7 @@ def _right(span: _Span, h: Tensor, expected: Tensor) -> bool:
 
 @torch.no_grad()
 def _outputs(model: nn.Module, network: nn.Module, places: list[_Call], images: Tensor) -> dict[_Call | None, Tensor]:
-    """What each of these modules returns for images, and under None what the model does."""
+    """What each of these modules returns for images, if it is called, and under None what the model does."""
     found: dict[_Call | None, Tensor] = {}
 
     def keep(place: _Call):
@@ -162,9 +166,11 @@ class _Record:
         self.network = network
         self.images = _Kept(tuple(examples(1, 0).shape), tuple(examples(2, 0).shape), torch.float32)
         with torch.enable_grad():
-            images = examples(1, 0).detach().requires_grad_() * 1  # not a leaf: the network may write into it
-            self.calls, output = _recorded(model, network, images, keep=True)
-        two, _ = _recorded(model, network, examples(2, 0), keep=False)
+            images, double = (
+                examples(n, 0).detach().requires_grad_() * 1 for n in (1, 2)
+            )  # the network may write here
+            self.calls, output = _recorded(model, network, images)
+            two, _ = _recorded(model, network, double)
         if [call.path for call in two] != [call.path for call in self.calls]:
             raise ValueError(f"{type(network).__name__} calls other modules for two images than for one: {BY_HAND}.")
         if output.grad_fn is None or images.grad_fn is None:
@@ -272,11 +278,8 @@ class _Record:
         return matrix and leaf and "norm" not in type(module).__name__.lower()
 
 
-def _recorded(model: nn.Module, network: nn.Module, images: Tensor, keep: bool) -> tuple[list[_Call], Tensor]:
-    """The calls of the network's modules, in the order in which they begin, and the model's output.
-
-    keep: also where each tensor that is returned stands in the graph of gradients.
-    """
+def _recorded(model: nn.Module, network: nn.Module, images: Tensor) -> tuple[list[_Call], Tensor]:
+    """The calls of the network's modules, in the order in which they begin, and the model's output."""
     calls: list[_Call] = []
     stack: list[int] = []
     time = iter(range(10**9))
@@ -292,15 +295,14 @@ def _recorded(model: nn.Module, network: nn.Module, images: Tensor, keep: bool) 
         call = calls[stack.pop()]
         call.end, tensors = next(time), _tensors(output)
         call.output = _mapped(output, lambda t: _Kept(tuple(t.shape), tuple(t.shape), t.dtype))
-        if keep:
-            call.vertices = [(t.grad_fn, t.output_nr) for t in tensors]
+        call.vertices = [(t.grad_fn, t.output_nr) for t in tensors]
 
     handles = []
     for path, module in network.named_modules():
         if path and not isinstance(module, torch.jit.ScriptModule):
             handles += [module.register_forward_pre_hook(begin(path)), module.register_forward_hook(end)]
     try:
-        with torch.set_grad_enabled(keep), evaluating(model):
+        with evaluating(model):
             return calls, model(images)
     finally:
         for handle in handles:
@@ -386,12 +388,15 @@ class _Span(nn.Module):
         with _RUNNING, evaluating(model), self._over_before(h):
             handle = network.get_submodule(self.after.path).register_forward_hook(arrive) if self.after else None
             try:
-                return model(images)
+                logits = model(images)
             except _Arrived:
                 return end[0]
             finally:
                 if handle:
                     handle.remove()
+        if self.after is not None:
+            raise RuntimeError(f"{self.after.path}, where a block ends, was not called.")
+        return logits
 
     @contextmanager
     def _over_before(self, h: Tensor) -> Iterator[None]:
@@ -420,6 +425,8 @@ class _Span(nn.Module):
             vars(module)["forward"] = replaced(module.forward, iter(self.over[path]))
         try:
             yield
+            if not arrived:
+                raise RuntimeError(f"{self.before and self.before.path}, where a block begins, was not called.")
         finally:
             for path, module in own.items():
                 del vars(module)["forward"]

@@ -101,13 +101,17 @@ def partition(model: nn.Module, example_input: Tensor) -> list[Block]:
 
 
 def partition_and_miss(model: nn.Module, example_input: Tensor) -> tuple[list[Block], bool]:
-    """As `partition`; and whether there are more places to cut, which a size that is used later hides from torch.fx."""
+    """As `partition`; and whether there may be more places to cut, which torch.fx does not see.
+
+    A size that is used later hides them, or a stack that is recorded whole, as nn.TransformerEncoder.
+    """
     if model.training:
         raise ValueError("The model is in training mode: call model.eval() before cutting it into blocks.")
     graph = _trace(model)
     with torch.no_grad():
         ShapeProp(fx.GraphModule(model, graph)).propagate(example_input)
     segments, missed = _segments(graph)
+    missed = missed or any(node.op == "call_module" and _is_stack(model, node) for node in graph.nodes)
     shapes = [segment.output.meta["tensor_meta"].shape for segment in segments]
     groups = join(segments, [_kind(segment, model) for segment in segments], shapes, len(example_input))
     if not groups:
@@ -274,6 +278,10 @@ def _segments(graph: fx.Graph) -> tuple[list[_Segment], bool]:
     return segments, missed
 
 
+def _is_stack(model: nn.Module, node: fx.Node) -> bool:
+    return any(isinstance(child, nn.ModuleList) for child in model.get_submodule(str(node.target)).children())
+
+
 def _is_tensor(node: fx.Node) -> bool:
     return isinstance(node.meta.get("tensor_meta"), TensorMetadata)
 
@@ -338,7 +346,7 @@ def join(segments: Sequence[Any], kinds: Sequence[str], shapes: Sequence[Sequenc
     fit = {id(segment): shape[0] == batch and (len(shape) == 2 or _is_map_or_tokens(shape[1:]))
            for segment, shape in zip(segments, shapes, strict=True)}  # fmt: skip
     for segment, shape, after in zip(segments, shapes, shapes[1:], strict=False):
-        if len(shape) == 3 and tuple(after) == (shape[0], shape[2], shape[1]):  # (C, T), on its way to (T, C)
+        if len(shape) == 3 and tuple(after) == (shape[0], shape[2], shape[1]) != tuple(shape):  # soon (T, C)
             fit[id(segment)] = False
     whole = groups[:1]
     for group in groups[1:]:

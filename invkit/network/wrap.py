@@ -25,16 +25,19 @@ class LogitsOf(nn.Module):
         network: what is called.
         dtype: of its images.
         output: key, attribute or index of the logits in what it returns; None where it returns them alone.
+        column: whether they are (N,), of one class.
     """
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype, output: str | int | None):
+    def __init__(self, network: nn.Module, dtype: torch.dtype, output: str | int | None, column: bool = False):
         super().__init__()
-        self.network, self.dtype, self.output = network, dtype, output
+        self.network, self.dtype, self.output, self.column = network, dtype, output, column
 
     def forward(self, images: Tensor) -> Tensor:
         found = self.network(images if self.dtype == torch.float32 else images.to(self.dtype))
         if self.output is not None:
             found = _member(found, self.output)
+        if self.column:
+            found = found[:, None]
         return found if self.dtype == torch.float32 else found.float()
 
 
@@ -55,6 +58,8 @@ def unwrapped(model: Any) -> nn.Module:
         model = copy.copy(model)  # shares all weights, and is not compiled
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f"A classifier is made of a PyTorch nn.Module, not of {_what(model)}.")
+    if any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for tensor in model.parameters()):
+        raise ValueError(f"{type(model).__name__} has lazy layers without weights: call it on one image first.")
     return model
 
 
@@ -98,7 +103,8 @@ def as_logits(network: nn.Module, example: Callable[[], Tensor], name: str, outp
     with torch.no_grad():
         found = network(example().to(dtype))
     if output is None and isinstance(found, Tensor):
-        return network if dtype == torch.float32 else LogitsOf(network, dtype, None)
+        column = found.shape == (1,)
+        return network if dtype == torch.float32 and not column else LogitsOf(network, dtype, None, column)
     return LogitsOf(network, dtype, _where_logits_are(found, name, output))
 
 

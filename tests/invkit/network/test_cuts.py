@@ -259,6 +259,44 @@ def test_an_if_and_a_shared_activation_do_no_harm():
     assert_blocks_are_the_network(classifier)
 
 
+class Encoded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.patch, self.encoder, self.head = nn.Conv2d(3, 16, 4, 4), nn.TransformerEncoder(layer, 3), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.head(self.encoder(self.patch(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def test_a_stack_that_is_traced_whole_is_cut_inside():
+    """PyTorch computes a layer as one where no gradient is wanted, so that not every norm can end a block."""
+    classifier = classifier_of(Encoded)
+    assert [(b.name, b.shape) for b in classifier.blocks] == [
+        ("patch", (16, 4, 4)),
+        *((f"encoder.layers.{i}.{part}", (16, 16)) for i in range(2) for part in ("self_attn", "linear2")),
+        ("encoder.layers.2", (16, 16)),
+        ("head", (4,)),
+    ]  # fmt: skip
+    assert_blocks_are_the_network(classifier)
+
+
+class Starred(Looking):
+    def forward(self, *images, **options):
+        return super().forward(images[0])
+
+
+def test_arguments_by_a_star_do_no_harm():
+    assert len(classifier_of(Starred).blocks) == 5
+
+
+def test_a_network_is_cut_in_inference_mode():
+    classifier = classifier_of(Looking)
+    with torch.inference_mode():
+        assert len(classifier.blocks) == 5
+    assert_blocks_are_the_network(classifier)
+
+
 def test_blocks_leave_the_network_as_it_was():
     classifier = classifier_of(ResNet)
     network, images = classifier.model, torch.rand(2, 3, 16, 16)
@@ -362,6 +400,11 @@ class WithoutGradients(Looking):
         return super().forward(x)
 
 
+class Noisy(Looking):
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x))
+
+
 class Counting(Looking):
     def forward(self, x):
         if len(x) > 1:
@@ -369,7 +412,10 @@ class Counting(Looking):
         return super().forward(x)
 
 
-@pytest.mark.parametrize(("network", "sentence"), [(WithoutGradients, "No gradient"), (Counting, "other modules")])
+@pytest.mark.parametrize(
+    ("network", "sentence"),
+    [(WithoutGradients, "No gradient"), (Counting, "other modules"), (Noisy, "other logits every time")],
+)
 def test_what_cannot_be_cut_gets_one_sentence(network, sentence):
     with pytest.raises(ValueError, match=sentence) as raised:
         _ = classifier_of(network).blocks

@@ -129,6 +129,16 @@ def test_logits_are_picked_from_what_a_network_returns(make, output):
     assert torch.equal(classifier.model(images), classifier.logits(images))
 
 
+def test_one_logit_an_image_need_not_be_a_column():
+    class Binary(Small):
+        def forward(self, x):
+            return super().forward(x).squeeze(1)
+
+    classifier = Classifier(Binary(classes=1), size=16)
+    assert classifier.classes == 1
+    assert_whole(classifier)
+
+
 def test_attributes_of_any_object_are_picked():
     assert_whole(Classifier(Made(), size=16))
 
@@ -324,6 +334,11 @@ def test_what_is_no_network_gets_one_sentence(make, sentence):
         with pytest.raises(TypeError, match=sentence) as raised:
             take(given)
         assert "\n" not in str(raised.value)
+
+
+def test_lazy_layers_get_one_sentence():
+    with pytest.raises(ValueError, match="lazy layers without weights: call it"):
+        Classifier(nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(3)))
 
 
 def test_a_module_is_taken_in_place_of_a_name():
