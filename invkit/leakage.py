@@ -166,19 +166,18 @@ def mean_colour_psnr(photos: Tensor) -> Tensor:
     return metrics.psnr(photos.mean((2, 3), keepdim=True).expand_as(photos), photos).clamp_max(CEILING)
 
 
-def measure_reference(images: str | None, side: int, n: int = PHOTOS, seed: int = 0) -> list[AtDepth]:
-    """The same photos, reconstructed from EfficientNet-Lite0 by the shipped inverter, at the end of each resolution.
+def measure_reference(photos: Tensor) -> list[AtDepth]:
+    """Photos reconstructed from EfficientNet-Lite0 by the shipped inverter, at the end of each of its resolutions.
 
     Args:
-        images, n, seed: as for `photos_of`.
-        side: pixels a side at which they are compared: the reader's own network's, so that no detail counts that it
-            never had; at most 224.
+        photos: (N, 3, S, S), the same that one's own network was given. They are enlarged to what EfficientNet-Lite0
+            takes, so that it is given no detail that the other was not, and compared at S pixels.
     """
     inverter = load_inverter(REFERENCE)
     assert isinstance(inverter, ClassifierInverter)
     last = {block.stride: block.depth for block in inverter.classifier.blocks if block.depth in inverter.depths}
-    photos, _ = photos_of(images, inverter.size, n, seed)
-    return measure_depths(inverter, photos.images, sorted(last.values()), min(side, inverter.size))
+    enlarged = fit_square(photos, inverter.size).clamp(0, 1)
+    return measure_depths(inverter, enlarged, sorted(last.values()), min(photos.shape[-1], inverter.size))
 
 
 def where_to_cut(results: Sequence[AtDepth]) -> AtDepth | None:

@@ -85,7 +85,7 @@ def write_report(
 
     photos, which = photos_of(images, inverter.size, seed=seed)
     results = measure_depths(inverter, photos.images, some_depths(inverter, depths))
-    reference = measure_reference(images, inverter.size, seed=seed)
+    reference = measure_reference(photos.images)
     numbers = summary(classifier, results, reference, mean_colour_psnr(photos.images), which)
     logits = None
     if logit_inverter:

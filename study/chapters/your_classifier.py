@@ -140,6 +140,7 @@ def record_logits(study: Study, inverter: LogitInverter, logits: FromLogits, sam
     same: whether the classifier sees in a guess the class that it saw in the image, (factors, N).
     """
     _record(study, "logits", len(inverter.classifier.blocks), logits, None, None)
+    study.record("images", inverter.card["images"], tolerance=None)
     study.record("spread", 100 * logits.spread, unit="%", digits=2, tolerance=None)
     for factor, row in zip(FACTORS, same, strict=True):
         study.record(slug(f"same_{factor:g}"), statistics.proportion(row).times(100), unit="%", tolerance=None)

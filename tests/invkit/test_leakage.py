@@ -67,6 +67,15 @@ def test_depths_are_compared_at_another_side(photos):
     assert one.images.shape == (12, 3, 8, 8) and one.psnr.min() == leakage.CEILING
 
 
+def test_the_reference_is_given_the_same_photos(photos, monkeypatch):
+    class Enlarging(Blocks, leakage.ClassifierInverter):
+        size = 32
+
+    monkeypatch.setattr(leakage, "load_inverter", lambda name: Enlarging())
+    (one,) = leakage.measure_reference(photos)  # its three blocks have one resolution, so the last one stands for it
+    assert one.depth == 3 and one.images.shape == (12, 3, 16, 16)
+
+
 def quiet(*found, trained=True):
     """Results of one depth each: whether photos are found there."""
     interval = SimpleNamespace(value=0.0, n=25)

@@ -42,8 +42,8 @@ def quickly(monkeypatch, classifier, inverters):
         calls.append(settings)
         return inverters[images is not None]
 
-    def reference(images, side, seed=0):
-        return leakage.measure_depths(inverters[0], data.load("glyphs", n=25, size=16).images, [1, 2])
+    def reference(photos):
+        return leakage.measure_depths(inverters[0], photos, [1, 2])
 
     monkeypatch.setattr(report, "train_inverter", train)
     monkeypatch.setattr(report, "measure_reference", reference)

@@ -84,12 +84,13 @@ def test_the_chart_has_both_networks_on_both_axes():
 def test_logits(study, photos):
     logits = FromLogits(photos.images, torch.rand(2, N, 3, 16, 16), torch.rand(N), interval(1.5), interval(0.5), 0.25)
     same = torch.tensor([[True] * N] * 4 + [[True] * 3 + [False] * 3])
-    inverter = SimpleNamespace(size=16, classifier=CLASSIFIER)
+    inverter = SimpleNamespace(size=16, classifier=CLASSIFIER, card={"images": 40})
     chapter.picture_logits(study, photos, inverter, logits)
     chapter.picture_surgery(study, torch.rand(len(FACTORS), N, 3, 16, 16), torch.rand(5, 3, 16, 16))
     chapter.record_logits(study, inverter, logits, same)
     kept = study._results
-    assert kept["spread"]["value"] == 25 and kept["gain_logits"]["value"] == 1.5 and kept["depth_logits"]["value"] == 3
+    assert kept["images"]["value"] == 40 and kept["spread"]["value"] == 25
+    assert kept["gain_logits"]["value"] == 1.5 and kept["depth_logits"]["value"] == 3
     assert kept[slug("same_4")]["value"] == 50 and kept["same_0_25"]["tolerance"] is None
     assert {"logits", "surgery"} == study._figures
     assert chapter.surgery_rows(same)["the image's class is seen"]["× 4"] == "50 %"
