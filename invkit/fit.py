@@ -100,18 +100,17 @@ def train_inverter(
         place = Path(kept) / "training"
         common = {"folder": place, "seed": seed, "precision": precision, "progress": False}
         call = {"minutes": minutes, "seed": seed, "images": images is not None, "classifier": classifier.fingerprint}
-        if images is None:
-            chosen = _depths(classifier, depths)
-            _check_same_call(place, call | {"depths": chosen})
-            budget = Budget(minutes, BLOCK_SHARES, place, progress=progress)
-            train = partial(_invert_blocks, classifier, chosen)
-        else:
-            images = _images(images, classifier)
-            _check_same_call(place, call | {"size": size, "images": list(images.shape)})
-            budget = Budget(minutes, LOGIT_SHARES, place, progress=progress)
-            train = partial(_invert_logits, classifier, images, size)
+        chosen = _depths(classifier, depths) if images is None else []
+        pixels = None if images is None else _images(images, classifier)
+        call |= {"depths": chosen, "size": size, "pixels": list(getattr(pixels, "shape", ()))}
+        _check_same_call(place, call)
+        budget = Budget(minutes, BLOCK_SHARES if pixels is None else LOGIT_SHARES, place, progress=progress)
+        inverter: ClassifierInverter | LogitInverter
         with supervised(budget), closing(budget.bar):
-            inverter = train(budget, common)
+            if pixels is None:
+                inverter = _invert_blocks(classifier, chosen, budget, common)
+            else:
+                inverter = _invert_logits(classifier, pixels, size, budget, common)
     inverter.card["minutes"] = minutes
     return inverter
 
@@ -185,7 +184,9 @@ def _invert_blocks(
         share=FEEDBACK / len(depths), least=0,
     )  # fmt: skip
     inverter.card.pop("feedback", None)
-    return add_feedback(inverter, held_out[:n], progress=False) if n else inverter
+    if n:
+        add_feedback(inverter, held_out[:n], progress=False)
+    return inverter
 
 
 def _lean_sizes(classifier: Classifier, shapes: Sequence[tuple[int, ...]]) -> list[tuple]:

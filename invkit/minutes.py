@@ -99,7 +99,7 @@ class Budget:
 
     def after_step(self, progress: Progress) -> None:
         """Note the pace; write the inverter early when it is time."""
-        name, now = progress.folder.name, time.monotonic()
+        name, now = progress.folder.name if progress.folder else "", time.monotonic()
         phase = self.phases.get(name)
         if phase is None:
             images = next(len(part) for part in _tensors(progress.batch))
