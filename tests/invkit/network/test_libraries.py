@@ -1,5 +1,6 @@
 """Classifiers by name with arguments and weights of one's own; what cannot be had is one sentence, at once."""
 
+import importlib
 import json
 import socket
 import sys
@@ -101,8 +102,7 @@ HUB = "hf-hub:timm/resnet10t.c3_in1k"
 
 @pytest.mark.parametrize("name", [HUB, f"timm:{HUB}", "timm:resnet10t"])
 def test_a_hub_out_of_reach_is_told_of_at_once(name, monkeypatch, tmp_path):
-    from huggingface_hub import constants
-
+    constants = importlib.import_module("huggingface_hub.constants")
     monkeypatch.setattr(libraries, "_reachable", lambda url: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     began = time.monotonic()
