@@ -140,7 +140,8 @@ def _of_logits(photos: Data, inverter: LogitInverter, logits: FromLogits) -> str
     changed = [(name, [(images[i], "") for images in by_factor]) for i, name in enumerate(photos.names[:3])]
     way = between(inverter, photos.images)
     return f"""<h2>What the logits give away</h2>
-<p>A second inverter, trained on {inverter.card["images"]:,} other images of the same kind, is given {inverter.classifier.classes:,} logits alone.
+<p>A second inverter, trained on {inverter.card["images"]:,} other images of the same kind, is given
+{inverter.classifier.classes:,} logits alone.
 Its best guesses are {better(logits.gain.value)} the images' own mean colour, and
 {per_cent(logits.found.value)} of them find their image among {logits.found.n}.
 Samples under different noise differ by {per_cent(logits.spread)} of what different images do:
