@@ -25,7 +25,7 @@ from invkit.data.folders import labelled_images
 from invkit.data.images import Data
 from invkit.data.sources import ARCHIVES
 from invkit.dci import synthetic
-from invkit.dci.chain import ChainLossWeights, map_shapes
+from invkit.dci.chain import ChainLossWeights, classifier_blocks, map_shapes, represent
 from invkit.dci.invert import add_feedback, deepest, invert_classifier
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.training import Schedule
@@ -169,10 +169,14 @@ def _invert_blocks(
         divide=200, synchronise=500, divide_lr=2e-3, synchronise_lr=1e-3,
         often=tuple(float(k in depths) for k in range(1, depth + 1)),
     )  # fmt: skip
-    count = max(4, min(24, PIXELS // classifier.size**2))
+    sides = [_crop_side(classifier, k, shape) for k, shape in enumerate(shapes)]
+
+    def crops(depth: int) -> tuple[int, int]:
+        return max(4, min(24, PIXELS // sides[depth] ** 2)), sides[depth]
+
     inverter = invert_classifier(
         classifier, pool, depth=depth, sizes=_lean_sizes(classifier, shapes), at_once=True,
-        crops=lambda depth: (count, classifier.size), schedule=schedule,
+        crops=crops, schedule=schedule,
         synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0), **common,
     )  # fmt: skip
     inverter = ClassifierInverter(inverter.chain, classifier, inverter.card | {"depths": depths})
@@ -187,6 +191,24 @@ def _invert_blocks(
     if n:
         add_feedback(inverter, held_out[:n], progress=False)
     return inverter
+
+
+@torch.no_grad()
+def _crop_side(classifier: Classifier, depth: int, shape: tuple[int, ...]) -> int:
+    """The side of the images that train a depth: 16 places of its map, and 64 pixels, or more; the classifier's size
+    where that is less, or where the network does not take images of other sizes."""
+    if not depth or len(shape) != 3 or classifier.size % shape[2]:
+        return classifier.size
+    stride = classifier.size // shape[2]
+    side = -(-max(64, 16 * stride) // 32) * 32
+    if side >= classifier.size or side % stride:
+        return classifier.size
+    grey = torch.full((1, classifier.channels, side, side), 0.5, device=classifier.device)
+    try:
+        found = represent(classifier_blocks(classifier), grey, depth)[-1]
+    except Exception:  # whatever a network does with images that it was not made for
+        return classifier.size
+    return side if found.shape[2:] == (side // stride,) * 2 else classifier.size
 
 
 def _lean_sizes(classifier: Classifier, shapes: Sequence[tuple[int, ...]]) -> list[tuple]:

@@ -50,6 +50,7 @@ class Schedule:
     cycle_every: int = 1
 
 
+EXAMPLE_PIXELS = 2**22  # of the images that the linear start of inverses is fitted to, at most
 WEIGHTS, SCHEDULE = ChainLossWeights(), Schedule()  # the defaults
 
 
@@ -191,7 +192,8 @@ def start_linear(
     chain: Chain, blocks: Sequence[Callable[[Tensor], Tensor]], batches: Callable[[int, int], Tensor]
 ) -> None:
     """Calibrate every inverse, and fit its linear path to as many examples as it needs, or as memory allows."""
-    wanted = [_examples(inverse) for inverse in chain.inverses]
+    most = max(16, min(256, EXAMPLE_PIXELS // math.prod(chain.inverses[0].out_shape[1:])))
+    wanted = [_examples(inverse, most) for inverse in chain.inverses]
     pairs: list[list[tuple[Tensor, Tensor]]] = [[] for _ in wanted]
     seen = step = 0
     while seen < max(wanted):
@@ -208,12 +210,12 @@ def start_linear(
         inverse.fit_linear(source, target)
 
 
-def _examples(inverse: InverseBlock) -> int:
-    """How many images: four places for each channel, 16 to 64 images (64 where places differ), and at most 128 MB."""
+def _examples(inverse: InverseBlock, most: int) -> int:
+    """How many images: four places for each channel, at least 16 (64 where places differ), and at most 128 MB."""
     channels, *sides = inverse.in_shape
     numbers = math.prod(inverse.in_shape) + math.prod(inverse.out_shape)
-    needed = max(16, 4 * channels // math.prod(sides)) if inverse.in_place is None else 64
-    return max(2, min(needed, 64, 2**25 // numbers))
+    needed = max(16 if inverse.in_place is None else 64, 4 * channels // math.prod(sides))
+    return max(2, min(needed, most, 2**25 // numbers))
 
 
 def synchronise(

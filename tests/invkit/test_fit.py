@@ -10,6 +10,7 @@ from torch import nn
 import invkit
 from invkit import fit, training
 from invkit.dci import synthetic
+from invkit.dci.chain import map_shapes
 from invkit.minutes import Budget
 
 LENGTH = {"minutes": 0.1, "progress": False}  # 6 seconds of the clock below: some 15 steps
@@ -93,6 +94,30 @@ def test_images_may_be_floats_bytes_or_data(classifier):
     of_data = invkit.data.Data(photos(4), torch.zeros(4).long(), tuple("abcd"))
     for images in (photos(4), (photos(4) * 255).byte(), of_data):
         assert fit._images(images, classifier).shape == (4, 3, 16, 16)
+
+
+def test_shallow_blocks_are_trained_on_crops_where_the_network_takes_them():
+    layers = [
+        nn.Conv2d(3, 4, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, 4, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(1024, 2),
+    ]
+    convolutions = invkit.Classifier(nn.Sequential(*layers), "convolutions", size=128)
+    assert [fit._crop_side(convolutions, k, s) for k, s in enumerate(map_shapes(convolutions))] == [128, 64, 128, 128]
+
+    class Places(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.places = nn.Parameter(torch.randn(1, 4, 64, 64))
+
+        def forward(self, x):
+            return x + self.places
+
+    fixed = invkit.Classifier(nn.Sequential(layers[0], Places(), *layers[2:]), "places", size=128)
+    assert [fit._crop_side(fixed, k, s) for k, s in enumerate(map_shapes(fixed))] == [128, 64, 128, 128, 128]
 
 
 def test_an_mlp_a_module_and_a_name():
