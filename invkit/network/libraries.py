@@ -114,7 +114,7 @@ def _create(build: Callable[[], nn.Module], name: str, fetched: bool, fix: str) 
 @contextmanager
 def _hub_at_once(needed: bool) -> Iterator[None]:
     """Where the hub cannot be reached, look into its cache only: its own five retries take half a minute."""
-    constants = importlib.import_module("huggingface_hub.constants")  # it comes with timm
+    constants: Any = importlib.import_module("huggingface_hub.constants")  # it comes with timm
     before = constants.HF_HUB_OFFLINE
     if needed and not before:
         constants.HF_HUB_OFFLINE = not _reachable(constants.ENDPOINT)

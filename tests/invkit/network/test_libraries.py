@@ -8,6 +8,7 @@ import time
 import types
 
 import pytest
+import timm  # noqa: F401 (the time of its import is none of a hub's)
 import torch
 from safetensors.torch import save_file
 from torch import nn
