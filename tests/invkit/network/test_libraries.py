@@ -61,14 +61,14 @@ def here(tmp_path, monkeypatch):
 
 
 def test_arguments_are_passed_on():
-    timm = load_classifier("timm:resnet10t", pretrained=False, size=32, num_classes=10, in_chans=1)
-    assert (timm.classes, timm.channels, timm.size, timm.mean) == (10, 1, 32, (pytest.approx(0.449),))
-    assert timm.source == {
+    thin = load_classifier("timm:resnet10t", pretrained=False, size=32, num_classes=10, in_chans=1)
+    assert (thin.classes, thin.channels, thin.size, thin.mean) == (10, 1, 32, (pytest.approx(0.449),))
+    assert thin.source == {
         "name": "timm:resnet10t", "pretrained": False, "size": 32, "num_classes": 10, "in_chans": 1
     }  # fmt: skip
-    again = load_classifier(**json.loads(json.dumps(timm.source)))
-    again.model.load_state_dict(timm.model.state_dict())
-    assert again.fingerprint == timm.fingerprint
+    again = load_classifier(**json.loads(json.dumps(thin.source)))
+    again.model.load_state_dict(thin.model.state_dict())
+    assert again.fingerprint == thin.fingerprint
     assert load_classifier("torchvision:resnet18", pretrained=False, size=32, num_classes=2).classes == 2
 
 
@@ -217,9 +217,9 @@ def test_weights_come_from_a_file(trained, here, file, nest):
 
 
 def test_weights_replace_those_of_a_library(here):
-    network = load_classifier("torchvision:resnet18", pretrained=False, size=32, num_classes=3)
+    network = load_classifier("torchvision:squeezenet1_1", pretrained=False, size=32, num_classes=3)
     path = saved(network.model.state_dict(), here / "mine.safetensors")
-    found = load_classifier("torchvision:resnet18", size=32, num_classes=3, weights=path)  # nothing is downloaded
+    found = load_classifier("torchvision:squeezenet1_1", size=32, num_classes=3, weights=path)  # nothing is downloaded
     assert found.fingerprint == network.fingerprint
 
 
