@@ -45,6 +45,7 @@ BLOCK_SHARES = {"divide": 0.4, "synchronise": 0.6}  # of the minutes
 LOGIT_SHARES = {"coarse": 0.15, "regression": 0.45, "adversary": 0.4}
 LOGIT_WEIGHTS = GeneratorLossWeights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
 IMAGE_FLOATS = 2**29  # of a folder's images, at most
+FEWEST = 4  # images that logits can be inverted from
 GENERATED = 5000  # images of a source that generates them
 CALL = "call.json"  # what a training was begun with
 
@@ -86,6 +87,8 @@ def train_inverter(
     Raises:
         TypeError, ValueError: no classifier, no such depths or images, or a folder of another call.
     """
+    if not isinstance(minutes, int | float) or not minutes > 0:
+        raise ValueError(f"minutes must be a number above 0, not {minutes!r}.")
     classifier = load_classifier(classifier)
     if images is None and size not in (None, classifier.size):
         raise ValueError(
@@ -225,8 +228,11 @@ def _lean_sizes(classifier: Classifier, shapes: Sequence[tuple[int, ...]]) -> li
 def _images(images: Tensor | Data | str, classifier: Classifier) -> Tensor:
     """The images to train on: of a named data set its split "inverter", as far as memory allows."""
     if isinstance(images, Data):
-        return images.images
+        images = images.images
     if not isinstance(images, str):
+        if not isinstance(images, Tensor) or len(images) < FEWEST:
+            what = f"{len(images)}" if isinstance(images, Tensor | list | tuple) else type(images).__name__
+            raise TypeError(f"Images to train on are a tensor of {FEWEST} or more, Data, or a name, not {what}.")
         return images
     source, _, path = images.partition(":")
     if source in ARCHIVES:

@@ -147,7 +147,7 @@ class Budget:
 
     def show(self, what: str) -> None:
         """Say on the bar what is being done, and how much time is left."""
-        self.bar.set_description(what, refresh=False)
+        self.bar.set_description_str(what, refresh=False)
         self.bar.update(min(time.monotonic() - self.began, self.bar.total) - self.bar.n)
 
     def pace(self, device: str) -> dict[str, Any]:

@@ -166,8 +166,12 @@ def test_calls_that_make_no_sense_get_a_sentence(classifier, tmp_path):
         invkit.train_inverter(classifier, photos(), depths=1, **LENGTH)
     with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
         invkit.train_inverter(classifier, f"folder:{tmp_path}/nowhere", **LENGTH)
-    with pytest.raises(ValueError, match="minutes must be above 0"):
-        invkit.train_inverter(classifier, minutes=0, folder=tmp_path)
+    for wrong in (0, "ten", float("nan")):
+        with pytest.raises(ValueError, match="minutes must be a number above 0"):
+            invkit.train_inverter(classifier, minutes=wrong, folder=tmp_path)
+    for wrong in (photos(1), [1, 2], 5):
+        with pytest.raises(TypeError, match="Images to train on are a tensor of 4 or more, Data, or a name, not"):
+            invkit.train_inverter(classifier, wrong, **LENGTH)
     with pytest.raises(KeyboardInterrupt, match="with folder= it could go on"):
         raise_inside(classifier)
 
