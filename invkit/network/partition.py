@@ -261,12 +261,13 @@ def _segments(graph: fx.Graph) -> tuple[list[_Segment], bool]:
     """Cut after every operation that leaves its own result as the only one still to be used.
 
     A size or a tuple that is still to be used forbids the cut as a tensor does; a parameter does not, since any block
-    can fetch it. Also returned is whether anything but tensors has forbidden a cut.
+    can fetch it. Also returned is whether only such values have forbidden a cut as are not computed from the image's.
     """
     source, *nodes, _ = graph.nodes
     position = {node: i for i, node in enumerate(graph.nodes)}
     last_use = {node: max((position[user] for user in node.users), default=0) for node in graph.nodes}
     alive, segments, pending, missed = {source}, [], [], False
+    of_image = {source}
     for node in nodes:
         pending.append(node)
         alive.add(node)
@@ -274,7 +275,9 @@ def _segments(graph: fx.Graph) -> tuple[list[_Segment], bool]:
         if alive == {node} and _is_tensor(node):
             segments.append(_Segment(source, pending))
             source, pending = node, []
-        missed |= node in alive and len(alive) > 1 and all(one is node or not _is_tensor(one) for one in alive)
+        if _is_tensor(node) and not of_image.isdisjoint(node.all_input_nodes):
+            of_image.add(node)
+        missed |= len(alive) > 1 and alive & of_image == {node}
     return segments, missed
 
 

@@ -232,6 +232,69 @@ def test_parameters_do_not_forbid_a_cut_and_an_early_size_does():
     assert len(table(Awkward(early_size=True))) == 1
 
 
+def test_cuts_that_a_size_hides_are_found_at_modules():
+    classifier = Classifier(Awkward(early_size=True).eval(), "mine", size=16)
+    assert [block.name for block in classifier.blocks] == ["a", "b", "fc"]
+    images = torch.rand(3, 3, 16, 16)
+    torch.testing.assert_close(classifier.features(images, 3), classifier.logits(images))
+
+
+class Windows(nn.Module):
+    """Convolutions inside windows of a map: between them a batch is one of windows, not of images."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x):
+        h = self.stem(x)
+        h = h.reshape(-1, 4, 2, 8, 2, 8).permute(0, 2, 4, 1, 3, 5).reshape(-1, 4, 8, 8)
+        h = self.b(self.a(h))
+        h = h.reshape(-1, 2, 2, 4, 8, 8).permute(0, 3, 1, 4, 2, 5).reshape(-1, 4, 16, 16)
+        return self.head(h.mean((2, 3)))
+
+
+def test_no_block_ends_inside_windows():
+    blocks = partition(Windows().eval(), torch.rand(1, 3, 16, 16))
+    assert [(block.name, block.shape) for block in blocks] == [
+        ("stem", (4, 16, 16)),
+        ("b", (4, 16, 16)),
+        ("head", (5,)),
+    ]
+
+
+class Flattened(nn.Module):
+    """A patch embedding whose map is flattened at once, and tokens last."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.mix, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        side = x.shape[2] // 4
+        h = self.patch(x).reshape(-1, 8, side * side)
+        return self.head(self.mix(h.transpose(1, 2)).mean(1))
+
+
+def test_a_block_ends_in_tokens_with_their_channels_last():
+    blocks = partition(Flattened().eval(), torch.rand(1, 3, 16, 16))
+    assert [(block.name, block.shape, block.stride) for block in blocks] == [
+        ("patch", (16, 8), 4), ("mix", (16, 8), 4), ("head", (5,), 16)
+    ]  # fmt: skip
+
+
+def test_the_stride_of_channels_last_is_that_of_the_map():
+    last = nn.Sequential(nn.Conv2d(3, 6, 2, 2), Last(), nn.Linear(6, 6), nn.Flatten(), nn.Linear(384, 4))
+    blocks = partition(last.eval(), torch.rand(1, 3, 16, 16))
+    assert [(block.shape, block.stride) for block in blocks] == [((6, 8, 8), 2), ((8, 8, 6), 2), ((4,), 16)]
+
+
+class Last(nn.Module):
+    def forward(self, h):
+        return h.permute(0, 2, 3, 1)
+
+
 class UnusedBranches(nn.Module):
     """A residual network with an auxiliary head whose logits nobody uses, and results that are thrown away."""
 
