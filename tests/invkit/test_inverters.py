@@ -1,5 +1,6 @@
 """Inverters as their users meet them: save, load, represent, invert, reconstruct."""
 
+import importlib
 import inspect
 import json
 import sys
@@ -340,10 +341,9 @@ def test_code_that_a_card_names_is_run_only_where_it_is_trusted(own, tmp_path, m
     with pytest.raises(ValueError, match="names code of somebody's own, made_up_nets:net: pass it, .* trust=True"):
         invkit.load_inverter(tmp_path / "mine")
     assert "made_up_nets" not in sys.modules
-    import made_up_nets
-
-    made_up_nets.made = lambda: inverter.classifier
-    assert invkit.load_inverter(tmp_path / "mine", trust=True).size == 12 and made_up_nets.ran
+    nets = importlib.import_module("made_up_nets")
+    nets.made = lambda: inverter.classifier
+    assert invkit.load_inverter(tmp_path / "mine", trust=True).size == 12 and nets.ran
     del sys.modules["made_up_nets"]
 
 
