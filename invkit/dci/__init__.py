@@ -1,7 +1,7 @@
 """Divide-and-conquer inversion (Dong et al. 2021, arXiv 2107.06304): a network inverted block by block, without data.
 
 - `synthetic`, `matching`: the images to train on, and those matched to a classifier; `random_numbers` underlies them.
-- `inverse_block`, `chain`: the inverse of one block, and all of them with their losses.
+- `layout`: outputs of any kind as maps. `inverse_block`, `chain`: the inverse of one block, all of them with losses.
 - `training`, `refine`: divide, conquer and re-synchronise; then train the deep inverses further.
 - `invert`: from a network to its trained inverter. `inverter`: the inverter. `search`: slow, closer reconstructions.
 """
