@@ -66,8 +66,8 @@ def record_leakage(
 ) -> None:
     """Record the answer in words and, of the first and the deepest depth, what was recovered."""
     study.record_texts(network=classifier.name, classes=classifier.classes, size=classifier.size)
-    study.record("blocks", len(classifier.blocks), tolerance=0)
-    study.record("photos", len(photos), tolerance=0)
+    study.record("blocks", len(classifier.blocks), digits=1, tolerance=0)
+    study.record("photos", len(photos), digits=1, tolerance=0)
     flat = statistics.bootstrap(mean_colour_psnr(photos.images))
     study.record("psnr_mean_colour", flat, unit="dB", tolerance=0.1)
     leaks, cut, rule = leak_sentence(results), cut_sentence(results), rule_sentence(len(photos))
