@@ -184,6 +184,8 @@ def from_factory(name: str, arguments: dict[str, Any]) -> Any:
             pass
         try:
             return build(**arguments)
+        except FileNotFoundError:  # its weights: the factory itself says which
+            raise
         except (Exception, SystemExit) as error:
             raise ValueError(f"{name}() fails ({_why(error)}): mend the factory.") from error
 
