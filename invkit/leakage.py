@@ -146,12 +146,14 @@ def measure_depths(
     """
     device, classifier = inverter.classifier.device, inverter.classifier
     originals = fit_square(photos, side or inverter.size).clamp(0, 1)
+    if classifier.channels == 1:  # such a network never saw a colour
+        originals = _in_three_channels(classifier.convert(originals))
     flat = mean_colour_psnr(originals)
     one_colour = metrics.psnr(originals.mean((0, 2, 3), keepdim=True).expand_as(originals), originals).mean()
     results = []
     for depth in depths:
         made = torch.cat([inverter.reconstruct(part.to(device), depth).cpu() for part in photos.split(batch)])
-        made = fit_square(made, side or inverter.size).clamp(0, 1)
+        made = _in_three_channels(fit_square(made, side or inverter.size).clamp(0, 1))
         psnr = metrics.psnr(made, originals).clamp_max(CEILING)
         found = statistics.proportion(metrics.retrieval_ranks(made, originals) == 1)
         block, numbers = classifier.blocks[depth - 1].name, _numbers_per_number(classifier, depth)
@@ -159,6 +161,11 @@ def measure_depths(
         trained = bool(psnr.mean() >= one_colour)
         results.append(AtDepth(depth, block, numbers, made, psnr, gain, found, trained))
     return results
+
+
+def _in_three_channels(images: Tensor) -> Tensor:
+    """Grey images (N, 1, H, W) as (N, 3, H, W); others as they are."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
 def mean_colour_psnr(photos: Tensor) -> Tensor:

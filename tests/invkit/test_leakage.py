@@ -13,15 +13,18 @@ class Blocks:
 
     size, depths = 16, [1, 2, 3]
 
-    def __init__(self):
+    def __init__(self, channels=3):
         shapes = {1: (3, 16, 16), 2: (3,), 3: (1,)}
         blocks = [
             SimpleNamespace(depth=k, name=f"b{k}", shape=shape, convolutions=k, stride=16)
             for k, shape in shapes.items()
         ]
-        self.classifier = SimpleNamespace(name="blocks", size=16, blocks=blocks, device=torch.device("cpu"))
+        facts = {"name": "blocks", "size": 16, "blocks": blocks, "device": torch.device("cpu"), "channels": channels}
+        self.classifier = SimpleNamespace(**facts, convert=lambda images: images.mean(1, keepdim=True))
 
     def reconstruct(self, images, depth):
+        if self.classifier.channels == 1:
+            images = self.classifier.convert(images)
         if depth == 2:
             return images.mean((2, 3), keepdim=True).expand_as(images)
         return images if depth == 1 else torch.zeros_like(images)
@@ -52,6 +55,12 @@ def photos():
 @pytest.fixture(scope="module")
 def results(photos):
     return measure_depths(Blocks(), photos, [1, 2, 3])
+
+
+def test_a_grey_network_is_compared_with_grey_photos(photos):
+    first, second, _ = measure_depths(Blocks(channels=1), photos, [1, 2, 3])
+    assert first.psnr.min() > 60 and first.images.shape == photos.shape  # grey photos come back whole
+    assert second.gain.value == pytest.approx(0, abs=1e-3)
 
 
 def test_depths_are_measured(results):
