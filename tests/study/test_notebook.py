@@ -84,7 +84,7 @@ def test_a_copy_of_a_chapter_has_its_own_parameters_and_its_own_results(run, ope
         (["python", "/bin/papermill", "here/mine.ipynb", "out.ipynb", "-p", "n", "3"], "", "here/mine.ipynb"),
         (["python", "-m", "papermill", "mine.ipynb", "out.ipynb"], "/outer.ipynb", "mine.ipynb"),
         (["jupyter-nbconvert", "--execute", "mine.ipynb"], "", "mine.ipynb"),
-        (["python", "/bin/jupyter-lab", "other.ipynb"], "/home/mine.ipynb", "/home/mine.ipynb"),
+        (["python", "/bin/jupyter-lab", "other.ipynb"], "/lab/mine.ipynb", "/lab/mine.ipynb"),
         (["python", "script.py"], "", None),
     ],
 )
