@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +86,15 @@ def cuts(classifier: Classifier) -> list[dict[str, Any]]:
 
 def _numbers_per_number(classifier: Classifier, depth: int) -> float:
     """How many numbers the output of a block has for each number of the image."""
-    return math.prod(classifier.blocks[depth - 1].shape) / (3 * classifier.size**2)
+    return math.prod(classifier.blocks[depth - 1].shape) / (classifier.channels * classifier.size**2)
 
 
-def photos_of(images: str | None, size: int, n: int = PHOTOS, seed: int = 0) -> tuple[Data, str]:
-    """Photos to reconstruct, as squares of `size` pixels, and a sentence that says which they are.
+def photos_of(images: str | None, classifier: Classifier, n: int = PHOTOS, seed: int = 0) -> tuple[Data, str]:
+    """Photos (N, 3, size, size) to reconstruct, as a classifier takes them, and a sentence that says which they are.
 
     Args:
         images: a data set's name, of whose split "test" they are; None for the photos in installed packages.
-        size: side in pixels.
+        classifier: says which size; for one with a single channel the photos are grey, in three equal channels.
         n: how many at most; chosen at random from the data set.
         seed: of the choice.
 
@@ -102,14 +102,25 @@ def photos_of(images: str | None, size: int, n: int = PHOTOS, seed: int = 0) -> 
         ValueError: fewer than two photos, which cannot be told apart.
     """
     if images is None:
-        photos = data.load("photos", n=min(n, 25), seed=seed, size=size)
+        photos = _as_seen(classifier, data.load("photos", n=min(n, 25), seed=seed, size=classifier.size))
         return photos, f"{len(photos)} bundled photos: of ImageNet, and everyday ones."
     source, _, path = images.partition(":")
     many = len(labelled_images(Path(path).expanduser(), "test")) if source == "folder" else n
     if many < 2:
         raise ValueError(f"{images} has {many} image for testing: give more, so that one can be told from another.")
-    photos = data.load(images, "test", n=min(n, many), seed=seed, size=size)
+    photos = _as_seen(classifier, data.load(images, "test", n=min(n, many), seed=seed, size=classifier.size))
     return photos, f"{len(photos)} images of {images}, of the split for testing, which the inverter has not seen."
+
+
+def _as_seen(classifier: Classifier, photos: Data) -> Data:
+    """The photos, without their colours for a classifier that takes none."""
+    grey = classifier.channels == 1
+    return replace(photos, images=_in_three_channels(classifier.convert(photos.images))) if grey else photos
+
+
+def _in_three_channels(images: Tensor) -> Tensor:
+    """Grey images (N, 1, H, W) as (N, 3, H, W); others as they are."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
 def some_depths(inverter: ClassifierInverter, depths: int | Sequence[int] | None = None) -> list[int]:
@@ -146,8 +157,6 @@ def measure_depths(
     """
     device, classifier = inverter.classifier.device, inverter.classifier
     originals = fit_square(photos, side or inverter.size).clamp(0, 1)
-    if classifier.channels == 1:  # such a network never saw a colour
-        originals = _in_three_channels(classifier.convert(originals))
     flat = mean_colour_psnr(originals)
     one_colour = metrics.psnr(originals.mean((0, 2, 3), keepdim=True).expand_as(originals), originals).mean()
     results = []
@@ -161,11 +170,6 @@ def measure_depths(
         trained = bool(psnr.mean() >= one_colour)
         results.append(AtDepth(depth, block, numbers, made, psnr, gain, found, trained))
     return results
-
-
-def _in_three_channels(images: Tensor) -> Tensor:
-    """Grey images (N, 1, H, W) as (N, 3, H, W); others as they are."""
-    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
 def mean_colour_psnr(photos: Tensor) -> Tensor:

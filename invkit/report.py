@@ -83,7 +83,7 @@ def write_report(
     logit_inverter = train_inverter(classifier, images, **settings) if images else None
     assert isinstance(inverter, ClassifierInverter) and not isinstance(logit_inverter, ClassifierInverter)
 
-    photos, which = photos_of(images, inverter.size, seed=seed)
+    photos, which = photos_of(images, classifier, seed=seed)
     results = measure_depths(inverter, photos.images, some_depths(inverter, depths))
     reference = measure_reference(photos.images)
     numbers = summary(classifier, results, reference, mean_colour_psnr(photos.images), which)
@@ -130,15 +130,16 @@ def summary(
 
 
 def _row(result: AtDepth) -> dict[str, Any]:
-    row = {"depth": result.depth, "block": result.block, "numbers": result.numbers, "psnr": result.psnr.mean().item()}
-    return (
-        row
-        | {"gain": _facts(result.gain), "found": _facts(result.found)}
-        | {
-            "trained": result.trained,
-            "quiet": result.quiet,
-        }
-    )
+    return {
+        "depth": result.depth,
+        "block": result.block,
+        "numbers": result.numbers,
+        "psnr": result.psnr.mean().item(),
+        "gain": _facts(result.gain),
+        "found": _facts(result.found),
+        "trained": result.trained,
+        "quiet": result.quiet,
+    }
 
 
 def _facts(interval: Interval) -> dict[str, float]:

@@ -9,7 +9,7 @@ the claim:
     within            a difference that should be none                 threshold - |value|
     higher, lower     two intervals of which no difference is known    value - baseline, low - high to high - low
 
-A check also has a smallest effect worth the name, `least`, fixed before the results: the margin has to exceed it.
+A check also has a smallest effect worth the name, `least`: the margin has to exceed it.
 `study.verdicts` judges.
 """
 

@@ -1,4 +1,7 @@
-"""The verdict on a claim: one of five, by rules that were fixed before the results.
+"""The verdict on a claim: one of five, by rules that stand in `study.claims`.
+
+The rules, the controls and the smallest effects were written when results of shorter trainings were known. That they
+were not fitted to these cannot be proven, so what they say of later trainings weighs more.
 
 - *not testable here*: a number that the rule or a control needs was not measured, or on too few images: a verdict takes
   50, and a control as many as its interval needs to lie on one side.
@@ -6,7 +9,8 @@
   certainly there, the negative one that it does not find what is certainly not there. Where either fails, a difference
   says as little as none.
 - *supported*: the whole interval of each check's margin lies above the smallest effect worth the name.
-- *contradicted*: the whole interval of one of them lies below it.
+- *contradicted*: the whole interval of one of them lies below it. A difference that is there, but smaller than the
+  smallest effect, counts as this.
 - *undecided*: neither. An interval that holds both is no refutation.
 
 The intervals are those at 95 %, widened by Holm's method (1979, "A simple sequentially rejective multiple test

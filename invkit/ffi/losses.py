@@ -139,7 +139,7 @@ def consistency_error(
     """How far the logits of generated images are from those of the images that they were generated for.
 
     This is the cycle of Dong et al. (2021, equation 5), asked at the logits: the classifier should see in G(ε, z) what
-    it saw in the image. A pattern that fools one network on one grid of pixels would do for that. So both images are
+    it saw in the image. A pattern that fools one network on one grid of pixels could do for that. So both images are
     moved, covered in the same place (`diff_augment`) and get the same noise, and several networks compare them.
 
     Args:

@@ -7,6 +7,8 @@ from PIL import Image
 from invkit import data, leakage
 from invkit.leakage import between, cuts, measure_depths, measure_logits, photos_of, scaled, some_depths, where_to_cut
 
+SEES = SimpleNamespace(size=8, channels=3)  # what the photos are chosen for
+
 
 class Blocks:
     """An "inverter" that returns the image itself at depth 1, its mean colour at depth 2, black at depth 3."""
@@ -58,6 +60,7 @@ def results(photos):
 
 
 def test_a_grey_network_is_compared_with_grey_photos(photos):
+    photos = photos.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     first, second, _ = measure_depths(Blocks(channels=1), photos, [1, 2, 3])
     assert first.psnr.min() > 60 and first.images.shape == photos.shape  # grey photos come back whole
     assert second.gain.value == pytest.approx(0, abs=1e-3)
@@ -121,22 +124,29 @@ def test_some_depths():
 
 
 def test_photos_are_the_readers_own_or_bundled(tmp_path):
-    found, which = photos_of(None, 8, n=4)
+    found, which = photos_of(None, SEES, n=4)
     assert found.images.shape == (4, 3, 8, 8) and len(set(found.names)) == 4 and "4 bundled photos" in which
-    found, which = photos_of("glyphs", 8, n=3)
+    found, which = photos_of("glyphs", SEES, n=3)
     assert len(found) == 3 and "3 images of glyphs" in which
     for i in range(30):
         Image.new("RGB", (9, 9), (i, i, i)).save(tmp_path / f"{i}.png")
-    found, _ = photos_of(f"folder:{tmp_path}", 8)
+    found, _ = photos_of(f"folder:{tmp_path}", SEES)
     assert set(found.names) == set(data.load(f"folder:{tmp_path}", "test").names)
-    assert len(photos_of(f"folder:{tmp_path}", 8, n=2)[0]) == 2
+    assert len(photos_of(f"folder:{tmp_path}", SEES, n=2)[0]) == 2
+
+
+def test_a_grey_network_is_given_grey_photos():
+    sees_grey = SimpleNamespace(size=8, channels=1, convert=lambda images: images.mean(1, keepdim=True))
+    (grey, _), (colour, _) = (photos_of("glyphs", one, n=3) for one in (sees_grey, SEES))
+    assert grey.images.shape == (3, 3, 8, 8) and torch.equal(grey.images[:, 0], grey.images[:, 2])
+    assert torch.allclose(grey.images[:, 0], colour.images.mean(1)) and not torch.equal(grey.images, colour.images)
 
 
 def test_a_single_photo_is_not_enough(tmp_path, monkeypatch):
     Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
     monkeypatch.setattr(leakage, "labelled_images", lambda folder, split: [(tmp_path / "one.png", -1)])
     with pytest.raises(ValueError, match="1 image for testing: give more"):
-        photos_of(f"folder:{tmp_path}", 8)
+        photos_of(f"folder:{tmp_path}", SEES)
 
 
 def test_from_logits(photos):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from helpers import randomise
 from torch import nn
 
 from invkit.network.classifiers import Classifier
@@ -190,18 +191,9 @@ class Looking(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-@torch.no_grad()
-def randomised(model):
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
-    return model.eval()
-
-
 def classifier_of(network, size=16, **arguments):
     torch.manual_seed(0)
-    return Classifier(randomised(network()), network.__name__, size=size, mean=0.4, std=0.3, **arguments)
+    return Classifier(randomise(network()).eval(), network.__name__, size=size, mean=0.4, std=0.3, **arguments)
 
 
 def assert_blocks_are_the_network(classifier):
@@ -426,7 +418,7 @@ def test_a_traceable_network_has_the_same_blocks_at_its_modules():
     import torchvision
 
     torch.manual_seed(0)
-    model = randomised(torchvision.models.resnet18(num_classes=10))
+    model = randomise(torchvision.models.resnet18(num_classes=10)).eval()
 
     def examples(n, seed):
         return torch.rand(n, 3, 64, 64, generator=torch.Generator().manual_seed(seed))

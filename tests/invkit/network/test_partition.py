@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torchvision
+from helpers import randomise
 from torch import nn
 
 from invkit.network.classifiers import Classifier, load_classifier
@@ -16,18 +17,6 @@ MODELS = [
     *("timm:" + name for name in ("repvgg_a0", "tf_efficientnet_lite0", "resnetv2_50", "mobilenetv1_100")),
 ]
 MOBILENET_V1 = [(stage, unit) for stage, units in enumerate((1, 2, 2, 6, 2)) for unit in range(units)]
-
-
-@torch.no_grad()
-def randomise(model):
-    """Norms as training leaves them: with the untouched ones, a norm left out or applied twice would not show."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
-            module.weight.uniform_(0.5, 1.5)
-            module.bias.normal_(0, 0.2)
-    return model
 
 
 def random_classifier(name, size=64):

@@ -16,7 +16,7 @@ def block(depth):
     return SimpleNamespace(depth=depth, name=f"layer{depth}", shape=(4, 2, 2), convolutions=depth)
 
 
-CLASSIFIER = SimpleNamespace(name="mine", classes=3, size=16, blocks=[block(k) for k in (1, 2, 3)])
+CLASSIFIER = SimpleNamespace(name="mine", classes=3, size=16, channels=3, blocks=[block(k) for k in (1, 2, 3)])
 
 
 def interval(value, n=N):
