@@ -30,10 +30,11 @@ GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue in a grey image (
 class Classifier:
     """A frozen network with its preprocessing, cut into blocks when first asked for them.
 
-    The network itself is frozen in place: its parameters no longer take gradients, it is in eval mode and
-    channels_last. An owner who trains it on may do so (`requires_grad_()`, `train()`): the classifier computes as in
-    eval mode whatever mode the network is in, and leaves that mode alone. A network in bfloat16, half or double
-    precision computes in that, and takes and gives float32, also between its blocks.
+    The network itself is frozen in place: its parameters no longer take gradients, it is in eval mode and, unless its
+    forward() needs the usual order of memory, channels_last. An owner who trains it on may do so (`requires_grad_()`,
+    `train()`): the classifier computes as in eval mode whatever mode the network is in, and leaves that mode alone. A
+    network in bfloat16, half or double precision computes in that, and takes and gives float32, also between its
+    blocks.
 
     Args:
         model: maps normalised images (N, C, H, W) to logits (N, classes), or to a dictionary, tuple or dataclass with
@@ -76,7 +77,7 @@ class Classifier:
         output: str | int | None = None,
         cuts: Sequence[str] | None = None,
     ):
-        network = wrap.unwrapped(model).requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        network = wrap.unwrapped(model).requires_grad_(False).eval()
         self.name = name or type(network).__name__
         self._blocks_by_hand, self._cuts, self.card = blocks, cuts, card or {}
         self.source: dict[str, Any] | None = None
@@ -86,6 +87,7 @@ class Classifier:
             network, self.name, _side(size), stated.get("size"), len(mean) if isinstance(mean, Sequence) else None
         )
         self.mean, self.std = _normalisation(self.name, self.channels, mean, std, stated)
+        self._memory = wrap.memory_of(network, self.channels, self.size)
         self.model = network
         self.model = wrap.as_logits(network, self._example, self.name, output)
         self.classes = self._count_classes()
@@ -120,6 +122,7 @@ class Classifier:
         for block in blocks:
             block.name = block.name.removeprefix("network.") if self.model is not self._network else block.name
             block.dtype = None if self.dtype == torch.float32 else self.dtype
+            block.contiguous = self._memory == torch.contiguous_format
         return blocks
 
     @property
@@ -196,7 +199,7 @@ class Classifier:
                 "its convert(images) makes them so."
             )
         check_images(images, channels=self.channels)
-        return self.normalise(images).contiguous(memory_format=torch.channels_last)
+        return self.normalise(images).contiguous(memory_format=self._memory)
 
     def normalise(self, images: Tensor) -> Tensor:
         """(images - mean) / std per channel, of any values: `preprocess` without its checks."""

@@ -39,9 +39,11 @@ class Block(nn.Module):
         stride: input side / output side, rounded (exact below 1, as in a generator); the side of a vector is 1, that of
             T tokens the root of T.
         dtype: in which the network computes; None for float32. What a block takes and returns is float32 in any case.
+        contiguous: whether the network takes its maps in the usual order of memory only.
     """
 
     dtype: torch.dtype | None = None
+    contiguous = False
 
     def __init__(
         self, body: nn.Module, depth: int, name: str, shape: tuple[int, ...], convolutions: int, stride: float
@@ -58,6 +60,7 @@ class Block(nn.Module):
         return _is_map_or_tokens(self.shape)
 
     def forward(self, h: Tensor) -> Tensor:
+        h = h.contiguous() if self.contiguous else h
         with evaluating(self):
             return self.body(h) if self.dtype is None else self.body(h.to(self.dtype)).float()
 

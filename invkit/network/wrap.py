@@ -205,14 +205,32 @@ def image_shape(model: nn.Module, name: str, size: int | None, stated: int | Non
     raise ValueError(f"{name} does not map images of {sizes[0]} pixels to logits ({why}){fix}.") from first
 
 
+def memory_of(model: nn.Module, channels: int, size: int) -> torch.memory_format:
+    """The order of memory that a model is put into: channels_last, which is faster, where its forward() takes it.
+
+    One that calls x.view(...) on a map, as many do before their linear layers, does not.
+    """
+    try:
+        model.to(memory_format=torch.channels_last)
+        _call(model, torch.zeros(1, channels, size, size), torch.channels_last)
+        return torch.channels_last
+    except Exception:  # whatever a forward() may do
+        model.to(memory_format=torch.contiguous_format)
+        return torch.contiguous_format
+
+
+@torch.no_grad()
+def _call(model: nn.Module, images: Tensor, memory: torch.memory_format = torch.contiguous_format) -> None:
+    place = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    model(images.to(place, dtype_of(model), memory_format=memory))
+
+
 def _taken(model: nn.Module, channels: list[int], side: int) -> int | Exception:
     """The first of these numbers of channels with which a model takes images, or the error of the first."""
-    place = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     errors = []
     for number in channels:
         try:
-            with torch.no_grad():
-                model(torch.zeros(1, number, side, side, device=place, dtype=dtype_of(model)))
+            _call(model, torch.zeros(1, number, side, side))
             return number
         except Exception as error:  # whatever a forward() may do with images of another kind
             errors.append(error)

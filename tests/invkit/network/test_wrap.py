@@ -1,6 +1,7 @@
 """What people bring: wrappers, several outputs, other precisions and channels; a sentence for what is no network."""
 
 import collections
+import copy
 import dataclasses
 import warnings
 
@@ -71,6 +72,50 @@ def test_several_wrappers_are_taken_off(process_group):
     wrapped = torch.compile(nn.parallel.DistributedDataParallel(Small()))
     classifier = load_classifier(wrapped, size=16)
     assert type(classifier.model) is Small and [block.name for block in classifier.blocks] == ["conv", "fc"]
+
+
+# ---- the order of memory ---------------------------------------------------------------------------------------------
+
+
+class Viewing(nn.Module):
+    """Calls view(), which takes a map in the usual order of memory only."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(channels, 6, 5), nn.Linear(6 * 12 * 12, 4)
+
+    def forward(self, x):
+        return self.fc(torch.max_pool2d(self.conv(x), 2).view(-1, 6 * 12 * 12))
+
+
+class Flat(nn.Module):
+    """Calls view() on the image itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(192, 4)
+
+    def forward(self, x):
+        return self.fc(x.view(-1, 192))
+
+
+@pytest.mark.parametrize(("model", "channels", "size"), [(Viewing(1), 1, 28), (Viewing(3), 3, 28), (Flat(), 3, 8)])
+def test_a_forward_that_calls_view(model, channels, size):
+    given = images_for(Classifier(model, size=size))
+    truth = copy.deepcopy(model).to(memory_format=torch.contiguous_format)(given)
+    classifier = Classifier(model, size=None if size == 28 else size)
+    assert (classifier.channels, classifier.size) == (channels, size)
+    assert_whole(classifier)
+    h = given.contiguous(memory_format=torch.channels_last)
+    for block in classifier.blocks:  # as an inverse may give their inputs
+        h = block(h.contiguous(memory_format=torch.channels_last) if h.dim() == 4 else h)
+    torch.testing.assert_close(h, truth)
+
+
+def test_other_networks_compute_in_channels_last():
+    classifier = Classifier(Small(), size=16)
+    assert classifier.model.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert classifier.preprocess(images_for(classifier)).is_contiguous(memory_format=torch.channels_last)
 
 
 # ---- outputs ---------------------------------------------------------------------------------------------------------
