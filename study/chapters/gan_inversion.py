@@ -333,3 +333,20 @@ def mending(everyone: Mapping[str, Tensor], chosen: Tensor, judged: Mapping, ide
     everyone = scaled(everyone)
     before = {name: values[chosen] for name, values in everyone.items()}
     return Mending(everyone, before, {name: scaled(some) for name, some in judged.items()}, identity)
+
+
+def mending_controls(
+    judge: Judge, generator: Generator, latents: Tensor, everyone: Mapping[str, Tensor]
+) -> dict[str, Interval]:
+    """How the features' score changes where the answer is known, in standard deviations of `everyone`'s.
+
+    mended: a grey square over the middle third of each face is taken away again; the score has to fall.
+    unchanged: the face is generated from its latent (N, latent_dim) rounded to half precision; the score has to stay.
+    """
+    images = regenerate(generator, latents)
+    covered, third = images.clone(), images.shape[-1] // 3
+    covered[..., third : 2 * third, third : 2 * third] = 0.5
+    rounded = regenerate(generator, latents.half().to(latents))
+    unit = everyone["features"].std()
+    own, square, same = (judge(some)["features"] / unit for some in (images, covered, rounded))
+    return {"mended": statistics.paired_bootstrap(own, square), "unchanged": statistics.paired_bootstrap(same, own)}

@@ -12,6 +12,7 @@ from torch import Tensor
 from invkit import metrics, statistics
 from invkit.network.generators import Generator
 from invkit.optimize import Inversion
+from invkit.statistics import Interval
 from study import plots, scores
 from study.chapters.gan_inversion import (
     CONTROLS,
@@ -87,6 +88,13 @@ def record_optimised(study, runs: Mapping[tuple[str, str], Inversion], scored: M
     reached = [TITLES[m] for m, start in scored if start == "ẑ" and scored[m, start].psnr.median() >= GOAL_REFINED]
     words = f"is reached from ẑ by {listed(reached)}" if reached else "is missed"
     study.record_text("goal_refined_words", words, compared=False)
+    study.record_text("refine_name", TITLES[refine])
+
+
+def record_second_start(study, second: Scores, first: Scores) -> None:
+    """Record what a second random start of one optimiser gains over the first, which should be nothing."""
+    gain = statistics.paired_bootstrap(second.psnr, first.psnr)
+    study.record("gain_second_start", gain, unit="dB", digits=2, tolerance=5.0)
 
 
 def optimised_rows(
@@ -192,6 +200,12 @@ def record_mending(study, mended: Mending) -> dict:
     study.record_text("verdict", said)
     study.record_text("reasons", "; ".join(unclear) or clear, compared=False)
     return rows
+
+
+def record_mending_controls(study, certain: Mapping[str, Interval]) -> None:
+    """Record what the judge says where the answer is known; see `gan_inversion.mending_controls`."""
+    for name, change in certain.items():
+        study.record(f"{name}_features", change, digits=2, tolerance=0.4)
 
 
 def record_agreement(study, mended: Mending, chosen: Tensor) -> None:

@@ -14,12 +14,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from invkit import metrics
+from invkit import metrics, statistics
 from invkit.metrics import distance
 from invkit.statistics import Interval
 from study import plots, probes
 from study.notebook import Study
 from study.reconstructions import represent_all
+from study.scores import tolerance_of
 from study.surgery import curve_of, labelled, reconstruct_each, seen, slopes
 
 # ---- logits -> images -> measures ------------------------------------------------------------------------------------
@@ -302,6 +303,95 @@ def loop_chart(paths: Mapping[str, Mapping[str, Tensor]], images: Tensor) -> Fig
     names = [name for name in some if name not in ("sharpness", "brightness")]
     lines = {TITLES[name]: _curves({label: path[name] for label, path in paths.items()}) for name in names}
     return plots.panels(range(1, len(some["step"]) + 1), lines, "round", reference=levels(images))
+
+
+# ---- controls --------------------------------------------------------------------------------------------------------
+
+CONTROLS = {  # id: what it measures, in the order of the table
+    "shift_contrast_onehot": "class alone: slope of contrast on the shift",
+    "scale_contrast_onehot": "class alone: slope of contrast on the scale",
+    "noise_distance_again": "other noise in the logits: slope of the distance, difference",
+    "loop_distance_again": "other noise in the generator: drift in the loop, difference",
+    "ghost_control": "double exposure, of a double exposure",
+}
+DISTURBED = 0.02  # natural standard deviations of noise in the logits of a double exposure
+
+
+class UnderNoise:
+    """An inverter of logits whose generator gets one given noise vector for all images, instead of none.
+
+    Attributes:
+        represent: as of the inverter.
+    """
+
+    def __init__(self, inverter, seed: int):
+        self.inverter = inverter
+        self.noise = inverter.sample_noise(1, seed)
+        self.represent = inverter.represent
+
+    def invert(self, logits: Tensor) -> Tensor:
+        return self.inverter.invert(logits, noise=self.noise.to(logits).expand(len(logits), -1))
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        return self.invert(self.represent(images))
+
+
+def controls(
+    subject: Subject, alone: Subject, series: Mapping[str, Series], rounds: int, seed: int
+) -> dict[str, Tensor]:
+    """What the measures give where nothing should be found, and where something should, each (N,); see `CONTROLS`.
+
+    subject: one of those of the series.
+    alone: of an inverter that is given the class alone, which cannot notice a shift or a scaling.
+    series: {"shift", "scale", "noise": Series}.
+    rounds: of the loop.
+    seed: that the noise of the series was made with.
+    """
+    shift, scale, noise = (series[name] for name in ("shift", "scale", "noise"))
+    alone_shifted = alter({"": alone}, shift.change, shift.strengths).slopes()
+    alone_scaled = alter({"": alone}, scale.change, scale.strengths).slopes(torch.tensor(scale.strengths).log2())
+
+    # The same inverter under the same strengths of noise, but other random numbers.
+    label = next(name for name, one in noise.subjects.items() if one is subject)
+    other = alter({label: subject}, lambda s, x: probes.perturb(s.logits, x, s.std, seed + 1), noise.strengths)
+    first, second = (some.slopes()["distance"][label] for some in (noise, other))
+
+    # Two loops of the same inverter, each under one noise vector of its own.
+    twice = [UnderNoise(subject.inverter, seed + k) for k in (1, 2)]
+    paths = [distance(torch.stack(probes.loop(one, subject.images, rounds)[1:]), subject.images) for one in twice]
+    drifts = [path[-1] - path[0] for path in paths]
+
+    # A double exposure of reconstructions whose logits were disturbed a little.
+    disturbed = probes.perturb(subject.logits, DISTURBED, subject.std, seed + 1)
+    ends = reconstruct_each(subject.inverter, [subject.logits, subject.next])
+    double = reconstruct_each(subject.inverter, [disturbed, disturbed.roll(-1, 0)]).mean(0)
+    return {
+        "shift_contrast_onehot": alone_shifted["contrast"][""],
+        "scale_contrast_onehot": alone_scaled["contrast"][""],
+        "noise_distance_again": second - first,
+        "loop_distance_again": drifts[1] - drifts[0],
+        "ghost_control": ghosting(double, (ends[0], ends[1])),
+    }
+
+
+def record_controls(study: Study, controls: Mapping[str, Tensor]) -> dict:
+    """Record the controls (N,) of each of `CONTROLS`, means with their intervals; returns rows of a table."""
+    rows = {}
+    for id, words in CONTROLS.items():
+        mean = statistics.bootstrap(controls[id].double())
+        study.record(id, mean, digits=2, tolerance=tolerance_of(mean))
+        rows[words] = {"mean over images": f"{mean:.3f}"}
+    return rows
+
+
+def face_measures(rows: Mapping[str, Tensor], faces: Tensor) -> dict[str, dict[str, Tensor]]:
+    """{measure: {row: (N,)}} of rows of reconstructed faces (N, 3, S, S): distance, contrast, sharpness, found."""
+    return {
+        "distance": {name: distance(x, faces) for name, x in rows.items()},
+        "contrast": {name: probes.contrast(x) for name, x in rows.items()},
+        "sharpness": {name: probes.sharpness(x) for name, x in rows.items()},
+        "found": {name: metrics.retrieval_ranks(x, faces) == 1 for name, x in rows.items()},
+    }
 
 
 def record_classes_in_loop(

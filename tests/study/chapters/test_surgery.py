@@ -6,11 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import invkit
 from invkit import metrics
 from invkit.metrics import distance
 from study import probes
 from study.chapters import image_surgery, logit_surgery
 from study.chapters.image_surgery import SURGERIES, Surgery
+from study.chapters.logit_surgery import Subject, alter
 from study.reconstructions import represent_all
 from study.surgery import reconstruct_each, slopes
 
@@ -188,3 +190,18 @@ def test_what_is_told_by_colour_alone(images):
     swapped = colour.images.roll(1, 0)
     assert metrics.psnr(swapped, images).mean() < metrics.psnr(colour.images, images).mean()
     assert math.isclose(F.softmax(images.mean((2, 3)), 1).amax(1)[3], colour.confidence[3], rel_tol=1e-5)
+
+
+def test_a_control_finds_nothing_where_nothing_can_be_found():
+    """The class alone notices neither shift nor scale, and a double exposure is recognised as one."""
+    alone, images = invkit.load_inverter("ffi-glyphs-onehot"), invkit.data.load("glyphs", "test", n=12).images
+    subjects = {"standard": Subject.of(invkit.load_inverter("ffi-glyphs-standard"), images)}
+    shift = alter(subjects, lambda s, x: probes.shift(s.logits, x), [-1.0, 1.0])
+    scale = alter(subjects, lambda s, x: probes.scale(s.logits, x), [0.5, 2.0])
+    noise = alter(subjects, lambda s, x: probes.perturb(s.logits, x, s.std, 0), [0.0, 0.5])
+    series = {"shift": shift, "scale": scale, "noise": noise}
+    found = logit_surgery.controls(subjects["standard"], Subject.of(alone, images), series, rounds=2, seed=0)
+    assert set(found) == set(logit_surgery.CONTROLS)
+    assert not found["shift_contrast_onehot"].any() and not found["scale_contrast_onehot"].any()
+    assert found["ghost_control"].mean() > 0.5
+    assert found["noise_distance_again"].abs().max() > 0  # other random numbers indeed
