@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from invkit import store
+from invkit.network import reach
 
 OWN = ("lite0", "lite1", "lite2", "squeezenet", "resnet50-thin", "vgg16-edges")  # networks in installed packages
 LIBRARIES = ("timm", "torchvision", "hf-hub")  # prefixes of a classifier's name
 WITH_SPLITS = ("glyphs", "faces", "tiny-imagenet", "imagenet", "folder")  # data sets with a split to train inverters on
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt")
+WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
 def check_report(
@@ -33,7 +34,7 @@ def check_report(
 
     Args:
         classifier: a name as for `load_classifier`.
-        weights: a file of weights, .safetensors, .pth or .pt; None for none.
+        weights: a file of weights, .safetensors, .pth, .pt, .ckpt or .bin; None for none.
         images: "folder:PATH" or a data set's name; None for none.
         minutes: above 0.
         depths: a whole number, or several, from 1; None for the default.
@@ -55,7 +56,7 @@ def check_report(
         raise ValueError(f"{out} is a file: name a folder for the results.")
     _check_weights(weights)
     _check_images(images)
-    _check_classifier(classifier)
+    _check_classifier(classifier, weights is None)
 
 
 def _check_weights(weights: str | Path | None) -> None:
@@ -63,7 +64,7 @@ def _check_weights(weights: str | Path | None) -> None:
         return
     if Path(weights).suffix not in WEIGHT_ENDINGS:
         raise ValueError(f"{weights} does not end in {' or '.join(WEIGHT_ENDINGS)}: give a file of a state dict.")
-    if not Path(weights).is_file():
+    if not Path(weights).expanduser().is_file():
         raise FileNotFoundError(f"There is no file of weights {weights} (looked for from {Path.cwd()}).")
 
 
@@ -84,7 +85,7 @@ def _check_images(images: str | None) -> None:
             raise ValueError(f"{folder} holds no image ({', '.join(sorted(IMAGE_ENDINGS))}): check the path.")
 
 
-def _check_classifier(name: str) -> None:
+def _check_classifier(name: str, fetched: bool) -> None:
     if not isinstance(name, str) or not name:
         raise TypeError(f"classifier is a name, such as torchvision:resnet18 or mymodule:factory, not {name!r}.")
     source, colon, rest = name.partition(":")
@@ -92,7 +93,7 @@ def _check_classifier(name: str) -> None:
     if ending in (".onnx", *WEIGHT_ENDINGS) and not colon:
         if ending != ".onnx":
             raise ValueError(f"{name} is a file of weights: give mymodule:factory, and weights={name!r}.")
-        if not Path(name).is_file():
+        if not Path(name).expanduser().is_file():
             raise FileNotFoundError(f"There is no file {name} (looked for from {Path.cwd()}).")
     elif not colon:
         if name not in OWN and name not in store.recorded() and not Path(name).is_dir():
@@ -102,6 +103,11 @@ def _check_classifier(name: str) -> None:
             )
     elif source not in LIBRARIES:
         _check_factory(source, rest)
+    elif fetched and (server := reach.out_of_reach(source)):
+        raise FileNotFoundError(
+            f"The weights of {name} are not here, and {server} does not answer: "
+            "connect to the network, or give weights of your own."
+        )
 
 
 def _check_factory(module: str, factory: str) -> None:

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
-import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from torch import nn
 
-REACHED_WITHIN = 2.0  # seconds in which a hub must answer a first call
+from invkit.network import reach
 
 Made = tuple[nn.Module, dict[str, Any]]
 
@@ -63,7 +59,7 @@ def from_torchvision(name: str, pretrained: bool, size: int | None, arguments: d
     cache = Path(torch.hub.get_dir()) / "checkpoints"
 
     def build(**more: Any) -> nn.Module:
-        if pretrained and not (cache / Path(weights.url).name).is_file() and not _reachable(weights.url):
+        if pretrained and not (cache / Path(weights.url).name).is_file() and not reach.reachable(weights.url):
             raise ConnectionError(f"{weights.url} cannot be reached")
         return torchvision.models.get_model(name, weights=weights if pretrained else None, **more)
 
@@ -117,31 +113,11 @@ def _hub_at_once(needed: bool) -> Iterator[None]:
     constants: Any = importlib.import_module("huggingface_hub.constants")  # it comes with timm
     before = constants.HF_HUB_OFFLINE
     if needed and not before:
-        constants.HF_HUB_OFFLINE = not _reachable(constants.ENDPOINT)
+        constants.HF_HUB_OFFLINE = not reach.reachable(constants.ENDPOINT)
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
-
-
-def _reachable(url: str) -> bool:
-    """Whether a connection to a server, or to the proxy that leads there, opens within `REACHED_WITHIN` seconds."""
-    proxy = next((os.environ[key] for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-                  if os.environ.get(key)), None)  # fmt: skip
-    parts = urlsplit(proxy or url)
-    opened = []
-
-    def connect() -> None:  # in a thread, since looking up a name heeds no time limit
-        try:
-            socket.create_connection((parts.hostname, parts.port or 443), timeout=REACHED_WITHIN).close()
-            opened.append(True)
-        except OSError:
-            pass
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(REACHED_WITHIN)
-    return bool(opened)
 
 
 # ---- one's own -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from invkit import arguments
 from invkit.arguments import check_report
 from invkit.data.folders import IMAGE_ENDINGS
 from invkit.data.sources import SOURCES
+from invkit.network import reach
 from invkit.network.wheels import WHEELS
 
 ROOT = Path(__file__).parents[2]
@@ -22,15 +23,17 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "ownmodule.py").write_text("import os\ndef network(classes=3):\n    inner = 1\nother = network\n")
     (tmp_path / "starmodule.py").write_text("from somewhere import *\n")
+    (tmp_path / "mine.onnx").write_bytes(b"not looked into")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reach, "reachable", lambda url: True)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 
 
 @pytest.mark.parametrize(
     "classifier",
-    ["lite0", "glyphs-standard-0", "timm:whatever", "torchvision:resnet18", "photos", "ownmodule:network",
-     "ownmodule:other", "starmodule:network"],
+    [*arguments.OWN, "mine.onnx", "glyphs-standard-0", "timm:whatever", "torchvision:resnet18", "photos",
+     "ownmodule:network", "ownmodule:other", "starmodule:network"],
 )  # fmt: skip
 def test_what_may_work_passes(folder, classifier):
     check_report(classifier, "mine.pth", "folder:photos", 0.5, [1, 4], "report")
@@ -42,12 +45,12 @@ def test_what_may_work_passes(folder, classifier):
     [
         ({"classifier": "resnet18"}, ValueError, "no classifier 'resnet18'.*timm:resnet18 or torchvision:resnet18"),
         ({"classifier": "mine.pth"}, ValueError, "file of weights: give mymodule:factory.*weights='mine.pth'"),
-        ({"classifier": "mine.onnx"}, FileNotFoundError, "no file mine.onnx"),
+        ({"classifier": "yours.onnx"}, FileNotFoundError, "no file yours.onnx"),
         ({"classifier": ""}, TypeError, "classifier is a name"),
         ({"classifier": "nomodule:network"}, ValueError, "no module 'nomodule', looked for in .* PYTHONPATH"),
         ({"classifier": "no.such.module:f"}, ValueError, "no module 'no.such.module'"),
         ({"classifier": "ownmodule:netwrok"}, ValueError, r"ownmodule.py has no 'netwrok'; .* are network\."),
-        ({"weights": "mine.bin"}, ValueError, "does not end in .safetensors or .pth or .pt"),
+        ({"weights": "notes.txt"}, ValueError, "does not end in .safetensors or .pth or .pt"),
         ({"weights": "yours.pth"}, FileNotFoundError, "no file of weights yours.pth .looked for from"),
         ({"images": "folder:nowhere"}, FileNotFoundError, "no folder nowhere"),
         ({"images": "folder:"}, FileNotFoundError, "check the path"),

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import socket
 import sys
 import time
 import types
@@ -13,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from invkit.network import libraries, state_dicts
+from invkit.network import reach, state_dicts
 from invkit.network.classifiers import Classifier, load_classifier
 
 FACTORIES = """
@@ -104,32 +103,13 @@ HUB = "hf-hub:timm/resnet10t.c3_in1k"
 @pytest.mark.parametrize("name", [HUB, f"timm:{HUB}", "timm:resnet10t"])
 def test_a_hub_out_of_reach_is_told_of_at_once(name, monkeypatch, tmp_path):
     constants = importlib.import_module("huggingface_hub.constants")
-    monkeypatch.setattr(libraries, "_reachable", lambda url: False)
+    monkeypatch.setattr(reach, "reachable", lambda url: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     began = time.monotonic()
     with pytest.raises(FileNotFoundError, match="weights of .*resnet10t.* cannot be had .*HF_HOME") as raised:
         load_classifier(name)
     assert time.monotonic() - began < 3 and "\n" not in str(raised.value)
     assert constants.HF_HUB_OFFLINE is False
-
-
-def test_a_server_that_does_not_answer_is_out_of_reach(monkeypatch):
-    def asleep(*args, **kwargs):
-        time.sleep(60)
-
-    monkeypatch.setattr(libraries.socket, "create_connection", asleep)
-    monkeypatch.setattr(libraries, "REACHED_WITHIN", 0.1)
-    began = time.monotonic()
-    assert not libraries._reachable("https://huggingface.co") and time.monotonic() - began < 2
-
-
-def test_a_server_that_answers_is_reached():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        assert libraries._reachable(url)
-    assert not libraries._reachable(url)
 
 
 # ---- factories -------------------------------------------------------------------------------------------------------
