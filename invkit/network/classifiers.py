@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from invkit import store
-from invkit.checks import check_images
+from invkit.checks import built, check_images, reading_card
 from invkit.network import libraries, lite0, small, state_dicts, wrap
 from invkit.network.cuts import cut_at_modules
 from invkit.network.partition import BY_HAND, Block, close, compose, evaluating, partition_and_miss
@@ -336,7 +336,7 @@ def load_classifier(
         FileNotFoundError: weights that cannot be had.
     """
     if isinstance(name, Classifier):
-        return name
+        return _as_it_is(name, size=size, output=output, cuts=cuts, weights=weights, **factory_arguments)
     if not isinstance(name, str | Path):
         module = wrap.unwrapped(name)
         if weights is not None:
@@ -344,13 +344,24 @@ def load_classifier(
         return Classifier(module, size=size, output=output, cuts=cuts, **factory_arguments)
     name = str(name)
     made, settings = _made(name, pretrained and weights is None, size, factory_arguments)
-    classifier = made if isinstance(made, Classifier) else None
+    classifier = _as_it_is(made, size=size, output=output, cuts=cuts) if isinstance(made, Classifier) else None
     if weights is not None:
         state_dicts.put_into(classifier.model if classifier else made, weights, name)
     if classifier is None:
         classifier = Classifier(made, name, output=output, cuts=cuts, **settings)
     classifier.source = _source(name, pretrained, size=size, weights=weights and str(weights), output=output,
                                 cuts=cuts and list(cuts), **factory_arguments)  # fmt: skip
+    return classifier
+
+
+def _as_it_is(classifier: Classifier, **wanted: Any) -> Classifier:
+    """The classifier; ValueError where it is wanted otherwise than it was made."""
+    other = [key for key, value in wanted.items() if value is not None and (key, value) != ("size", classifier.size)]
+    if other:
+        raise ValueError(
+            f"{classifier.name} is a Classifier already, with its own {' and '.join(other)}: "
+            "give these to Classifier(…) where it is made, or give its nn.Module."
+        )
     return classifier
 
 
@@ -403,9 +414,9 @@ def _trained(name: str, pretrained: bool, size: int | None) -> tuple[nn.Module, 
     tensors, card = store.load(name)
     if card.get("method") != "classifier":
         raise ValueError(f"{name} holds no classifier but {card.get('method')!r}: load it with what trained it.")
-    model = small.build(card["architecture"], card["classes"], card["size"], **card["options"])
-    if pretrained:
-        model.load_state_dict(tensors)
+    with reading_card(name):
+        make = partial(small.build, card["architecture"], card["classes"], card["size"], **card["options"])
+        model = built(make, card, tensors, name) if pretrained else make()
     return model, {"size": size or card["size"], "mean": card["mean"], "std": card["std"], "card": card}
 
 

@@ -211,6 +211,17 @@ def test_weights_go_into_a_module_and_into_a_classifier(trained, here, monkeypat
     assert load_classifier("my_factories:whole", weights=path).fingerprint == trained.fingerprint
 
 
+def test_a_classifier_that_a_factory_makes_is_taken_as_it_is_or_refused(trained):
+    make = sys.modules["my_factories"].Network
+    sys.modules["my_factories"].whole = lambda: Classifier(make(), "whole", size=16)
+    assert load_classifier("my_factories:whole", size=16).size == 16
+    for wanted in ({"size": 24}, {"output": "logits"}, {"cuts": ["conv"]}):
+        with pytest.raises(ValueError, match=f"whole is a Classifier already, with its own {next(iter(wanted))}: give"):
+            load_classifier("my_factories:whole", **wanted)
+    with pytest.raises(ValueError, match="with its own size and weights and mean"):
+        load_classifier(trained, size=24, weights="w.pth", mean=0.5)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
