@@ -9,7 +9,9 @@ the claim:
     within            a difference that should be none                 threshold - |value|
     higher, lower     two intervals of which no difference is known    value - baseline, low - high to high - low
 
-A check also has a smallest effect worth the name, `least`: the margin has to exceed it.
+A check also has a smallest effect worth the name, `least`: the margin has to exceed it. A check that is `second` asks
+what the check before it asks, in a second feature space, unrelated to the first: a claim that only one of the two
+supports is undecided.
 `study.verdicts` judges.
 """
 
@@ -82,6 +84,7 @@ class Check:
     rule: which margin is taken.
     operands: ids in the chapter's results, "chapter:id" in those of another, or numbers.
     least: the smallest margin worth the name, in the unit of the first operand.
+    second: whether it asks what the check before it asks, in a second feature space.
     otherwise: the check that takes its place where its ids are missing, such as two intervals for a paired difference.
     """
 
@@ -89,13 +92,16 @@ class Check:
     rule: Callable[..., Interval]
     operands: tuple[str | float, ...]
     least: float = 0.0
+    second: bool = False
     otherwise: "Check | None" = None
 
     @classmethod
-    def of_yaml(cls, of: str, least: float = 0.0, otherwise: Mapping | None = None, **rule: Sequence) -> "Check":
-        """From {of: ..., RULE: [operands], least: ..., otherwise: the same again}."""
+    def of_yaml(
+        cls, of: str, least: float = 0.0, second: bool = False, otherwise: Mapping | None = None, **rule: Sequence
+    ) -> "Check":
+        """From {of: ..., RULE: [operands], least: ..., second: ..., otherwise: the same again}."""
         ((name, operands),) = rule.items()
-        return cls(of, RULES[name], tuple(operands), least, otherwise and cls.of_yaml(**otherwise))
+        return cls(of, RULES[name], tuple(operands), least, second, otherwise and cls.of_yaml(**otherwise))
 
     @property
     def ids(self) -> list[str]:

@@ -62,6 +62,7 @@ MEASURES: dict[str, Measure] = {
     "found": _share("found", 5),
     "found_in_class": _share("found in its class", 6),
     "perceptual": Measure("perceptual", tolerance=0.03, lower_is_better=True),
+    "perceptual_second": Measure("perceptual, SqueezeNet", tolerance=0.03, lower_is_better=True),
     "same_class": _share("same class", 6),
     "independent": _share("independent agrees", 6),
     "kid": Measure("KID × 1000", factor=1000, digits=2, lower_is_better=True),
@@ -88,12 +89,16 @@ MEASURES: dict[str, Measure] = {
     "error_familiar": _share("mistaken, familiar fonts", 1),
     "pixel": Measure("pixel distance", tolerance=0.04, lower_is_better=True),
     "look": Measure("nearer to the input (< 0), perceptual", tolerance=0.04, lower_is_better=True),
+    "look_second": Measure("nearer to the input (< 0), SqueezeNet", tolerance=0.04, lower_is_better=True),
     "look_pixel": Measure("nearer to the input (< 0), pixels", lower_is_better=True),
     "look_mean": Measure("nearer to the mean of its class (< 0)", lower_is_better=True),
     "read": Measure("true less predicted class seen", "%", 100, digits=1, tolerance=15),
     "seen": _share("seen in the reconstruction", 12),
     "input": _share("seen in the input", 12),
 }
+
+USUAL = ("psnr", "ssim", "found", "found_in_class", "perceptual", "same_class", "independent")  # what `score` measures
+EVERY = (*USUAL, "perceptual_second")
 
 # Chapters whose values differ more, or less, from machine to machine: some train networks on the spot.
 TOLERANCES: dict[str, dict[str, float | None]] = {
@@ -238,11 +243,12 @@ def score(
     classify: images -> logits, by the classifier that was inverted.
     independent: the same by another classifier.
     n_perceptual: the perceptual distance is measured on the first so many; by default on all, and with 0 on none.
-    measures: which of the following to measure, as far as the arguments allow; by default all.
+    measures: which of the following to measure, as far as the arguments allow; by default all but perceptual_second.
 
     Of the best guess: psnr (dB, at most 100), ssim, found (the original is the most similar of all N images),
     found_in_class (of those with the same predicted class; NaN without a rival). Of the sample: perceptual (distance),
-    same_class (`classify` predicts the original's predicted class), independent (`independent` does).
+    perceptual_second (in an unrelated space), same_class (`classify` predicts the original's predicted class),
+    independent (`independent` does).
     Raises ValueError for fewer images than reconstructions, or for classes that are not one an image.
     """
     if isinstance(reconstruction, Tensor):
@@ -258,9 +264,9 @@ def score(
         ranks = metrics.retrieval_ranks(every_guess, images, labels=classes)[:k]
         return torch.where(ranks > 0, (ranks == 1).float(), torch.nan)
 
-    def perceptual() -> Tensor:
+    def perceptual(measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         distances = torch.full((k,), torch.nan, device=sample.device)
-        distances[:n_perceptual] = metrics.perceptual(sample[:n_perceptual], originals[:n_perceptual])
+        distances[:n_perceptual] = measure(sample[:n_perceptual], originals[:n_perceptual])
         return distances
 
     def agrees(network: Callable[[Tensor], Tensor]) -> Tensor:
@@ -272,11 +278,12 @@ def score(
         "ssim": lambda: metrics.ssim(guess, originals),
         "found": lambda: (metrics.retrieval_ranks(every_guess, images)[:k] == 1).float(),
         "found_in_class": in_class if classes is not None else None,
-        "perceptual": perceptual if n_perceptual else None,
+        "perceptual": (lambda: perceptual(metrics.perceptual)) if n_perceptual else None,
+        "perceptual_second": (lambda: perceptual(metrics.perceptual_squeezenet)) if n_perceptual else None,
         "same_class": (lambda: agrees(classify)) if classes is not None and classify else None,
         "independent": (lambda: agrees(independent)) if classes is not None and independent else None,
     }
-    return Scores({name: possible[name]() for name in measures or possible if possible[name]})
+    return Scores({name: possible[name]() for name in measures or USUAL if possible[name]})
 
 
 def confidence(logits: Tensor) -> Tensor:

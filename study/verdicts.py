@@ -11,7 +11,8 @@ were not fitted to these cannot be proven, so what they say of later trainings w
 - *supported*: the whole interval of each check's margin lies above the smallest effect worth the name.
 - *contradicted*: the whole interval of one of them lies below it. A difference that is there, but smaller than the
   smallest effect, counts as this.
-- *undecided*: neither. An interval that holds both is no refutation.
+- *undecided*: neither. An interval that holds both is no refutation. Nor is one feature space enough: where a
+  perceptual distance speaks for the claim in one space and against it in an unrelated one, it is undecided.
 
 The intervals are those at 95 %, widened by Holm's method (1979, "A simple sequentially rejective multiple test
 procedure") for all claims that are judged together, so that with a probability of 95 % none of the verdicts "supported"
@@ -46,6 +47,7 @@ class Finding:
     unit: str
     words: str
     least: float = 0.0
+    second: bool = False
     widened: float = 1.0
 
     @property
@@ -211,12 +213,20 @@ def corrected(judged: Sequence[Judged]) -> list[Judged]:
 def _decided(judged: Judged) -> Judged:
     """With the verdict that the corrected margins allow, and its reason."""
     findings = judged.findings
-    lost = [finding for finding in findings if finding.corrected.high < 0]
+    lost = [finding for finding in findings if finding.corrected.high < 0 and not _disputed(finding, findings)]
     if all(finding.corrected.low > 0 for finding in findings):
         verdict = SUPPORTED
     else:
         verdict = CONTRADICTED if lost else UNDECIDED
     return replace(judged, verdict=verdict, reason=_reason(findings))
+
+
+def _disputed(finding: Finding, findings: Sequence[Finding]) -> bool:
+    """Whether the same question, asked in the other feature space, has the opposite answer."""
+    place = next(k for k, one in enumerate(findings) if one is finding)
+    other = place - 1 if finding.second else place + 1
+    paired = finding.second or (other < len(findings) and findings[other].second)
+    return paired and findings[other].corrected.low > 0
 
 
 def _probability(findings: Sequence[Finding]) -> float:
@@ -260,7 +270,7 @@ def _find(check: Check, entries: Mapping[str, Mapping]) -> Finding:
     less = Interval(*(end - check.least for end in (margin.value, margin.low, margin.high)), margin.n)
     where = "the interval lies on the claim's side" if less.low > 0 else "the interval holds both sides"
     where = "the interval lies on the other side" if less.high < 0 else where
-    return Finding(less, unit, f"{words}; {where}", check.least)
+    return Finding(less, unit, f"{words}; {where}", check.least, check.second)
 
 
 def _against(check: Check, entries: Mapping[str, Mapping]) -> str:

@@ -121,8 +121,8 @@ class Group:
 
     reconstruction, targets: images, see `targets_of`.
     true, other: classes (K,), the images' own and the one that they might be mistaken for.
-    pixel, look: distance to each target, {target: (K,)}: root mean squared error of the best guess, perceptual
-        distance of the sample.
+    pixel, look, look_second: distance to each target, {target: (K,)}: root mean squared error of the best guess, and
+        perceptual distances of the sample in two unrelated spaces.
     seen: the class (K,) that an independent classifier sees in the sample.
     named, input_named: `seen_as` of the samples and of the inputs.
     """
@@ -133,6 +133,7 @@ class Group:
     other: Tensor
     pixel: dict[str, Tensor]
     look: dict[str, Tensor]
+    look_second: dict[str, Tensor]
     seen: Tensor
     named: dict[str, Tensor]
     input_named: dict[str, Tensor]
@@ -152,12 +153,14 @@ class Group:
     def differences(self) -> dict[str, Interval]:
         """Paired differences, image by image.
 
-        "look" and "look_pixel": distance to the input less that to the wrong class, perceptual and in pixels;
+        "look", "look_second" and "look_pixel": distance to the input less that to the wrong class, in two perceptual
+        spaces and in pixels;
         "look_mean": perceptual distance to the true class's mean less that to the other's; "read": share in which the
         independent classifier sees the true class less that in which it sees the other.
         """
         return {
             "look": paired_bootstrap(self.look["input"], self.look[self.wrong]),
+            "look_second": paired_bootstrap(self.look_second["input"], self.look_second[self.wrong]),
             "look_pixel": paired_bootstrap(self.pixel["input"], self.pixel[self.wrong]),
             "look_mean": paired_bootstrap(self.look["true mean"], self.look["other mean"]),
             "read": paired_bootstrap(*(self.named[which].float() for which in ("true class", "predicted class"))),
@@ -184,6 +187,9 @@ def examine(
         other,
         pixel={name: metrics.distance(reconstruction.mean, target) for name, target in targets.items()},
         look={name: metrics.perceptual(reconstruction.sample, target) for name, target in targets.items()},
+        look_second={
+            name: metrics.perceptual_squeezenet(reconstruction.sample, target) for name, target in targets.items()
+        },
         seen=seen,
         named=seen_as(seen, true, other),
         input_named=seen_as(input_seen, true, other),

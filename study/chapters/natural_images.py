@@ -23,7 +23,7 @@ from invkit.statistics import Interval
 from study import baselines
 from study.notebook import listed
 from study.reconstructions import Reconstruction, reconstruct, reconstruct_every_depth, represent_all
-from study.scores import MEASURES, SAME, Scores, score, word
+from study.scores import EVERY, MEASURES, SAME, Scores, score, word
 
 YES, PARTLY, MIXED, NO, UNTESTED = "yes", "in part", "both ways", "no", "not tested"
 
@@ -420,4 +420,4 @@ def adversary_alone(
     logits = cached_logits(inverter, test.shown, folder)
     made = reconstruct(inverter.to(logits.device), logits, samples, seed)
     words = f"{inverter.card['failure'] or 'It neither diverged nor collapsed.'} {words}"
-    return AdversaryAlone(score(made, test.drawn, logits.argmax(1)), made.sample, words)
+    return AdversaryAlone(score(made, test.drawn, logits.argmax(1), measures=EVERY), made.sample, words)

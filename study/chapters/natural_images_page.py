@@ -28,6 +28,7 @@ from study.probes import share_of_zeros
 from study.scores import MEASURES, Scores, confidence, judged, word, written
 
 SHOWN = ("psnr", "ssim", "found", "perceptual")  # columns of the tables
+RECORDED = (*SHOWN, "perceptual_second")
 
 
 def record_scores(study, scored: Mapping[str, Scores]) -> None:
@@ -124,7 +125,7 @@ def record_opponents(study, against: Mapping, beyond: Mapping[str, str]) -> None
     for name, by_opponent in against.items():
         study.record(f"beyond_{name}", beyond[name] == YES, tolerance=None, verdict=beyond[name])
         for by, differences in by_opponent.items():
-            for measure in SHOWN:
+            for measure in RECORDED:
                 title = f"{name} over {by.replace('-', '')}"
                 study.record_interval(measure, title, differences[measure], digits=2)
     study.record_text("beyond_words", "; ".join(f"{name}: {verdict}" for name, verdict in beyond.items()))
@@ -342,7 +343,7 @@ def record_adversary(study, alone: AdversaryAlone, scored: Mapping[str, Scores],
     if alone.scores is None:
         return {}
     rows = {"itself": alone.scores.intervals()}
-    for measure in SHOWN:
+    for measure in RECORDED:
         study.record_interval(measure, "adversarial", rows["itself"][measure], tolerance=None)
     for title, opponent in {"hybrid": scored[network], "mean image": scored["mean image"]}.items():
         differences = alone.scores.minus(opponent)

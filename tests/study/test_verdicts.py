@@ -149,6 +149,25 @@ def test_fewer_than_fifty_images_decide_nothing():
 # ---- many claims -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"),
+    [
+        ((-3, -1), (-3, -1), SUPPORTED),
+        ((-3, -1), (-1, 1), UNDECIDED),
+        ((-3, -1), (1, 3), UNDECIDED),
+        ((1, 3), (-3, -1), UNDECIDED),
+        ((1, 3), (-1, 1), CONTRADICTED),
+        ((1, 3), (1, 3), CONTRADICTED),
+    ],
+)
+def test_what_only_one_feature_space_supports_is_undecided(first, second, verdict):
+    both = check("AlexNet", claims.below, "alex"), check("SqueezeNet", claims.below, "squeeze", second=True)
+    gain = check("PSNR", claims.above, "gain")
+    assert judged(claim(*both), alex=entry(*first), squeeze=entry(*second)).verdict == verdict
+    found = judged(claim(gain, *both), gain=entry(-3, -1), alex=entry(*first), squeeze=entry(*second))
+    assert found.verdict == CONTRADICTED, "what the spaces agree on or not, the other check is lost"
+
+
 def test_what_is_clear_by_itself_may_be_undecided_among_many():
     gain = check("PSNR", claims.above, "gain")
     narrow = claim(gain, id="narrow")
