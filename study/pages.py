@@ -20,6 +20,7 @@ from pathlib import Path
 from study.fingerprint import fingerprint
 from study.notebook import StudyError, injected_parameters, read_json, source_of, write_text
 from study.profiles import notebooks
+from study.touch import pictures_beside
 
 COLUMNS = 88  # to which the values of parameters are wrapped
 
@@ -93,13 +94,14 @@ def _print_seconds(copies):
 def _take_offline(html):
     """MathJax beside the pages instead of from the network, and no Thebe, which could only be loaded from there.
 
-    A picture is loaded when the reader comes near it.
+    A picture is loaded when the reader comes near it, those of the things to touch from files of their own.
     """
     shutil.copy(files("mathjax") / "static/mathjax/es5/tex-svg.js", html / "_static/mathjax.js")
     for page in html.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         text = re.sub(r"<script[^<]*thebe[^<]*</script>", "", text)
-        page.write_text(text.replace("<img ", '<img loading="lazy" '), encoding="utf-8")
+        text = pictures_beside(text, html / "_images").replace("<img ", '<img loading="lazy" ')
+        page.write_text(text, encoding="utf-8")
 
 
 # ---- one page --------------------------------------------------------------------------------------------------------
