@@ -16,6 +16,7 @@ from torch import Tensor
 
 from invkit import data, metrics, statistics
 from invkit.dci.chain import ChainLossWeights
+from invkit.dci.invert import invert_classifier
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.training import Schedule
 from invkit.network.classifiers import LIBRARIES
@@ -26,7 +27,7 @@ from study import plots
 from study.notebook import Study
 from study.probes import share_of_zeros
 from study.reconstructions import TimedImages, break_even, reconstruct_every_depth
-from study.scores import Scores, judged, score, verdict, word
+from study.scores import EVERY, Scores, judged, score, verdict, word
 
 
 def search_every_photo(inverter, photos: Tensor, depth: int, steps: int, batch: int = 8) -> TimedImages:
@@ -231,15 +232,24 @@ def _record_depth(
     study.record(f"numbers_{name}", relative_size(inverter.classifier, depth), digits=2, **more)
 
 
+def score_last_two(rows: Mapping[str, Tensor], targets: Tensor) -> list[Scores]:
+    """Scores, in both perceptual spaces, of the last two of some rows of images (N, 3, S, S) against their targets."""
+    return [score(images, targets, measures=EVERY) for images in list(rows.values())[-2:]]
+
+
 def record_gain(study: Study, id: str, ours: Scores, theirs: Scores) -> dict[str, object]:
     """Record by how many dB our reconstructions have the better PSNR, as `id`; return a row of a table.
 
+    The differences of the perceptual distances, as far as they were measured, are recorded as `<id>_<measure>`.
     ours, theirs: scores of the same images. The row has both PSNRs, the difference and that of the perceptual distance,
     each with its paired interval and verdict.
     """
     differences = ours.minus(theirs)
     gain = differences["psnr"]
     study.record(id, gain, unit="dB", digits=2, tolerance=0.5, verdict=word("psnr", gain))
+    for measure in ("perceptual", "perceptual_second"):
+        if measure in differences:
+            study.record(f"{id}_{measure}", differences[measure], digits=2, tolerance=0.1)
     return {
         "photos": gain.n,
         "ours, dB": f"{ours.psnr.mean():.1f}",
@@ -377,6 +387,31 @@ def live_gains(
             "difference, dB": f"{gain:+.1f}: {better}",
         }
     return rows
+
+
+def record_live_settings(study: Study, size: int, stride: int, steps: int) -> None:
+    """Record the side of the images in pixels, the deepest stride and the steps of the live training."""
+    for id, value in {"size": size, "stride": stride, "steps": steps}.items():
+        study.record(f"live_{id}", value, digits=1, tolerance=0)
+
+
+def record_live_control(
+    study: Study, live: Mapping[str, ClassifierInverter], images: Tensor, pool: Tensor, seed: int, *plan: int
+) -> None:
+    """Train the first network's inverses again, from another seed, and record what that changes in PSNR.
+
+    It is recorded at the last block of each resolution, as "live_gain_seed_<stride>".
+    live: {network: its inverter}.
+    images: (N, 3, S, S) of the networks' size.
+    pool: synthetic images, for the training.
+    plan: stride, steps and batch, as for `live_plan`.
+    """
+    first = next(iter(live.values()))
+    again = invert_classifier(first.classifier, pool, seed=seed, **live_plan(first.classifier, *plan))
+    for stride, block in last_of_each_stride(first).items():
+        second, before = (metrics.psnr(one.reconstruct(images, block.depth), images) for one in (again, first))
+        gain = statistics.paired_bootstrap(second, before)
+        study.record(f"live_gain_seed_{stride}", gain, unit="dB", digits=2, tolerance=2.0)
 
 
 def provenance(inverter: ClassifierInverter) -> str:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from invkit.dci.invert import invert_classifier
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from study.chapters import zero_shot_inversion
@@ -91,3 +92,16 @@ def test_what_a_search_changes_is_said_of_every_depth():
 
 def test_numbers_per_number_counts_both_sides(classifier):
     assert zero_shot_inversion.relative_size(classifier, 1) == pytest.approx(6 * 16 * 16 / (3 * 32 * 32))
+
+
+def test_another_seed_is_compared_with_the_first_at_each_resolution(classifier):
+    """The control of the live training: what a second training of the same network changes."""
+    recorded, images, plan = {}, torch.rand(6, 3, SIZE, SIZE), (4, 6, 2)
+    study = SimpleNamespace(record=lambda id, value, **_: recorded.update({id: value}))
+    pool = (255 * torch.rand(4, 3, 2 * SIZE, 2 * SIZE)).byte()
+    live = {"first": invert_classifier(classifier, pool, seed=0, **zero_shot_inversion.live_plan(classifier, *plan))}
+    zero_shot_inversion.record_live_control(study, live, images, pool, 0, *plan)
+    assert [gain.value for gain in recorded.values()] == [0, 0]  # the same seed changes nothing
+    recorded.clear()
+    zero_shot_inversion.record_live_control(study, live, images, pool, 1, *plan)
+    assert set(recorded) == {"live_gain_seed_2", "live_gain_seed_4"} and all(gain.value for gain in recorded.values())
