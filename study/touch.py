@@ -79,7 +79,9 @@ def _picture(name: str, sheet: Sheet, columns: int) -> str:
     picture = packed(sheet.frames, columns)
     width, height = picture.size
     file = io.BytesIO()
-    picture.save(file, "WEBP", lossless=sheet.frames.shape[-1] <= LOSSLESS, quality=80, method=4)
+    small = sheet.frames.shape[-1] <= LOSSLESS
+    effort = 20 if small else 80  # without loss it says how long to look for a smaller file, else how much to keep
+    picture.save(file, "WEBP", lossless=small, quality=effort, method=2)
     return (
         f'<img class="touch-sheet" src="data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}" '
         f'alt="{html.escape(sheet.alt)}" width="{width}" height="{height}" data-name="{html.escape(name)}">'
