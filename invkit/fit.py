@@ -21,12 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from invkit import data
-from invkit.data.folders import labelled_images
 from invkit.data.images import Data
 from invkit.data.sources import ARCHIVES
 from invkit.dci import synthetic
 from invkit.dci.chain import ChainLossWeights, classifier_blocks, map_shapes, represent
-from invkit.dci.invert import add_feedback, deepest, invert_classifier
+from invkit.dci.invert import add_feedback, deepest, invert_classifier, synthetic_for
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.training import Schedule
 from invkit.ffi.biggan import LEAN_GENERATOR
@@ -44,7 +43,7 @@ POOL_BYTES = 2**30  # of synthetic images, at most
 BLOCK_SHARES = {"divide": 0.4, "synchronise": 0.6}  # of the minutes
 LOGIT_SHARES = {"coarse": 0.15, "regression": 0.45, "adversary": 0.4}
 LOGIT_WEIGHTS = GeneratorLossWeights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
-IMAGE_FLOATS = 2**29  # of a folder's images, at most
+IMAGE_BYTES = 2**29  # of a folder's images, at most
 FEWEST = 4  # images that logits can be inverted from
 GENERATED = 5000  # images of a source that generates them
 CALL = "call.json"  # what a training was begun with
@@ -67,8 +66,9 @@ def train_inverter(
     Args:
         classifier: the network to invert; an nn.Module is taken for `Classifier(module)`, a string for a name.
         images: None for an inverter of the blocks, trained on synthetic images (`invkit.dci`). For one of the logits
-            (`invkit.ffi`), images that the classifier was not trained on: a tensor (N, 3, S, S) of uint8 or of floats
-            in [0, 1], or `Data`, or the name of a data set, as "folder:PATH", whose split "inverter" is taken.
+            (`invkit.ffi`), images that the classifier was not trained on: a tensor (N, 3, S, S) or (N, 1, S, S) of
+            uint8 or of floats in [0, 1], or `Data`, or the name of a data set, as "folder:PATH", whose split
+            "inverter" is taken.
         minutes: for all of it, on this machine. Of a training that goes on, what was trained before counts; computing
             the images again does not.
         depths: of the blocks to invert: the first so many, or their numbers, of which the largest says how many
@@ -97,6 +97,11 @@ def train_inverter(
         )
     if images is not None and depths is not None:
         raise ValueError("An inverter trained on images inverts the logits alone: leave out depths, or images.")
+    if images is not None and classifier.channels not in (1, 3):
+        raise ValueError(
+            f"{classifier.name} takes images of {classifier.channels} channels, and its logits can be inverted to grey "
+            "or colour images only: leave out images, to invert its blocks."
+        )
     import accelerate  # noqa: F401 (seconds, which are none of the minutes)
 
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as kept, _resumable(folder):
@@ -185,7 +190,7 @@ def _invert_blocks(
     inverter = ClassifierInverter(inverter.chain, classifier, inverter.card | {"depths": depths})
     _round(inverter.chain)
     held_out = synthetic.dead_leaves(8, classifier.size, (seed + 2) * 100_003, device=classifier.device)
-    held_out = classifier.convert(held_out)
+    held_out = synthetic_for(classifier, held_out)
     n = budget.amount(
         "held-out", len(held_out), lambda n: add_feedback(inverter, held_out[:n], [depth], progress=False), few=1,
         share=FEEDBACK / len(depths), least=0,
@@ -233,13 +238,11 @@ def _images(images: Tensor | Data | str, classifier: Classifier) -> Tensor:
         if not isinstance(images, Tensor) or len(images) < FEWEST:
             what = f"{len(images)}" if isinstance(images, Tensor | list | tuple) else type(images).__name__
             raise TypeError(f"Images to train on are a tensor of {FEWEST} or more, Data, or a name, not {what}.")
-        return images
-    source, _, path = images.partition(":")
-    if source in ARCHIVES:
-        return data.load_bytes(images, split="inverter")[0]
+        return images.expand(-1, 3, -1, -1) if images.dim() == 4 and images.shape[1] == 1 else images
+    source = images.partition(":")[0]
+    if source in (*ARCHIVES, "folder"):
+        return data.load_bytes(images, "inverter", IMAGE_BYTES // (3 * classifier.size**2), classifier.size)[0]
     n = GENERATED if source in ("glyphs", "faces") else None
-    if source == "folder":
-        n = min(IMAGE_FLOATS // (3 * classifier.size**2), len(labelled_images(Path(path).expanduser(), "inverter")))
     return data.load(images, split="inverter", n=n, size=classifier.size).images
 
 

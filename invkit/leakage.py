@@ -99,7 +99,7 @@ def photos_of(images: str | None, classifier: Classifier, n: int = PHOTOS, seed:
         seed: of the choice.
 
     Raises:
-        ValueError: fewer than two photos, which cannot be told apart.
+        ValueError: fewer than two photos, which cannot be told apart; a classifier of other images than photos.
     """
     if images is None:
         photos = _as_seen(classifier, data.load("photos", n=min(n, 25), seed=seed, size=classifier.size))
@@ -114,6 +114,11 @@ def photos_of(images: str | None, classifier: Classifier, n: int = PHOTOS, seed:
 
 def _as_seen(classifier: Classifier, photos: Data) -> Data:
     """The photos, without their colours for a classifier that takes none."""
+    if classifier.channels not in (1, 3):
+        raise ValueError(
+            f"{classifier.name} takes images of {classifier.channels} channels, which photos do not have: call "
+            "invkit.train_inverter(classifier), whose reconstruct(images) takes images of its own kind."
+        )
     grey = classifier.channels == 1
     return replace(photos, images=_in_three_channels(classifier.convert(photos.images))) if grey else photos
 

@@ -79,11 +79,11 @@ def write_report(
         classifier = load_classifier(classifier, weights=weights)
     share = minutes / (2 if images else 1)
     settings: dict[str, Any] = {"minutes": share, "seed": seed, "progress": progress}
+    photos, which = photos_of(images, classifier, seed=seed)
     inverter = train_inverter(classifier, depths=depths, **settings)
     logit_inverter = train_inverter(classifier, images, **settings) if images else None
     assert isinstance(inverter, ClassifierInverter) and not isinstance(logit_inverter, ClassifierInverter)
 
-    photos, which = photos_of(images, classifier, seed=seed)
     results = measure_depths(inverter, photos.images, some_depths(inverter, depths))
     reference = measure_reference(photos.images)
     numbers = summary(classifier, results, reference, mean_colour_psnr(photos.images), which)

@@ -61,12 +61,16 @@ def load(name: str, split: str | None = None, n: int | None = None, seed: int = 
     return SOURCES[source][0](path, split, n, seed, size)
 
 
-def load_bytes(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
-    """All images of a large data set as bytes, memory-mapped, for training: floats would take four times the memory.
+def load_bytes(
+    name: str, split: str = "train", most: int | None = None, size: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The images of a large data set as bytes, for training: floats would take four times the memory.
 
     Args:
-        name: "tiny-imagenet" or "imagenet", with :PATH or without.
+        name: "tiny-imagenet" or "imagenet", with :PATH or without, which are memory-mapped; or "folder:PATH".
         split: which of the source's splits.
+        most: of a folder's images, at most so many, chosen at random; None for all.
+        size: of a folder's images, as for `load`.
 
     Returns:
         Images uint8 (N, 3, H, W) and labels int64 (N,).
@@ -75,8 +79,12 @@ def load_bytes(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
         ValueError, FileNotFoundError: as `load`.
     """
     source, path, split = _source(name, split)
+    if source == "folder":
+        files = labelled_images(Path(path).expanduser(), split)
+        found = _read(files, None if most is None else min(most, len(files)), 0, size, torch.uint8)
+        return found[0], found[1]
     if source not in ARCHIVES:
-        raise ValueError(f"Only {' and '.join(ARCHIVES)} are kept as bytes, not {source!r}: use load.")
+        raise ValueError(f"Only {', '.join(ARCHIVES)} and folders are kept as bytes, not {source!r}: use load.")
     return ARCHIVES[source](path, split)[:2]
 
 
@@ -115,16 +123,18 @@ def _archive(source: str) -> Callable[..., Data]:
 
 
 def _samples(_: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
-    return _read(_imagenet_samples(), n, seed, size or 224)
+    return Data(*_read(_imagenet_samples(), n, seed, size or 224))
 
 
 def _photos(_: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
     folder = _wheel_folder("scikit-image", "skimage/data")
-    return _read(_imagenet_samples() + [(folder / file, NO_LABEL) for file in EVERYDAY], n, seed, size or 224)
+    files = _imagenet_samples() + [(folder / file, NO_LABEL) for file in EVERYDAY]
+    return Data(*_read(files, n, seed, size or 224))
 
 
 def _folder(path: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
-    return _read(labelled_images(Path(path).expanduser(), None if split == ALL else split), n, seed, size)
+    files = labelled_images(Path(path).expanduser(), None if split == ALL else split)
+    return Data(*_read(files, n, seed, size))
 
 
 def _faces(_: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
@@ -180,16 +190,18 @@ def _choose(count: int, n: int | None, seed: int) -> list[int]:
     return sorted(order[:n].tolist())
 
 
-def _read(files: list[tuple[Path, int]], n: int | None, seed: int, size: int | None) -> Data:
-    """Read n of these (file, label) pairs, chosen by seed."""
+def _read(
+    files: list[tuple[Path, int]], n: int | None, seed: int, size: int | None, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """The images, labels and names of n of these (file, label) pairs, chosen by seed; images are floats or bytes."""
     chosen = [files[row] for row in _choose(len(files), n, seed)]
-    images = []
+    images: list[Tensor] = []
     for file, _ in chosen:
         photo = read_photo(file)
-        images.append(photo if size is None else fit_square(photo[None], size)[0].clamp(0, 1))
-    for image, (file, _) in zip(images, chosen, strict=True):
-        if image.shape != images[0].shape:
-            sizes = f"{image.shape[2]}x{image.shape[1]} pixels, the first {images[0].shape[2]}x{images[0].shape[1]}"
+        photo = photo if size is None else fit_square(photo[None], size)[0].clamp(0, 1)
+        images.append(photo if dtype == torch.float32 else (photo * 255).round().to(dtype))
+        if photo.shape != images[0].shape:
+            sizes = f"{photo.shape[2]}x{photo.shape[1]} pixels, the first {images[0].shape[2]}x{images[0].shape[1]}"
             raise ValueError(f"{file} is {sizes}: give size=, to crop and resize all to one.")
     labels = torch.tensor([label for _, label in chosen])
-    return Data(torch.stack(images), labels, tuple(file.stem for file, _ in chosen))
+    return torch.stack(images), labels, tuple(file.stem for file, _ in chosen)

@@ -72,7 +72,7 @@ def invert_classifier(
         pool, crops = batches, crops or (lambda depth: (16, classifier.size))
 
         def batches(step: int, depth: int) -> Tensor:
-            return classifier.convert(pool.batch(step, *crops(depth)))
+            return synthetic_for(classifier, pool.batch(step, *crops(depth)))
 
     sizes = list(sizes or default_sizes(shapes))
     chain = _new_chain(shapes, sizes, seed, classifier.device)
@@ -146,6 +146,19 @@ def add_feedback(
         chosen[str(depth)] = list(choose_feedback(inverter.chain, blocks, held_out, depth, bounds, error, most))
     inverter.card["feedback"] = chosen
     return inverter
+
+
+def synthetic_for(classifier: Classifier, images: Tensor) -> Tensor:
+    """Synthetic images (N, 3, H, W) with as many channels as a classifier takes; those that have them, as they are.
+
+    Of more than three, the further ones show the next images in every second image, and the same image in the others:
+    channels of real images have some of their edges in common, and some not.
+    """
+    if classifier.channels in (1, 3, images.shape[1]):
+        return classifier.convert(images)
+    odd = torch.arange(len(images), device=images.device).view(-1, 1, 1, 1) % 2 > 0
+    parts = [torch.where(odd, images.roll(k, 0), images) for k in range(-(-classifier.channels // 3))]
+    return torch.cat(parts, 1)[:, : classifier.channels]
 
 
 def deepest(shapes: Sequence[tuple[int, ...]]) -> int:

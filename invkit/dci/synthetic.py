@@ -7,7 +7,7 @@ Three sources, from the least to the most like a photograph:
 - `dead_leaves`: textured, lit shapes that occlude one another (Matheron 1968; Lee, Mumford & Huang 2001). Their radii
   have the density r^-3, the only one that looks the same at every scale: each octave of radii covers the same area.
 
-A fourth source, images matched to a classifier's batch norms, is in `invkit.dci.matching`.
+A fourth source, images matched to a classifier's batch norms, is in `recipes.matching`.
 
 All return float images in [0, 1], (n, 3, size, size), computed on `device`. Image number `first` + i depends on this
 number, the seed and the size alone, not on how many images are computed with it, and it is the same on every device up
@@ -294,7 +294,7 @@ class Pool:
     A crop of dead leaves is dead leaves again, so a pool costs next to nothing in training and hardly repeats itself.
 
     Args:
-        images: uint8, or float in [0, 1], (n, 3, side, side), larger than the crops that will be taken.
+        images: uint8, or float in [0, 1], (n, C, side, side), larger than the crops that will be taken.
         seed: of the crops, 0 or more.
     """
 
@@ -308,12 +308,12 @@ class Pool:
         return self
 
     def batch(self, step: int, n: int, size: int) -> Tensor:
-        """n crops as floats in [0, 1], (n, 3, size, size), which depend on the seed and the step alone.
+        """n crops as floats in [0, 1], (n, C, size, size), which depend on the seed and the step alone.
 
         Raises:
             ValueError: crops larger than the pool's images.
         """
-        (count, _, side, _), device = self.images.shape, self.images.device
+        (count, channels, side, _), device = self.images.shape, self.images.device
         if size > side:
             raise ValueError(f"The pool's images have {side} pixels a side: crops of {size} need a larger pool.")
         # The few random numbers come from the CPU, the same on every device; the pixels never leave theirs.
@@ -324,7 +324,8 @@ class Pool:
         index, left, top = (numbers.to(device, non_blocking=True) for numbers in (index, left, top))
         line = torch.arange(crop, device=device)
         rows, columns = (top[:, None] + line)[:, None, :, None], (left[:, None] + line)[:, None, None, :]
-        cut = self.images[index[:, None, None, None], torch.arange(3, device=device)[:, None, None], rows, columns]
+        planes = torch.arange(channels, device=device)[:, None, None]
+        cut = self.images[index[:, None, None, None], planes, rows, columns]
         turned = torch.rand((), generator=g) < 0.5
         cut = (cut.transpose(2, 3) if turned else cut).float() / 255
         if crop > size:

@@ -11,6 +11,7 @@ import invkit
 from invkit import fit, training
 from invkit.dci import synthetic
 from invkit.dci.chain import map_shapes
+from invkit.dci.invert import synthetic_for
 from invkit.minutes import Budget
 
 LENGTH = {"minutes": 0.1, "progress": False}  # 6 seconds of the clock below: some 15 steps
@@ -134,8 +135,24 @@ def test_grey_images():
     assert inverter.reconstruct(photos()).shape == (8, 1, 16, 16)
     assert torch.equal(inverter.reconstruct(grey.convert(photos())), inverter.reconstruct(photos()))
     assert invkit.train_inverter(grey, photos(8), size=8, **SHORT).reconstruct(photos()).shape == (8, 3, 8, 8)
-    with pytest.raises(ValueError, match="takes images .N, 2, H, W., and none can be made of"):
-        invkit.train_inverter(invkit.Classifier(network(channels=2), "two", size=16), **LENGTH)
+    inverter = invkit.train_inverter(grey, grey.convert(photos(8)), size=8, **SHORT)
+    assert inverter.card["images"] == 8 and inverter.reconstruct(grey.convert(photos())).shape == (8, 3, 8, 8)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_images_of_other_channels(channels, tmp_path):
+    classifier = invkit.Classifier(network(channels), "many", size=16)
+    inverter = invkit.train_inverter(classifier, depths=1, minutes=0.2, progress=False)
+    images = synthetic_for(classifier, photos())
+    assert images.shape == (8, channels, 16, 16) and torch.equal(images[::2, :3], photos()[::2, :channels])
+    reconstructed = inverter.reconstruct(images, depth=1)
+    assert reconstructed.shape == images.shape
+    plain = ((images.mean((2, 3), keepdim=True) - images) ** 2).mean()
+    assert ((reconstructed - images) ** 2).mean() < 0.9 * plain
+    inverter.save(tmp_path)
+    assert torch.equal(invkit.load_inverter(tmp_path, classifier=classifier).reconstruct(images, 1), reconstructed)
+    with pytest.raises(ValueError, match=f"takes images of {channels} channels, and its logits .* leave out images"):
+        invkit.train_inverter(classifier, images, **LENGTH)
 
 
 def test_a_stopped_training_goes_on_and_its_schedule_is_complete(classifier, tmp_path, monkeypatch):

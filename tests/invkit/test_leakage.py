@@ -142,6 +142,11 @@ def test_a_grey_network_is_given_grey_photos():
     assert torch.allclose(grey.images[:, 0], colour.images.mean(1)) and not torch.equal(grey.images, colour.images)
 
 
+def test_a_network_of_other_channels_gets_one_sentence():
+    with pytest.raises(ValueError, match="four takes images of 4 channels, which photos do not have: call"):
+        photos_of(None, SimpleNamespace(size=8, channels=4, name="four"))
+
+
 def test_a_single_photo_is_not_enough(tmp_path, monkeypatch):
     Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
     monkeypatch.setattr(leakage, "labelled_images", lambda folder, split: [(tmp_path / "one.png", -1)])

@@ -93,6 +93,16 @@ def test_a_report_with_images(tmp_path, quickly, classifier):
     assert (tmp_path / "out/logits/card.json").is_file()
 
 
+def test_photos_that_cannot_be_had_are_told_of_before_training(tmp_path, quickly, classifier, monkeypatch):
+    def none(*arguments, **settings):
+        raise ValueError("no photos")
+
+    monkeypatch.setattr(report, "photos_of", none)
+    with pytest.raises(ValueError, match="no photos"):
+        report.write_report(classifier, tmp_path / "out", progress=False)
+    assert not quickly
+
+
 def test_a_report_that_fails_writes_nothing_and_leaves_the_old_one(tmp_path, quickly, classifier, monkeypatch):
     out = tmp_path / "out"
     with pytest.raises(ValueError, match=r"inverted at depths \[1, 2\], not \[9\]"):

@@ -248,6 +248,20 @@ def test_an_absent_archive_is_downloaded_checked_and_unpacked(tiny, server, tmp_
     assert {child.name for child in tmp_path.iterdir()} == {"server", "cache", "tiny-imagenet-3"}
 
 
-def test_only_archives_are_kept_as_bytes():
-    with pytest.raises(ValueError, match="Only tiny-imagenet and imagenet are kept as bytes, not 'glyphs'"):
+def test_a_folder_is_read_as_bytes_or_as_floats(tmp_path):
+    for i in range(20):
+        Image.new("RGB", (12, 9), (12 * i, 255, 0)).save(tmp_path / f"{i}.png")
+    split = load(f"folder:{tmp_path}", "inverter", size=8)
+    images, labels = load_bytes(f"folder:{tmp_path}", "inverter", size=8)
+    assert images.dtype == torch.uint8
+    torch.testing.assert_close(images.float() / 255, split.images, rtol=0, atol=0.51 / 255)
+    assert torch.equal(labels, split.labels) and len(images) > 3
+    few, _ = load_bytes(f"folder:{tmp_path}", "inverter", most=3, size=8)
+    (rows,) = (images[:, 0, 0, 0] == few[:, 0, 0, 0, None]).any(0).nonzero(as_tuple=True)
+    assert len(few) == 3 and torch.equal(images[rows], few)
+    assert len(load_bytes(f"folder:{tmp_path}", "inverter", most=99, size=8)[0]) == len(images)
+
+
+def test_what_is_small_or_drawn_is_not_kept_as_bytes():
+    with pytest.raises(ValueError, match="Only tiny-imagenet, imagenet and folders are kept as bytes, not 'glyphs'"):
         load_bytes("glyphs")
