@@ -14,7 +14,8 @@ import random
 import torch
 
 import invkit
-from invkit.dci import matching, synthetic
+from invkit.dci import synthetic
+from recipes import matching
 
 LIMITS = {
     "smallest": (1.0, 6.0), "largest": (0.2, 1.2), "coverage": (0.3, 1.2), "contrast": (0.08, 0.4),

@@ -22,10 +22,10 @@ from torchvision.transforms.functional import center_crop
 
 import invkit
 from invkit import dci
-from invkit.dci.matching import batch_norm_matched
 from invkit.dci.search import SETTLED, search
 from invkit.dci.synthetic import dead_leaves, draw_pool
 from invkit.metrics import psnr
+from recipes.matching import batch_norm_matched
 
 
 def showing_classes(classifier, n: int, seed: int) -> Tensor:

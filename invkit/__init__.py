@@ -30,21 +30,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from invkit import (
-        attacks,
-        data,
-        dci,
-        ffi,
-        leakage,
-        metrics,
-        network,
-        optimize,
-        precision,
-        report,
-        statistics,
-        store,
-        training,
-    )
+    from invkit import attacks, data, dci, ffi, leakage, metrics, network, optimize, precision, report, statistics
+    from invkit import store as store
+    from invkit import training as training
     from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
     from invkit.ffi.inverter import LogitInverter
     from invkit.fit import train_inverter
@@ -55,30 +43,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Classifier",
-    "ClassifierInverter",
-    "Generator",
-    "GeneratorInverter",
-    "Inverter",
-    "LogitInverter",
-    "attacks",
-    "data",
-    "dci",
-    "ffi",
-    "leakage",
-    "load_classifier",
-    "load_generator",
-    "load_inverter",
-    "metrics",
-    "network",
-    "optimize",
-    "precision",
-    "report",
-    "statistics",
-    "store",
-    "train_inverter",
-    "training",
-]
+    "Classifier", "ClassifierInverter", "Generator", "GeneratorInverter", "Inverter", "LogitInverter", "attacks",
+    "data", "dci", "ffi", "leakage", "load_classifier", "load_generator", "load_inverter", "metrics", "network",
+    "optimize", "precision", "report", "statistics", "store", "train_inverter", "training",
+]  # fmt: skip
 
 _FUNCTIONS = {  # and classes: the module that each is in
     "Classifier": "network.classifiers",

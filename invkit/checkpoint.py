@@ -1,38 +1,66 @@
 """Checkpoints of a training run: one safetensors file, replaced whole, its scalars as JSON in the file's header.
 
 The file holds weights, moving averages and Adam's moments under "PLAYER/weights/NAME", "PLAYER/ema/NAME" and
-"PLAYER/adam/NAME/MOMENT". Nothing is pickled.
+"PLAYER/adam/NAME/MOMENT". Nothing is pickled. The header holds a hash of all of it, and the checkpoint before is kept,
+so that a damaged one costs the minutes between two.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from filelock import FileLock, Timeout
 from torch import Tensor
 
-from invkit.store import whole
+from invkit.store import read_tensors, write_tensors
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, BEFORE = "checkpoint.safetensors", "checkpoint.before.safetensors"
+LOCK = ".lock"
+
+
+@contextmanager
+def alone(folder: Path | None) -> Iterator[None]:
+    """Hold a folder's lock, which ends with the process that holds it; ValueError where another one does."""
+    lock = None
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = FileLock(folder / LOCK)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"Another process trains in {folder}: wait for it to end, or use another folder."
+            ) from None
+        except OSError:  # a finished run may be read from a folder that cannot be written to
+            lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor], run: dict[str, Any]) -> None:
-    """Replace the folder's checkpoint: until the new file is complete on the disk, the one before stays in its place.
+    """Replace the folder's checkpoint by a new one, once that is complete on the disk; the one before is kept.
 
     Args:
         folder: made if it is missing.
         tensors: on any device, in any memory format.
         run: the run's scalars, of values that JSON can hold.
     """
-    stored = {name: plain(tensor) for name, tensor in tensors.items()}
-    with whole(folder / CHECKPOINT) as partial:
-        save_file(stored, partial, metadata={"run": json.dumps(run)})
+    for left in folder.glob(f".{CHECKPOINT}.*.partial"):  # by processes that were killed while they wrote
+        left.unlink(missing_ok=True)
+    new = folder / f".{CHECKPOINT}.new"
+    write_tensors(new, tensors, json.dumps(run))
+    if (folder / CHECKPOINT).exists():
+        os.replace(folder / CHECKPOINT, folder / BEFORE)  # after a kill between the two, `newest` finds this one
+    os.replace(new, folder / CHECKPOINT)
 
 
 def read(
@@ -48,18 +76,17 @@ def read(
     Raises:
         ValueError: a checkpoint that cannot be read, or was made with other settings or by another network.
     """
-    if not (folder / CHECKPOINT).exists():
+    checkpoint = newest(folder)
+    if checkpoint is None:
         return None
+    tensors, run = checkpoint
     again = "use another folder, or delete this one to train from the start."
-    with _opened(folder / CHECKPOINT) as file:
-        run = json.loads(file.metadata()["run"])
-        made, wanted = run["settings"], json.loads(json.dumps(settings))
-        for key in made | wanted:
-            if made.get(key) != wanted.get(key):
-                raise ValueError(
-                    f"{folder} was made with {key} = {made.get(key)}, this call has {settings.get(key)}: {again}"
-                )
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    made, wanted = run["settings"], json.loads(json.dumps(settings))
+    for key in made | wanted:
+        if made.get(key) != wanted.get(key):
+            raise ValueError(
+                f"{folder} was made with {key} = {made.get(key)}, this call has {settings.get(key)}: {again}"
+            )
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if "/adam/" not in name}
     for name in sorted(found | dict(shapes)):
         if found.get(name) != shapes.get(name):
@@ -70,26 +97,40 @@ def read(
     return tensors, run
 
 
+def newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The newest checkpoint of a folder that is whole, with a warning where a newer one is damaged.
+
+    Returns None where there is none; ValueError where all are damaged.
+    """
+    damage = ""
+    for path in (folder / CHECKPOINT, folder / BEFORE):
+        try:
+            if path.exists():
+                tensors, text = read_tensors(path)
+                run = _run(path, text)
+                if damage:
+                    warnings.warn(f"{damage}: the one before, of step {run['step']}, is used.", stacklevel=2)
+                    os.replace(path, folder / CHECKPOINT)  # or the next one written would put the damaged one here
+                return tensors, run
+        except ValueError as error:
+            damage = damage or str(error)
+    if damage:
+        raise ValueError(f"{damage}, and there is none before: delete {folder} to train from the start.")
+    return None
+
+
 def seconds(folder: Path) -> float:
     """How long the run with this folder has trained so far; 0 where there is no checkpoint."""
-    if not (folder / CHECKPOINT).exists():
-        return 0.0
-    with _opened(folder / CHECKPOINT) as file:
-        return json.loads(file.metadata()["run"])["seconds"]
+    checkpoint = newest(folder)
+    return checkpoint[1]["seconds"] if checkpoint else 0.0
 
 
-def plain(tensor: Tensor) -> Tensor:
-    """A contiguous copy on the CPU, because safetensors takes neither channels_last nor shared memory."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """An open checkpoint, or one sentence about why it cannot be read."""
+def _run(path: Path, text: str) -> dict[str, Any]:
+    """The scalars of a run; ValueError where they are none."""
     try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a readable checkpoint ({error}): delete it to train from the start."
-        ) from error
+        run = json.loads(text)
+        if 0 <= run["step"] <= run["steps"] and run["seconds"] >= 0 and run["settings"] and run["precision"]:
+            return run
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path} is damaged (its step is not one of its run)")

@@ -5,11 +5,16 @@ Images are float tensors (N, 3, H, W) in [0, 1] throughout the library.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+LIMITS = dict.fromkeys(("size", "source_size", "classifier_size"), 4096) | {"feedback": 1000}  # of a card's numbers
+LIMITS |= dict.fromkeys(("shapes", "sizes", "classes", "generator", "options"), 2**20)
 RANGE_SLACK = 1e-3  # how far beyond [0, 1] values may lie: rounding in half precision, not a wrong scale
 
 
@@ -76,6 +81,63 @@ def check_whole_number(value: Any, least: int, name: str) -> None:
     """Raise ValueError for anything but a whole number of at least `least`."""
     if not isinstance(value, int) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+
+
+# ---- weights and their cards -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reading_card(where: Any) -> Iterator[None]:
+    """Within it, whatever a card lacks, or holds in another form than expected, is a ValueError of one sentence."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"The card of {where} does not describe its weights ({why}): fetch or train it again."
+        ) from error
+
+
+def built(make: Callable[[], nn.Module], card: dict[str, Any], tensors: dict[str, Tensor], where: Any) -> nn.Module:
+    """The module that a card describes, with the weights of its file.
+
+    A card may come from anywhere. So the module is planned without memory first, and nothing is built whose shapes are
+    not those in the file. PyTorch's global random numbers stay as they were.
+
+    Args:
+        make: builds the module as the card says.
+        card: whose numbers are looked at before anything else.
+        tensors: the state dict.
+        where: the name or the folder, for sentences.
+
+    Raises:
+        ValueError: numbers that memory or time cannot bear; no module, or another than that of the weights.
+    """
+    with reading_card(where), torch.random.fork_rng([]):
+        for key, limit in LIMITS.items():
+            if any(not 0 <= number <= limit for number in _numbers(card.get(key))):
+                raise ValueError(f"The card of {where} has a number beyond 0 to {limit} in {key}: fetch it again.")
+        blocks = [size[1] for size in card.get("sizes", [])] + list(card.get("options", {}).get("blocks", []))
+        feedback = [steps + rate for steps, rate in card.get("feedback", {}).values()]
+        if sum(blocks) > len(tensors) or not isinstance(card["size"], int) or not math.isfinite(sum(feedback)):
+            raise TypeError("more blocks than tensors, no size, or endless feedback")
+        try:
+            with torch.device("meta"):
+                planned = {name: tensor.shape for name, tensor in make().state_dict().items()}
+        except ValueError as error:
+            raise TypeError(error) from error
+        if planned != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise TypeError("the tensors of its network have other names or shapes")
+        module = make()
+        module.load_state_dict(tensors)
+        return module
+
+
+def _numbers(value: Any) -> list[float]:
+    """All numbers in JSON of any depth."""
+    if isinstance(value, dict | list):
+        return [number for part in (value.values() if isinstance(value, dict) else value) for number in _numbers(part)]
+    return [value] if isinstance(value, int | float) else []
 
 
 def pixels(images: Tensor) -> str:

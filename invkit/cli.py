@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt as stop:
         print(f"invkit: {stop or 'Stopped by Ctrl-C.'}", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, ArithmeticError) as error:
         print(f"invkit: {_sentence(error)}", file=sys.stderr)
         return 1
     return 0

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from invkit import store
+from invkit.checks import built, reading_card
 from invkit.dci.chain import Chain, map_shapes
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.ffi.biggan import LogitGenerator
 from invkit.ffi.inverter import LogitInverter
+from invkit.ffi.pairs import condition
 from invkit.identity import find_classifier
 from invkit.network.classifiers import Classifier
 from invkit.network.generators import load_generator
@@ -98,21 +100,23 @@ def load_inverter(name: str | Path, classifier: Classifier | nn.Module | None = 
             not the one that was inverted.
     """
     tensors, card = store.load(name)
-    if card.get("method") not in LOADERS:
+    if str(card.get("method")) not in LOADERS:
         raise ValueError(f"{name} holds no inverter but {card.get('method')!r}: load it with what trained it.")
     if classifier is not None and card["method"] == "dci-gan":
         raise ValueError(
             f"{name} inverts the generator {card['network']}, which is no classifier: leave out classifier."
         )
-    return LOADERS[card["method"]](tensors, card, classifier, trust)
+    with reading_card(name):
+        return LOADERS[card["method"]](tensors, card, classifier, trust)
 
 
 def _of_a_classifier(tensors: dict[str, Tensor], card: dict, classifier, trust: bool) -> ClassifierInverter:
+    chain = _chain(tensors, card)
     found = find_classifier(card, classifier, trust)
     shapes = [tuple(shape) for shape in card["shapes"]]
     if classifier is not None and map_shapes(found)[: len(shapes)] != shapes:
         raise ValueError(f"{found.name} is cut into other blocks than when it was inverted: give the same cuts=.")
-    return ClassifierInverter(_chain(tensors, card), found, card)
+    return ClassifierInverter(chain, found, card)
 
 
 def _of_a_generator(tensors: dict[str, Tensor], card: dict, classifier, trust: bool) -> GeneratorInverter:
@@ -120,14 +124,14 @@ def _of_a_generator(tensors: dict[str, Tensor], card: dict, classifier, trust: b
 
 
 def _chain(tensors: dict[str, Tensor], card: dict) -> Chain:
-    chain = Chain(card["shapes"], card["sizes"])
-    chain.load_state_dict(tensors)
-    return chain
+    return built(lambda: Chain(card["shapes"], card["sizes"]), card, tensors, card.get("name", "the weights"))
 
 
 def _of_logits(tensors: dict[str, Tensor], card: dict, classifier, trust: bool) -> LogitInverter:
-    generator = LogitGenerator(card["size"], card["classes"], **card["generator"] | {"spectral": False})
-    generator.load_state_dict(tensors)
+    options = card["generator"] | {"spectral": False}
+    make = lambda: LogitGenerator(card["size"], card["classes"], **options)  # noqa: E731
+    generator = built(make, card, tensors, card.get("name", "the weights"))
+    condition(torch.zeros(1, card["classes"]), card["kind"])  # one that there is
     return LogitInverter(generator, find_classifier(card, classifier, trust), card)
 
 

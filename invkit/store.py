@@ -15,7 +15,8 @@ import json
 import os
 import pickle
 import subprocess
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,15 +75,11 @@ def save(folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], h
     Raises:
         ValueError: no tensors; a card that is not JSON; numbers too large for float16.
     """
-    import torch
-    from safetensors.torch import save_file
-
     if not tensors:
         raise ValueError(f"There are no tensors to save in {folder}: give a state dict that is not empty.")
     stored = {}
     for name, tensor in tensors.items():
-        # safetensors takes neither channels_last nor shared memory: a contiguous copy of each
-        stored[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        stored[name] = plain(tensor)
         if half and tensor.is_floating_point():
             stored[name] = stored[name].half()
             if stored[name].isinf().any() and not tensor.isinf().any():
@@ -93,7 +90,7 @@ def save(folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], h
     with ExitStack() as files:
         written = {name: files.enter_context(whole(folder / name)) for name in parts}
         for name, part in parts.items():
-            save_file(part, written[name])
+            _save_file(part, written[name])
         size = sum(path.stat().st_size for path in written.values())
         main = written.get(MODEL)
         if main is None:
@@ -153,6 +150,7 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ValueError: a model that is damaged, or is not the one its card describes.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = find(name)
@@ -171,12 +169,16 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "fetch or train it again."
         )
     tensors: dict[str, Tensor] = {}
-    hashes = json.loads(main.read_text())["sha256"] if main.name == INDEX else {MODEL: None}
+    hashes = _card_or_empty(main).get("sha256") if main.name == INDEX else {MODEL: found}
+    if not isinstance(hashes, dict) or any(Path(name).name != name for name in hashes):  # not "../other"
+        raise ValueError(f"{main} does not say which files of its folder hold the weights: fetch or train it again.")
     for name, sha256 in hashes.items():
-        if sha256:
-            _check_hash(folder / name, sha256, "fetch or train it again")
-        tensors |= load_file(folder / name)
-    if card["half"]:
+        _check_hash(folder / name, sha256, "fetch or train it again")
+        try:
+            tensors |= load_file(folder / name)
+        except (SafetensorError, ValueError) as error:
+            raise ValueError(f"{folder / name} holds no tensors ({error}): fetch or train it again.") from error
+    if card.get("half"):
         tensors = {key: tensor.float() if tensor.dtype == torch.float16 else tensor for key, tensor in tensors.items()}
     return tensors, card
 
@@ -186,27 +188,93 @@ def _main_file(folder: Path) -> Path | None:
     return next((folder / name for name in (INDEX, MODEL) if (folder / name).is_file()), None)
 
 
+# ---- tensors in one file, with a hash of all of it in its header -----------------------------------------------------
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: str = "") -> None:
+    """Write tensors, on any device and in any memory format, and a text for `read_tensors`: whole or not at all."""
+    stored = {name: plain(tensor) for name, tensor in tensors.items()}
+    with whole(path) as partial:
+        _save_file(stored, partial, {"run": text, "sha256": _hash_by_name(stored, text)})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors and the text of a file; ValueError where a bit of it has changed. Files of old have no hash."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+    text = facts.pop("run", "")
+    if facts and facts != {"sha256": _hash_by_name(tensors, text)}:
+        raise ValueError(f"{path} is damaged (its SHA-256 is not the one that was written)")
+    return tensors, text
+
+
 def kept(file: Path | None, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Tensors that are made once and read from `file` afterwards.
+    """Tensors that are made once and read from `file` afterwards, unless it is damaged: then they are made anew.
 
     Args:
         file: where they are kept; None keeps nothing.
         make: called where there is no such file yet; returns the tensors by name.
     """
-    from safetensors.torch import load_file, save_file
-
     if file is not None and file.is_file():
-        return load_file(file)
+        try:
+            return read_tensors(file)[0]
+        except ValueError as error:
+            warnings.warn(f"{error}: it is made anew.", stacklevel=2)
     made = {name: tensor.contiguous() for name, tensor in make().items()}
     if file is not None:
-        with whole(file) as partial:
-            save_file(made, partial)
+        write_tensors(file, made)
     return made
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU, because safetensors takes neither channels_last nor shared memory."""
+    import torch
+
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def content_hash(tensors: Iterable[Tensor], text: str = "") -> str:
+    """SHA-256 of the types, shapes and bytes of tensors, and of a text, in hexadecimal."""
+    import torch
+
+    digest = hashlib.sha256(text.encode())
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _hash_by_name(tensors: Mapping[str, Tensor], text: str) -> str:
+    names = sorted(tensors)
+    return content_hash((tensors[name] for name in names), json.dumps([text, names]))
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:  # a full disk, for one
+        raise OSError(f"{path.parent} takes no file of these tensors ({error}): make room, or name another.") from error
+
+
+# ---- cards and folders -----------------------------------------------------------------------------------------------
+
+
 def read_card(name: str | Path) -> dict[str, Any]:
-    """The card of a shipped name or a folder, without reading the weights. FileNotFoundError where there is none."""
-    return json.loads((find(name) / CARD).read_text())
+    """The card of a shipped name or a folder, without reading the weights. One sentence where it is none."""
+    path = find(name) / CARD
+    card = _card_or_empty(path)
+    if not card:
+        raise (ValueError if path.is_file() else FileNotFoundError)(f"{path} is no card: fetch or train it again.")
+    return card
 
 
 def exists(name: str | Path) -> bool:
@@ -216,9 +284,13 @@ def exists(name: str | Path) -> bool:
 
 def find(name: str | Path) -> Path:
     """The folder of a shipped name, or the folder itself; FileNotFoundError lists what is shipped."""
-    for folder in (weights_folder() / name, Path(name)):
-        if folder.is_dir():
-            return folder
+    shipped_as, folder = weights_folder() / name, Path(name)
+    if folder.is_dir() and (str(name) != folder.name or not shipped_as.is_dir()):  # "./x" is never a shipped name
+        return folder
+    if str(name) == folder.name and shipped_as.is_dir():
+        if folder.is_dir() and not folder.samefile(shipped_as):
+            warnings.warn(f"{name} is the shipped one, not the folder here, which is ./{name}.", stacklevel=3)
+        return shipped_as
     names = ", ".join(shipped()) or "none"
     raise FileNotFoundError(
         f"There are no weights {str(name)!r}: give a folder, or one of the shipped names ({names})."
@@ -244,7 +316,7 @@ def _card_or_empty(path: Path) -> dict[str, Any]:
     """A card, or {} where there is none or it is no JSON object."""
     try:
         card = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return card if isinstance(card, dict) else {}
 

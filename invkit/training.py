@@ -9,7 +9,7 @@ PyTorch's random numbers are reseeded from (seed, s), the learning rate is a for
 Adam's moments and the step number are the whole state: a run killed at any moment and started again with the same call
 ends, on a CPU with the same number of threads, with bit for bit the weights of an undisturbed one.
 
-A run's folder holds `checkpoint.safetensors` (`invkit.checkpoint`) and `tensorboard/`. Accelerate supplies the device,
+A run's folder holds checkpoints (`invkit.checkpoint`) and `tensorboard/`. Accelerate supplies the device,
 the gradients' all-reduce and clipping, so that the same call runs under `accelerate launch` on many devices.
 """
 
@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ from tqdm import tqdm
 from invkit import checkpoint
 from invkit.checkpoint import CHECKPOINT
 from invkit.precision import PRECISIONS, autocast, fast_bfloat16, resolve
+from invkit.store import plain
 
 if TYPE_CHECKING:  # Accelerate and timm take seconds to import, and only a training needs them
     from accelerate import Accelerator
@@ -138,9 +140,9 @@ def train(
         (the raw weights stay in the checkpoint). The caller's global random numbers are left as they were.
 
     Raises:
-        ValueError: settings that make no sense, or a folder made with others.
+        ValueError: settings that make no sense, or a folder made with others, or in use by another process.
         FloatingPointError: a loss or a gradient that is not finite; the checkpoint before stays.
-        KeyboardInterrupt, SystemExit: Ctrl-C and SIGTERM, once the checkpoint is written.
+        KeyboardInterrupt, SystemExit (code 143): Ctrl-C and SIGTERM, once the checkpoint is written.
     """
     players = [players] if isinstance(players, Player) else list(players)
     _check_settings(players, steps, minutes, seed, ema, warmup, schedule, precision)
@@ -156,13 +158,14 @@ def train(
         settings["supervised"], minutes = True, supervisor.minutes(folder)
 
     generators = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(generators), _Signals() as signals:
+    alone = checkpoint.alone(folder if accelerator.is_main_process else None)
+    with alone, torch.random.fork_rng(generators), _Signals() as signals:
         run = _resume(folder, learners, settings)
         if run is None:
             run = {"settings": settings, "step": 0, "seconds": 0.0, "history": []}
             run |= {"precision": resolve(precision, accelerator.device), "threads": torch.get_num_threads()}
             _set_precision(learners, run["precision"])
-            run["steps"] = steps if minutes is None else _steps_in(minutes, batches, learners, seed)
+            run["steps"] = steps if minutes is None else _steps_in(minutes, batches, learners, seed, signals)
             _write_checkpoint(folder, learners, run)
         every = checkpoint_every_steps
         if every and steps and run["steps"] != steps:  # as often in the whole as was asked for
@@ -291,17 +294,19 @@ def _one_step(learners: list[_Learner], batch: Any, seed: int, step: int, rate: 
     return scalars
 
 
-def _steps_in(minutes: float, batches: Callable[[int], Any], learners: list[_Learner], seed: int) -> int:
+def _steps_in(minutes: float, batches: Callable[[int], Any], learners: list[_Learner], seed: int, signals) -> int:
     """How many steps fit into `minutes`: some real steps are timed (for a tenth of it, at most 30 s) and undone."""
     from accelerate.utils import broadcast_object_list
 
     began = time.monotonic()
     accelerator = learners[0].accelerator
-    before = {name: checkpoint.plain(tensor) for learner in learners for name, tensor in learner.tensors().items()}
+    before = {name: plain(tensor) for learner in learners for name, tensor in learner.tensors().items()}
     budget = min(30.0, 6.0 * minutes)
     with closing(_ahead(batches, 0, None, accelerator)) as stream:
         for step, batch in enumerate(stream):
             _one_step(learners, batch, seed, step, 1e-3)
+            if signals.received is not None:
+                raise signals.exception("Training stopped before its first step; nothing is lost.")
             if step == 0:  # the first step also pays for allocations and the choice of kernels
                 _wait(accelerator.device)
                 timed = time.monotonic()
@@ -390,7 +395,7 @@ class _Learner:
         self.raw.eval()
         if self.ema:
             self.raw.load_state_dict(self.ema.module.state_dict())
-        return {name: checkpoint.plain(tensor) for name, tensor in self.raw.state_dict().items()}
+        return {name: plain(tensor) for name, tensor in self.raw.state_dict().items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state by name: weights, moving average, Adam's moments (views, not copies)."""
@@ -520,9 +525,13 @@ class _Log:
         self.values = {}
         self.history.append((step, means))
         self.bar.set_postfix({key: f"{means[key]:.4g}" for key in means if key.endswith("loss")}, refresh=False)
-        for name, value in (means | {"learning_rate": rate}).items():
-            if self._writer():
-                self.writer.add_scalar(name, value, step)
+        try:
+            for name, value in (means | {"learning_rate": rate}).items():
+                if self._writer():
+                    self.writer.add_scalar(name, value, step)
+        except OSError as error:  # a full disk, a folder that is gone: the checkpoint decides whether training goes on
+            warnings.warn(f"TensorBoard's log ends at step {step}: {error}.", stacklevel=3)
+            self.folder = self.writer = None
         return means
 
     def _writer(self):
@@ -538,7 +547,8 @@ class _Log:
     def close(self) -> None:
         self.bar.close()
         if self.writer:
-            self.writer.close()
+            with suppress(OSError):
+                self.writer.close()
 
 
 class _Signals:
@@ -562,7 +572,12 @@ class _Signals:
             signal.signal(number, handler)
 
     def exception(self, sentence: str) -> BaseException:
-        return KeyboardInterrupt(sentence) if self.received == signal.SIGINT else SystemExit(sentence)
+        if self.received == signal.SIGINT:
+            return KeyboardInterrupt(sentence)
+        print(sentence, file=sys.stderr)  # Python prints nothing where an exit has a number
+        stop = SystemExit(sentence)
+        stop.code = 128 + self.received
+        return stop
 
 
 def _moving_average(module: nn.Module, decay: float) -> nn.Module:

@@ -14,17 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from invkit import dci
-from invkit.dci import matching, synthetic
+from invkit.dci import synthetic
 from invkit.dci.chain import ChainLossWeights
 from invkit.dci.invert import add_feedback, add_training_time, invert_classifier, invert_generator, new_card
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
-from invkit.dci.refine import refine
 from invkit.dci.training import Schedule
 from invkit.identity import identity
 from invkit.minutes import DATA, FEEDBACK, Budget
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.network.generators import load_generator
 from invkit.training import Progress
+from recipes import matching
+from recipes.refine import refine
 
 # On a GPU a step has four times the images: with fewer, the GPU would wait for the CPU.
 BATCHES = {"cpu": 1, "cuda": 4}
@@ -50,7 +51,7 @@ def dci_lite0(
     """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
 
     Divided and re-synchronised; then the first nine inverses are re-synchronised by themselves, at a higher rate; then
-    the last twelve are trained further through the first six, which are frozen (`dci.refine`). Each phase has leaves
+    the last twelve are trained further through the first six, which are frozen (`refine`). Each phase has leaves
     and noise of its own. Some batches of the first phase and of the last are cut from batch-norm-matched images.
     """
     classifier = load_classifier("lite0").to(device)

@@ -31,7 +31,6 @@ from invkit.dci import synthetic
 from invkit.dci.chain import ChainLossWeights
 from invkit.dci.invert import add_feedback, invert_classifier
 from invkit.dci.inverter import ClassifierInverter
-from invkit.dci.matching import matched_pool
 from invkit.dci.training import Schedule
 from invkit.ffi import biggan, training
 from invkit.ffi.inverter import LogitInverter
@@ -39,6 +38,7 @@ from invkit.ffi.pairs import condition, logits_of, shuffled_rows
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.seeds import generator_for
 from invkit.training import Player, train
+from recipes.matching import matched_pool
 
 ROBUST = "recipes.imagenet:robust_resnet50"
 ROBUST_WEIGHTS = "INVKIT_ROBUST_RESNET50"

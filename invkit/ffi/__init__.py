@@ -11,12 +11,6 @@ from invkit.ffi.pairs import Pairs, condition, logits_of, pairs
 from invkit.ffi.training import GeneratorLossWeights, train_generator
 
 __all__ = [
-    "GeneratorLossWeights",
-    "LogitInverter",
-    "Pairs",
-    "condition",
-    "logits_of",
-    "pairs",
-    "train_generator",
+    "GeneratorLossWeights", "LogitInverter", "Pairs", "condition", "logits_of", "pairs", "train_generator",
     "train_inverter",
-]
+]  # fmt: skip

@@ -6,7 +6,6 @@ computed once and kept on disk, under a hash of everything that they depend on: 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -149,7 +148,7 @@ def pairs(
     if views > 1:
         every = torch.stack([images, *(_view(images, generator_for(seed, v)) for v in range(1, views))])
     tensors = [every, *classifier.model.state_dict().values()]
-    key = content_hash(tensors, f"{classifier.name} {classifier.size} {classifier.mean} {classifier.std}")
+    key = store.content_hash(tensors, f"{classifier.name} {classifier.size} {classifier.mean} {classifier.std}")
     file = Path(folder) / f"logits-{key[:16]}.safetensors" if folder is not None else None
 
     def make() -> dict[str, Tensor]:
@@ -170,15 +169,6 @@ def pairs(
         parts = [TF.resize(part, [size, size], antialias=True) for part in every.flatten(0, 1).split(256)]
         resized = torch.cat(parts).unflatten(0, (views, -1))
     return Pairs(resized, store.kept(file, make)["logits"])
-
-
-def content_hash(tensors: list[Tensor], text: str = "") -> str:
-    """SHA-256 of the types, shapes and bytes of tensors, and of a text, in hexadecimal."""
-    digest = hashlib.sha256(text.encode())
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _view(images: Tensor, g: torch.Generator) -> Tensor:

@@ -28,7 +28,6 @@ The discriminator sees augmented images, both real and generated (`losses.diff_a
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -38,10 +37,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invkit.checkpoint import newest
 from invkit.dci.chain import log_error
 from invkit.ffi.biggan import LogitGenerator, ProjectionDiscriminator
 from invkit.ffi.losses import (
@@ -55,7 +54,7 @@ from invkit.ffi.losses import (
     reconstruction_error,
 )
 from invkit.seeds import generator_for
-from invkit.training import CHECKPOINT, Player, Trained, train
+from invkit.training import Player, Trained, train
 
 CHECK_EVERY = 50  # steps between two checks of the samples on a GPU, which the CPU has to wait for
 OBJECTIVES = ("adversarial", "hybrid", "regression")
@@ -188,7 +187,7 @@ def train_generator(
                              checkpoint_every_steps=max(1, late // 20), description="adversary", **common)  # fmt: skip
                 record.phases.append(done)
             except FloatingPointError as error:
-                step = _restore(generator, place / CHECKPOINT)
+                step = _restore(generator, place)
                 if step == 0 and not early:
                     raise
                 record.failure = f"{error} The weights kept are those of adversarial step {step} of {late}."
@@ -364,12 +363,10 @@ def random_noise(generator: LogitGenerator, z: Tensor) -> Tensor:
     return torch.randn(len(z), generator.noise_dim, device=z.device)
 
 
-def _restore(generator: LogitGenerator, checkpoint: Path) -> int:
-    """Put the moving average in a checkpoint into the generator, in eval mode; returns the checkpoint's step."""
+def _restore(generator: LogitGenerator, folder: Path) -> int:
+    """Put the moving average of a folder's checkpoint into the generator, in eval mode; returns its step."""
     prefix = "generator/ema/"
-    with safe_open(checkpoint, framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (no mapping)
-        generator.load_state_dict({name.removeprefix(prefix): file.get_tensor(name) for name in names})
-        step = json.loads(file.metadata()["run"])["step"]
+    tensors, run = newest(folder)
+    generator.load_state_dict({n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)})
     generator.eval()
-    return step
+    return run["step"]

@@ -11,6 +11,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -343,7 +344,9 @@ def load_classifier(
             state_dicts.put_into(module, weights, type(module).__name__)
         return Classifier(module, size=size, output=output, cuts=cuts, **factory_arguments)
     name = str(name)
-    made, settings = _made(name, pretrained and weights is None, size, factory_arguments)
+    random = not pretrained and weights is None  # weights that are replaced leave the caller's random numbers alone
+    with nullcontext() if random else torch.random.fork_rng([]):
+        made, settings = _made(name, pretrained and weights is None, size, factory_arguments)
     classifier = _as_it_is(made, size=size, output=output, cuts=cuts) if isinstance(made, Classifier) else None
     if weights is not None:
         state_dicts.put_into(classifier.model if classifier else made, weights, name)
@@ -416,8 +419,9 @@ def _trained(name: str, pretrained: bool, size: int | None) -> tuple[nn.Module, 
         raise ValueError(f"{name} holds no classifier but {card.get('method')!r}: load it with what trained it.")
     with reading_card(name):
         make = partial(small.build, card["architecture"], card["classes"], card["size"], **card["options"])
-        model = built(make, card, tensors, name) if pretrained else make()
-    return model, {"size": size or card["size"], "mean": card["mean"], "std": card["std"], "card": card}
+        model = built(make, card, tensors, name)
+        settings = {"size": size or card["size"], "mean": card["mean"], "std": card["std"], "card": card}
+    return model if pretrained else make(), settings
 
 
 def _lite0(pretrained: bool, size: int | None) -> tuple[nn.Module, dict[str, Any]]:

@@ -103,7 +103,8 @@ def load_generator(name: str = "facegan") -> Generator:
         raise ValueError(f"Unknown generator {name!r}: there is 'facegan'.")
     path = wheel_file(FACEGAN_WHEEL, FACEGAN_FILE, FACEGAN_SHA256)
     weights = load_pickle_checked(path, FACEGAN_SHA256)["netG_state_dict"]
-    layers = _dcgan_layers(channels=(100, 512, 256, 128, 64, 3))
+    with torch.random.fork_rng([]):  # the random weights are replaced at once
+        layers = _dcgan_layers(channels=(100, 512, 256, 128, 64, 3))
     # Saved from a module whose layers are called "main", perhaps inside a data-parallel wrapper ("module").
     layers.load_state_dict({key.removeprefix("module.").removeprefix("main."): t for key, t in weights.items()})
     blocks = OrderedDict(h1=nn.Sequential(nn.Unflatten(1, (100, 1, 1)), *layers[:3]))

@@ -28,7 +28,7 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from invkit import dci, optimize, statistics
-from invkit.dci import matching, synthetic
+from invkit.dci import synthetic
 from invkit.dci.chain import Chain, ChainLossWeights
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.synthetic import Pool
@@ -36,6 +36,7 @@ from invkit.dci.training import Schedule
 from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
+from recipes import matching
 from study.chapters.leakage_defences import Defence, Statistics, make, setting_label
 from study.notebook import listed
 from study.reconstructions import TimedImages, reconstruct, represent_all

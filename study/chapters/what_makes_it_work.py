@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from invkit import dci, metrics, statistics
-from invkit.dci import matching
 from invkit.dci.chain import ChainLossWeights
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.synthetic import Pool
 from invkit.dci.training import Schedule
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
+from recipes import matching
 from study import plots
 from study.notebook import Study, slug
 from study.scores import difference_over_seeds, verdict_over_seeds

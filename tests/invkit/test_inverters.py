@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import shutil
 import sys
 
 import pytest
@@ -353,3 +354,64 @@ def test_depths_and_batches_that_make_no_sense_get_a_sentence(own):
         dci.invert_classifier(inverter.classifier, torch.rand(4, 3, 12, 12), depth=20, schedule=QUICK)
     with pytest.raises(TypeError, match="batches are a function of step and depth, a pool or images"):
         dci.invert_classifier(inverter.classifier, "photos", schedule=QUICK)
+
+
+# ---- folders of weights that come from anywhere ----------------------------------------------------------------------
+
+
+def damaged_cards():
+    """(shipped name, entry of its card, other value)."""
+    wrong = (None, -1, 10**9, "x", [], [[1]])
+    for entry in ("method", "network", "size", "classes", "generator", "kind"):
+        yield from (("ffi-glyphs-robust", entry, value) for value in wrong)
+    for entry in ("shapes", "sizes", "size"):
+        yield from (("dci-tiny-robust", entry, value) for value in wrong)
+    for entry in ("architecture", "classes", "size", "options"):
+        yield from (("glyphs-plain-0", entry, value) for value in wrong)
+    yield "ffi-glyphs-robust", "generator", {"channels": [10**6] * 4}
+    yield "dci-tiny-robust", "feedback", {"1": [10**9, 1.0]}
+    yield "dci-tiny-robust", "sizes", [[32, 10**6]] * 8
+    yield "glyphs-plain-0", "options", {"widths": [10**6] * 5}
+    yield "glyphs-plain-0", "options", {"widths": [32], "blocks": [10**6]}
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    """{shipped name: a copy of its folder}."""
+    root = tmp_path_factory.mktemp("copies")
+    names = ("ffi-glyphs-robust", "dci-tiny-robust", "glyphs-plain-0")
+    return {name: shutil.copytree(store.find(name), root / name) for name in names}
+
+
+def test_a_card_that_does_not_fit_its_weights_is_one_sentence_and_builds_nothing(copies):
+    """However large it says the network is: the shapes are compared with the file's before anything is built."""
+    for name, entry, value in damaged_cards():
+        card = store.read_card(name) | {entry: value}
+        if value is None:
+            del card[entry]
+        (copies[name] / "card.json").write_text(json.dumps(card))
+        load = invkit.load_classifier if name == "glyphs-plain-0" else invkit.load_inverter
+        with pytest.raises(ValueError, match=r"^[^\n]+$"):
+            load(copies[name])
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "[" * 100_000, "\xff"])
+def test_a_file_that_is_no_card_is_one_sentence(copies, text):
+    (copies["glyphs-plain-0"] / "card.json").write_bytes(text.encode("latin-1"))
+    for call in (store.read_card, invkit.load_classifier, invkit.load_inverter):
+        with pytest.raises(ValueError, match=r"^[^\n]*(is no card|is damaged)[^\n]*$"):
+            call(copies["glyphs-plain-0"])
+
+
+@pytest.mark.parametrize("name", ["ffi-glyphs-robust", "dci-facegan", "glyphs-plain-0", "lite0"])
+def test_loading_leaves_the_global_random_numbers_as_they_were(name):
+    state = torch.get_rng_state()
+    (invkit.load_classifier if name in ("glyphs-plain-0", "lite0") else invkit.load_inverter)(name)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_random_weights_are_others_every_time_and_follow_the_seed():
+    torch.manual_seed(3)
+    first, second = (invkit.load_classifier("glyphs-plain-0", pretrained=False).fingerprint for _ in range(2))
+    torch.manual_seed(3)
+    assert first == invkit.load_classifier("glyphs-plain-0", pretrained=False).fingerprint != second

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from invkit import store
 
@@ -193,6 +194,46 @@ def test_what_a_card_says_about_its_making_is_there():
     assert store.code_version() and json.dumps(store.code_version())
 
 
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff" * 8, (2**40).to_bytes(8, "little") + b"{}"])
+def test_broken_weights_whose_hash_fits_are_one_sentence(shelf, content):
+    """A pickle by the name of weights, and a header that claims a terabyte."""
+    (shelf / "first" / store.MODEL).write_bytes(content)
+    store.save_card(shelf / "first", {"sha256": hashlib.sha256(content).hexdigest()})
+    with pytest.raises(ValueError, match=r"^[^\n]*holds no tensors[^\n]*$"):
+        store.load("first")
+
+
+@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"sha256": []}', '{"sha256": {"../model.safetensors": "0"}}'])
+def test_an_index_that_names_no_files_of_its_folder_is_one_sentence(shelf, index):
+    (shelf / "first" / store.INDEX).write_text(index)
+    store.save_card(shelf / "first", {"sha256": hashlib.sha256(index.encode()).hexdigest()})
+    with pytest.raises(ValueError, match="does not say which files of its folder hold the weights"):
+        store.load("first")
+
+
+def test_a_path_is_a_path_and_a_shipped_name_is_not_shadowed_in_silence(shelf, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    store.save("first", TENSORS, {"method": "mine"})
+    assert store.load("./first")[1]["method"] == "mine"
+    with pytest.warns(UserWarning, match="first is the shipped one, not the folder here, which is ./first"):
+        assert store.load("first")[1]["method"] == "dci"
+    with pytest.raises(FileNotFoundError, match="no weights './second'"):
+        store.find("./second")
+    store.save("second", TENSORS, {"method": "mine"})
+    assert store.load("second")[1]["method"] == "mine"
+
+
+def test_a_full_disk_is_one_sentence_and_the_weights_before_stay(shelf, monkeypatch):
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="No space left on device .*: make room, or name another"):
+        store.save(shelf / "first", TENSORS, {})
+    assert store.load("first")[1]["method"] == "dci"
+    assert sorted(path.name for path in (shelf / "first").iterdir()) == ["card.json", "model.safetensors"]
+
+
 def test_kept_tensors_are_made_once_and_written_whole(tmp_path):
     made = []
 
@@ -205,6 +246,19 @@ def test_kept_tensors_are_made_once_and_written_whole(tmp_path):
     assert len(made) == 1 and torch.equal(first["a"], again["a"]) and torch.equal(first["a"], make()["a"])
     assert [path.name for path in file.parent.iterdir()] == ["kept.safetensors"]
     assert torch.equal(store.kept(None, make)["a"], first["a"])
+
+
+@pytest.mark.parametrize("place", [3, 60, 120, -1])
+def test_kept_tensors_that_are_damaged_are_made_anew_with_a_word(tmp_path, place):
+    file = tmp_path / "kept.safetensors"
+    store.kept(file, lambda: {"a": torch.arange(6.0)})
+    content = bytearray(file.read_bytes())
+    content[place] ^= 4
+    file.write_bytes(content)
+    with pytest.warns(UserWarning, match="kept.safetensors is damaged .*: it is made anew"):
+        again = store.kept(file, lambda: {"a": torch.arange(6.0)})
+    assert torch.equal(again["a"], torch.arange(6.0))
+    assert torch.equal(store.kept(file, dict)["a"], torch.arange(6.0))
 
 
 def test_a_card_may_come_without_its_weights(shelf, tmp_path):

@@ -5,6 +5,8 @@ import math
 import multiprocessing
 import os
 import random
+import resource
+import shutil
 import signal
 import sys
 import threading
@@ -16,11 +18,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from invkit import checkpoint as checkpoints
 from invkit import precision as precisions
-from invkit import training
+from invkit import store, training
 from invkit.training import CHECKPOINT, Player, learning_rate, train
 
 FRESH = multiprocessing.get_context("forkserver")  # children that can be killed, without importing PyTorch each time
@@ -49,7 +52,21 @@ def train_denoiser(folder=None, *, width=8, lr=1e-3, batches=noise, loss=denoise
     return module, train(Player("denoiser", module, loss, lr, clip=1.0), batches, folder=folder, **settings)
 
 
-def slowly(folder, precision, batches_made):
+def rivals():
+    """A denoiser and a critic that tells its images from noise: two players, each of whose losses calls the other."""
+    maker, critic = denoiser(), nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 1))
+
+    def criticise(module, images, step):
+        return (module(maker(images).detach()) - module(images[..., 2:-2, 2:-2])).tanh().mean(), {}
+
+    def please(module, images, step):
+        loss, scalars = denoise(module, images, step)
+        return loss - 0.1 * critic(module(images)).tanh().mean(), scalars
+
+    return [Player("critic", critic, criticise, 1e-3), Player("maker", maker, please, 1e-3, betas=(0.0, 0.999))]
+
+
+def slowly(folder, precision, players, batches_made):
     """What the killed process runs, with a checkpoint every third step."""
     torch.set_num_threads(1)
 
@@ -57,7 +74,11 @@ def slowly(folder, precision, batches_made):
         batches_made.value += 1
         return noise(step, 0.01)
 
-    train_denoiser(folder, batches=counted, precision=precision, checkpoint_every_steps=3)
+    settings = {"batches": counted, "precision": precision, "checkpoint_every_steps": 3}
+    if players == 1:
+        train_denoiser(folder, **settings)
+    else:
+        train(rivals(), folder=folder, steps=40, ema=0.9, progress=False, **settings)
 
 
 def checkpoint(folder):
@@ -72,11 +93,11 @@ def assert_same_run(folder, other):
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_killed_at_random_moments_ends_with_the_weights_of_an_undisturbed_run(tmp_path, precision):
+@pytest.mark.parametrize(("precision", "players"), [("bf16", 1), ("no", 2)])
+def test_killed_at_random_moments_ends_with_the_weights_of_an_undisturbed_run(tmp_path, precision, players):
     def start(name):
         made = FRESH.Value("i", 0)
-        process = FRESH.Process(target=slowly, args=(tmp_path / name, precision, made))
+        process = FRESH.Process(target=slowly, args=(tmp_path / name, precision, players, made))
         process.start()
         return process, made
 
@@ -107,9 +128,10 @@ def test_a_signal_checkpoints_and_leaves_and_the_same_call_goes_on(tmp_path, num
         return noise(step)
 
     before = signal.getsignal(number)
-    with pytest.raises(error, match=r"stopped after step \d+ of 40; the same call goes on"):
+    with pytest.raises(error, match=r"stopped after step \d+ of 40; the same call goes on") as stopped:
         train_denoiser(tmp_path / "stopped", batches=interrupted, checkpoint_every_steps=None)
     assert signal.getsignal(number) == before
+    assert number == signal.SIGINT or stopped.value.code == 143
     assert 10 <= checkpoint(tmp_path / "stopped")[1]["step"] <= 13  # batches are made two steps ahead
     train_denoiser(tmp_path / "stopped", checkpoint_every_steps=None)
     train_denoiser(tmp_path / "undisturbed")
@@ -123,7 +145,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
 
     def fills_the_disk(step):
         if step == 8:
-            monkeypatch.setattr(checkpoints, "save_file", disk_full)
+            monkeypatch.setattr(store, "_save_file", disk_full)
         return noise(step)
 
     with pytest.raises(OSError, match="No space left"):
@@ -156,11 +178,121 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path, change):
         train_denoiser(tmp_path, **{"steps": 5} | change)
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path):
+def half_way(folder, steps=40):
+    """A run that stops at step 12; its checkpoints are of the steps 5 and 10."""
+
+    def stops(step):
+        if step == 12:
+            raise RuntimeError("stop")
+        return noise(step)
+
+    with pytest.raises(RuntimeError, match="stop"):
+        train_denoiser(folder, batches=stops, steps=steps)
+
+
+def flip(path, place):
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [0.0, 0.02, 0.1, 0.3, 0.6, 0.99, "truncated", "empty", "text"])
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_goes_on_to_the_same_weights(tmp_path, damage):
+    half_way(tmp_path / "damaged")
+    file = tmp_path / "damaged" / CHECKPOINT
+    if isinstance(damage, float):
+        flip(file, damage)
+    else:
+        file.write_bytes({"truncated": file.read_bytes()[:-100], "empty": b"", "text": b"no weights " * 99}[damage])
+    with pytest.warns(UserWarning, match="is damaged .*: the one before, of step 5, is used"):
+        train_denoiser(tmp_path / "damaged")
+    train_denoiser(tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "damaged", tmp_path / "undisturbed")
+
+
+def test_two_damaged_checkpoints_are_refused(tmp_path):
+    half_way(tmp_path)
+    flip(tmp_path / CHECKPOINT, 0.5)
+    flip(tmp_path / checkpoints.BEFORE, 0.5)
+    with pytest.raises(ValueError, match="is damaged .* and there is none before: delete .* to train from the start"):
+        train_denoiser(tmp_path)
+
+
+def test_killed_between_the_two_renames_the_one_before_is_found(tmp_path):
+    half_way(tmp_path)
+    (tmp_path / CHECKPOINT).unlink()
+    assert checkpoints.newest(tmp_path)[1]["step"] == 5 and checkpoints.seconds(tmp_path) > 0
+
+
+@pytest.mark.parametrize("change", [{"step": 41}, {"step": -1}, {"steps": None}, {"seconds": "long"}, {"settings": {}}])
+def test_a_step_that_is_not_of_the_run_is_damage_and_a_checkpoint_without_a_hash_is_taken(tmp_path, change):
+    half_way(tmp_path)
+    (tmp_path / checkpoints.BEFORE).unlink()
+    tensors, run = checkpoint(tmp_path)
+    save_file(tensors, tmp_path / CHECKPOINT, {"run": json.dumps(run | change)})
+    with pytest.raises(ValueError, match="is damaged .its step is not one of its run"):
+        train_denoiser(tmp_path)
+    save_file(tensors, tmp_path / CHECKPOINT, {"run": json.dumps(run)})
+    train_denoiser(tmp_path)
+    assert checkpoint(tmp_path)[1]["step"] == 40
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    left = tmp_path / f".{CHECKPOINT}.123.partial"
+    left.write_bytes(b"half a checkpoint")
     train_denoiser(tmp_path, steps=5)
-    (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:-100])
-    with pytest.raises(ValueError, match="not a readable checkpoint.*delete it"):
-        train_denoiser(tmp_path, steps=5)
+    assert not left.exists()
+
+
+def test_two_trainings_never_write_to_one_folder(tmp_path):
+    def second(step):
+        if step == 3:
+            with pytest.raises(ValueError, match="Another process trains in .*: wait for it to end, or use another"):
+                train_denoiser(tmp_path)
+        return noise(step)
+
+    train_denoiser(tmp_path, batches=second)
+    train_denoiser(tmp_path)  # the lock ends with the run
+    train_denoiser(tmp_path / "undisturbed")
+    assert_same_run(tmp_path, tmp_path / "undisturbed")
+
+
+def on_a_full_disk(folder, said):
+    """Train where no file may have more than 10 kB, as on a disk that is full; send what was said."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    try:
+        train_denoiser(folder)
+    except Exception as error:
+        said.send((type(error), str(error)))
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint(tmp_path):
+    half_way(tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    receiver, sender = FRESH.Pipe(duplex=False)
+    process = FRESH.Process(target=on_a_full_disk, args=(tmp_path, sender))
+    process.start()
+    process.join()
+    assert receiver.poll(), "nothing was said"
+    kind, sentence = receiver.recv()
+    assert issubclass(kind, OSError) and "make room, or name another" in sentence and "\n" not in sentence
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's thread
+def test_a_folder_that_disappears_is_made_again_and_only_tensorboard_is_lost(tmp_path):
+    def vanishes(step):
+        if step == 12:
+            shutil.rmtree(tmp_path / "gone")
+        return noise(step)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "TensorBoard's log ends")  # where its thread is quick enough to notice
+        train_denoiser(tmp_path / "gone", batches=vanishes)
+    train_denoiser(tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "gone", tmp_path / "undisturbed")
 
 
 def test_moving_average_known_answer():

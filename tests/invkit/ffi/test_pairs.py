@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from invkit.ffi.pairs import condition, content_hash, logits_of, pairs
+from invkit import store
+from invkit.ffi.pairs import condition, logits_of, pairs
 from invkit.network.classifiers import Classifier
 
 
@@ -54,7 +55,7 @@ def test_logits_are_computed_once_and_again_when_anything_changes(classifier, im
     changed = Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 10)), "thumbnails", size=16)
     pairs(changed, images[:8], folder=tmp_path)
     assert len(list(tmp_path.glob("logits-*.safetensors"))) == 3
-    assert content_hash([torch.ones(2)]) != content_hash([torch.ones(2, 1)])
+    assert store.content_hash([torch.ones(2)]) != store.content_hash([torch.ones(2, 1)])
 
 
 def test_only_showing_resizes(classifier, images):

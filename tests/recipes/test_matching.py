@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from invkit.dci import matching, synthetic
+from invkit.dci import synthetic
 from invkit.network.classifiers import Classifier
+from recipes import matching
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from torch import nn
 
 from invkit.dci import synthetic
 from invkit.dci.chain import Chain, ChainLossWeights
-from invkit.dci.refine import refine, windows
+from recipes.refine import refine, windows
 
 SHAPES = [(3, 16, 16), (6, 16, 16), (8, 8, 8), (8, 8, 8)]
 WEIGHTS = ChainLossWeights(block=0.3, input=1, cycle=0)
