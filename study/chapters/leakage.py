@@ -37,6 +37,7 @@ from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from recipes import matching
+from study.baselines import Examples, mean_colours, predict
 from study.chapters.leakage_defences import Defence, Statistics, make, setting_label
 from study.notebook import listed
 from study.reconstructions import TimedImages, reconstruct, represent_all
@@ -290,8 +291,10 @@ class DefenceOutcome:
 class DefenceTrial:
     """All that the outcomes at one depth share.
 
-    features, labels: of the images that say what a defence costs, (M, *shape) and (M,); images: the first N of these,
-    (N, 3, S, S), are attacked. tuning: keywords of `tune`. folder: for checkpoints, one subfolder a defence.
+    features, labels, images: of the images that say what a defence costs, (M, *shape), (M,) and (M, 3, S, S).
+    attacked: the first so many of these are attacked; each original is looked for among all M.
+    tuning: keywords of `tune`.
+    folder: for checkpoints, one subfolder a defence.
     """
 
     inverter: ClassifierInverter
@@ -300,6 +303,7 @@ class DefenceTrial:
     features: Tensor
     labels: Tensor
     images: Tensor
+    attacked: int
     tuning: Mapping[str, object]
     folder: Path | None = None
     seed: int = 0
@@ -310,7 +314,7 @@ class DefenceTrial:
         defend = make(name, strength, channel_statistics(classifier, self.sources, depth))
         folder = self.folder and self.folder / f"{name}-{strength:g}-depth-{depth}"
         tuned = tune(self.inverter, depth, defend, self.sources, folder=folder, seed=self.seed, **self.tuning)
-        sent = defended(defend, self.features[: len(self.images)], self.seed)
+        sent = defended(defend, self.features[: self.attacked], self.seed)
         reconstructions = {
             "as was": images_of(self.inverter.chain, sent, depth),
             "tuned": images_of(tuned, sent, depth),
@@ -366,6 +370,23 @@ def won_back(outcomes: Sequence[DefenceOutcome], plain: DefenceOutcome) -> Inter
     """What tuning against a defence gains, in dB, beyond as much training without one; mean over outcomes, paired."""
     gains = torch.stack([o.tuned.psnr - o.as_was.psnr for o in outcomes]).mean(0)
     return statistics.paired_bootstrap(gains, plain.tuned.psnr - plain.as_was.psnr)
+
+
+# ---- floors ----------------------------------------------------------------------------------------------------------
+
+
+def floors(fed: LogitInverter, known: Tensor, images: Tensor) -> dict[str, Tensor]:
+    """What attackers have to beat, {name: images (N, 3, S, S)}.
+
+    The mean image, regressors from the logits that learnt from other images, and each image's own mean colour, for
+    which one has to look at the image.
+    fed: whose classifier gives the logits.
+    known: other images of the same kind, (M, 3, S, S).
+    images: those that are attacked, (N, 3, S, S).
+    """
+    examples = Examples(represent_all(fed, known), known)
+    found = {name: made.mean for name, made in predict(examples, represent_all(fed, images)).items()}
+    return found | {"own mean colour": mean_colours(images).mean}
 
 
 # ---- what the chapter compares ---------------------------------------------------------------------------------------

@@ -84,11 +84,14 @@ def intervals(scored: Mapping[str, Mapping[int, Scores]]) -> dict[str, dict[int,
     return {who: {depth: some.intervals() for depth, some in at.items()} for who, at in scored.items()}
 
 
-def record_leaks(study, classifier: Classifier, scored: Mapping, mean: Scores, first: int) -> None:
-    """Record every attacker's scores at every depth, those of the mean image, and where the zero-shot attack succeeds.
+def record_leaks(
+    study, classifier: Classifier, scored: Mapping, floors: Mapping[str, Scores], first: int, candidates: int
+) -> None:
+    """Record every attacker's scores at every depth, those of the floors, and where the zero-shot attack succeeds.
 
     scored: {attacker: {depth: scores}}.
-    mean: the scores of the mean image.
+    floors: {name: scores}, of the mean image and of others.
+    candidates: how many images an original is looked for among.
     first: the depth whose zero-shot scores are also recorded as "zero first".
     """
     for attacker, by_depth in intervals(scored).items():
@@ -96,21 +99,24 @@ def record_leaks(study, classifier: Classifier, scored: Mapping, mean: Scores, f
             name = f"{SHORT[attacker]} {depth}" if attacker in SHORT else "fed"
             for measure, interval in values.items():
                 study.record_interval(measure, name, interval)
-    for measure, interval in mean.intervals().items():
-        study.record_interval(measure, "mean", interval)
+    mean = floors["mean image"]
+    for name, floor in floors.items():
+        for measure, interval in floor.intervals().items():
+            study.record_interval(measure, "mean" if floor is mean else name, interval)
+    study.record("chance", 100 / candidates, unit="%", digits=1, tolerance=0)
     zero = scored["zero-shot"]
     for measure in ("psnr", "found"):
         study.record_interval(measure, "zero first", zero[first].intervals()[measure])
     above = [depth_words(classifier, d) for d, some in zero.items() if some.minus(mean)["psnr"].low > 0]
-    chance = 1 / len(mean.psnr)
+    chance = 1 / candidates
     known = [depth_words(classifier, d) for d, some in zero.items() if some.intervals()["found"].low > chance]
     study.record_text("first", first)
     study.record_text("above_words", f"at {listed(above)}" if above else "nowhere", compared=False)
     study.record_text("known_words", f"at {listed(known)}" if known else "nowhere", compared=False)
 
 
-def leak_rows(classifier: Classifier, scored: Mapping, mean: Scores) -> dict:
-    """Rows of a table, {(place, attacker): {column: value}}, by depth; the mean image comes last."""
+def leak_rows(classifier: Classifier, scored: Mapping, floors: Mapping[str, Scores]) -> dict:
+    """Rows of a table, {(place, attacker): {column: value}}, by depth; the floors come last."""
     means, rows = intervals(scored), {}
     for depth in sorted({depth for by_depth in means.values() for depth in by_depth}):
         block = classifier.blocks[depth - 1]
@@ -119,10 +125,11 @@ def leak_rows(classifier: Classifier, scored: Mapping, mean: Scores) -> dict:
         for attacker, by_depth in means.items():
             if depth in by_depth:
                 rows[depth_words(classifier, depth), attacker] = facts | by_depth[depth]
-    return rows | {("nothing", "mean image"): mean.intervals()}
+    given = {"mean image": "nothing", "own mean colour": "the image"}
+    return rows | {(given.get(name, "the logits"), name): floor.intervals() for name, floor in floors.items()}
 
 
-def leak_chart(scored: Mapping, mean: Scores) -> Figure:
+def leak_chart(scored: Mapping, mean: Scores, candidates: int) -> Figure:
     """PSNR, share found and perceptual distance over depth, a line for each attacker."""
     means, floor = intervals(scored), mean.intervals()
     depths = sorted({depth for by_depth in means.values() for depth in by_depth})
@@ -133,7 +140,7 @@ def leak_chart(scored: Mapping, mean: Scores) -> Figure:
             attacker: [at[d][measure].times(known.factor) if d in at else None for d in depths]
             for attacker, at in means.items()
         }
-        dashed = {"chance": 100 / len(mean.psnr)} if measure == "found" else {"mean image": floor[measure].value}
+        dashed = {"chance": 100 / candidates} if measure == "found" else {"mean image": floor[measure].value}
         reference[known.heading] = dashed
     return plots.panels(depths, groups, "depth", reference=reference)
 
@@ -223,9 +230,9 @@ def outcome_rows(outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> dict:
     return rows
 
 
-def trade_off_chart(outcomes: Mapping[int, Sequence[DefenceOutcome]], mean: Scores) -> Figure:
+def trade_off_chart(outcomes: Mapping[int, Sequence[DefenceOutcome]], mean: Scores, candidates: int) -> Figure:
     """`trade_off` of every depth, with the mean image's PSNR and chance as its floors."""
-    floor = {"psnr": {"mean image": mean.psnr.mean().item()}, "found": {"chance": 1 / len(mean.psnr)}}
+    floor = {"psnr": {"mean image": mean.psnr.mean().item()}, "found": {"chance": 1 / candidates}}
     return trade_off({f"depth {depth}": tried for depth, tried in outcomes.items()}, floor)
 
 

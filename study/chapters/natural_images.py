@@ -289,7 +289,7 @@ def differences_to(scored: Mapping[str, Scores], inverters: Sequence[str]) -> di
     """Each inverter minus each opponent on the same photos: {network: {opponent: {measure: difference}}}."""
     found: dict[str, dict] = {name: {} for name in inverters}
     for name in inverters:
-        for by in ("mean image", "one-hot", *BASELINES):
+        for by in ("mean image", "own mean colour", "one-hot", *BASELINES):
             opponent = by if by in scored else f"{by}, {name}"
             if opponent in scored:
                 found[name][by] = scored[name].minus(scored[opponent])

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from invkit import data, metrics, statistics
+from invkit.data import Data
 from invkit.dci.chain import ChainLossWeights
 from invkit.dci.invert import invert_classifier
 from invkit.dci.inverter import ClassifierInverter
@@ -23,7 +24,7 @@ from invkit.network.classifiers import LIBRARIES
 from invkit.network.partition import Block
 from invkit.optimize import Inversion
 from invkit.statistics import Interval
-from study import plots
+from study import confirmation, plots
 from study.notebook import Study
 from study.probes import share_of_zeros
 from study.reconstructions import TimedImages, break_even, reconstruct_every_depth
@@ -211,11 +212,13 @@ def record_headline(
     study.record_text("zeros_words", f"at {len(zeros)} of the {len(means)} depths")
 
 
-def record_floors(study: Study, flat: Scores, photos: Tensor) -> None:
+def record_floors(study: Study, flat: Scores, photos: Tensor, part: str = "") -> None:
     """Record what reconstructions have to beat: the PSNR of mean colours, and how often the mean of all is found.
 
     flat: scores of each photo's mean colour. The mean of all photos holds nothing of any: it finds one by chance alone.
+    part: which part of their set the photos are, see `study.confirmation`; recorded in words.
     """
+    study.record_text("part_words", confirmation.words(part), compared=False)
     average = photos.mean(0, keepdim=True).expand_as(photos)
     found = score(average, photos, measures=["found"]).intervals()["found"]
     study.record_interval("psnr", "mean colour", flat.intervals()["psnr"], tolerance=0.5)
@@ -230,6 +233,12 @@ def _record_depth(
     study.record_rows({name: mean}, ["found"], digits=2, **more)
     study.record(f"thumbnail_{name}", side, unit="pixels", digits=2, **{"tolerance": 0.1 * side} | more)
     study.record(f"numbers_{name}", relative_size(inverter.classifier, depth), digits=2, **more)
+
+
+def some_photos(photos: Data, n: int, seed: int) -> Tensor:
+    """At most n of the photos, drawn at random, in their order: (N, 3, S, S)."""
+    order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(seed))
+    return photos.images[order[:n].sort().values]
 
 
 def score_last_two(rows: Mapping[str, Tensor], targets: Tensor) -> list[Scores]:

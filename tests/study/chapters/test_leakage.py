@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from invkit import metrics
+from invkit import data, metrics
 from invkit.dci.chain import Chain
 from invkit.dci.inverter import ClassifierInverter
+from invkit.inverters import load_inverter
 from invkit.network.classifiers import Classifier
 from study.chapters import leakage, leakage_defences, leakage_page
 from study.chapters.leakage import Cost, DefenceOutcome, DefenceTrial, Sources
@@ -155,7 +156,7 @@ def test_tuning_again_gives_the_same_chain(attacker, sources):
 def test_a_trial_measures_cost_and_both_attackers(classifier, attacker, sources, images):
     labels = classifier.logits(images).argmax(1)
     sent = leakage.send(classifier, images, 2)
-    trial = DefenceTrial(attacker, sources, 2, sent, labels, images[:4], {"steps": 2, "batch": 4}, shown=3)
+    trial = DefenceTrial(attacker, sources, 2, sent, labels, images, 4, {"steps": 2, "batch": 4}, shown=3)
     result = trial.run("noise", 0.5)
     assert result.label == "noise, 0.5 s.d." and len(result.cost.correct) == 6
     assert len(result.as_was.psnr) == len(result.tuned.psnr) == 4
@@ -205,7 +206,7 @@ def test_words_gather_the_depths():
 def test_the_chart_has_a_panel_for_each_depth_and_measure(classifier, attacker, sources, images):
     labels = classifier.logits(images).argmax(1)
     trial = DefenceTrial(
-        attacker, sources, 1, leakage.send(classifier, images, 1), labels, images, {"steps": 1, "batch": 2}
+        attacker, sources, 1, leakage.send(classifier, images, 1), labels, images, 6, {"steps": 1, "batch": 2}
     )
     results = [trial.run("none", 0), trial.run("noise", 0.5), trial.run("quantisation", 2)]
     figure = leakage_page.trade_off(
@@ -222,3 +223,13 @@ def test_an_inverter_that_knows_only_maps_inverts_what_it_knows(classifier, imag
     maps = ClassifierInverter(Chain(shapes, [(8, 1), (8, 1)]), classifier, {"size": SIZE})
     assert maps.depths == [1, 2]
     assert leakage.images_of(maps.chain, leakage.send(classifier, images, 2), 2).shape == images.shape
+
+
+def test_the_floors_are_made_without_inverting():
+    fed, known = load_inverter("ffi-glyphs-standard"), data.load("glyphs", "inverter", n=200).images
+    images = data.load("glyphs", "test", n=5).images
+    found = leakage.floors(fed, known, images)
+    assert set(found) == {"mean image", "class mean", "ridge", "nearest", "own mean colour"}
+    assert all(made.shape == images.shape for made in found.values())
+    assert torch.allclose(found["mean image"][0], known.mean(0), atol=1e-5)
+    assert torch.allclose(found["own mean colour"].mean((2, 3)), images.mean((2, 3)), atol=1e-5)
