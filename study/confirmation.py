@@ -26,7 +26,7 @@ HEADER = "# How often the confirmation photos were looked at; study/confirmation
 
 
 def part_of(name: str) -> str:
-    """The part, "development" or "confirmation", that the name of a photo's file decides."""
+    """The part, "development" or "confirmation", that a photo's name decides, as in `Data.names`: without its ending."""
     return PARTS[1 + hashlib.sha256(Path(name).name.encode()).digest()[0] % 2]
 
 

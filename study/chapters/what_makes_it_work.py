@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from invkit import dci, metrics, statistics
+from invkit import data, dci, metrics, statistics
 from invkit.dci.chain import ChainLossWeights
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.synthetic import Pool
@@ -28,7 +28,7 @@ from invkit.dci.training import Schedule
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from recipes import matching
-from study import plots
+from study import confirmation, plots
 from study.notebook import Study, slug
 from study.scores import difference_over_seeds, verdict_over_seeds
 
@@ -187,6 +187,25 @@ def statistics_distances(classifier: Classifier, images: Mapping[str, Tensor], n
         for name, x in images.items()
         if "few" not in name
     }
+
+
+def real_photos(name: str, n: int, seed: int = 0) -> Tensor:
+    """n photos of a data set's training split, uint8 (n, 3, S, S), for an inverter that is not zero-shot.
+
+    Raises ValueError for fewer photos.
+    """
+    images, _ = data.load_bytes(name, "train")
+    if len(images) < n:
+        raise ValueError(f"{name} holds {len(images)} training photos, not {n}: set pool_images lower.")
+    rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:n].sort().values
+    return torch.as_tensor(images[rows])
+
+
+def tested_photos(name: str, n: int, size: int) -> Tensor:
+    """At most n photographs, (N, 3, size, size), none of them a confirmation photo where they come from a folder."""
+    photos = data.load(name, size=size)
+    part = "development" if name.startswith("folder:") else ""
+    return confirmation.take(photos, part).images[:n]
 
 
 def plan_all(

@@ -1,12 +1,15 @@
 """Ablations: every variant gets the same compute, counted on the code that trains, and verdicts follow their rule."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from invkit.dci.chain import ChainLossWeights
 from invkit.dci.synthetic import Pool, pink_noise
 from invkit.network.classifiers import Classifier
+from study import confirmation
 from study.chapters import what_makes_it_work
 from study.chapters.what_makes_it_work import ChainBudget, ChainVariant
 
@@ -104,3 +107,17 @@ def test_training_is_reproducible_and_beats_none(budget, pool):
     assert torch.equal(*trained)
     assert trained[0].mean() > what_makes_it_work.psnr_at(none, images).mean() + 1
     assert what_makes_it_work.psnr_at(none, images, depth=1, batch=2).shape == (5,)
+
+
+def test_photos_for_training_and_for_testing_come_from_folders_without_confirmation_photos(tmp_path):
+    for number in range(40):
+        image = Image.fromarray(np.full((40, 40, 3), 6 * number, dtype=np.uint8))
+        image.save(tmp_path / f"{number:02}.png")
+    taught = what_makes_it_work.real_photos(f"folder:{tmp_path}", 4)
+    assert taught.dtype == torch.uint8 and taught.shape == (4, 3, 40, 40)
+    with pytest.raises(ValueError, match="set pool_images lower"):
+        what_makes_it_work.real_photos(f"folder:{tmp_path}", 41)
+    tested = what_makes_it_work.tested_photos(f"folder:{tmp_path}", 99, 16)
+    free = sum(confirmation.part_of(f"{number:02}") == "development" for number in range(40))
+    assert tested.shape == (free, 3, 16, 16) and 0 < free < 40
+    assert len(what_makes_it_work.tested_photos("photos", 3, 32)) == 3
