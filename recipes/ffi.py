@@ -71,7 +71,7 @@ def ffi_glyphs(
 ) -> LogitInverter:  # fmt: skip
     """An inverter of a classifier of glyphs, 32 pixels; `consistent` names the networks of its consistency term."""
     network = load_classifier(classifier).to(device)
-    weights = GeneratorLossWeights(consistency=1.0 if consistent else 0.0)
+    weights = GeneratorLossWeights(consistency=2.0 if consistent else 0.0)
     n = max(256, round(images * min(1.0, scale)))
     if budget:
         n = budget.amount("glyphs", n, lambda n: logits_too(network, teaching_images(world, n, device=device)), few=500)

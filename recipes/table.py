@@ -99,7 +99,8 @@ RECIPES: dict[str, Recipe] = {
     "ffi-glyphs-early": _glyph_inverter("glyphs-early-0"),
     "ffi-glyphs-plain": _glyph_inverter("glyphs-plain-0"),
     "ffi-glyphs-onehot": _glyph_inverter("glyphs-standard-0", kind="one-hot"),
-    "ffi-glyphs-consistent": _glyph_inverter("glyphs-standard-0", **ffi.CONSISTENT),
+    "ffi-glyphs-consistent-standard": _glyph_inverter("glyphs-standard-0", **ffi.CONSISTENT),
+    "ffi-glyphs-consistent-robust": _glyph_inverter("glyphs-robust-0", **ffi.CONSISTENT),
     "ffi-glyphs-regression": _glyph_inverter("glyphs-standard-0", objective="regression"),
     "ffi-glyphs-independent-standard": _glyph_inverter(
         "glyphs-independent-standard-0", "glyphs:independent", **ffi.INDEPENDENT
