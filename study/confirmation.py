@@ -26,11 +26,11 @@ HEADER = "# How often the confirmation photos were looked at; study/confirmation
 
 
 def part_of(name: str) -> str:
-    """The part, "development" or "confirmation", that a photo's name decides, as in `Data.names`: without its ending."""
+    """The part, "development" or "confirmation", that a photo's name without its ending decides."""
     return PARTS[1 + hashlib.sha256(Path(name).name.encode()).digest()[0] % 2]
 
 
-def take(photos: Data, part: str, file: Path = FILE) -> Data:
+def only_part(photos: Data, part: str, file: Path = FILE) -> Data:
     """The photos of one part; "" for all. Taking confirmation photos uses up an opening.
 
     Raises:
@@ -56,7 +56,7 @@ def looks(file: Path = FILE) -> int:
     return kept["before"] + sum(opening["looked"] for opening in kept["openings"])
 
 
-def words(part: str, file: Path = FILE) -> str:
+def part_words(part: str, file: Path = FILE) -> str:
     """A sentence on which photos of the set a page shows."""
     if part != "confirmation":
         return "They may have been looked at while the method was chosen."

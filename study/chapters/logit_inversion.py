@@ -21,6 +21,7 @@ from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval, bootstrap, proportion
 from study import plots, scores
 from study.baselines import Examples, predict
+from study.notebook import Study, slug
 from study.reconstructions import Reconstruction, reconstruct, represent_all
 from study.scores import SAME, word
 
@@ -114,6 +115,34 @@ def check_words(means: Mapping[str, Interval]) -> str:
     return "fails it" if any(high < 0 for _, high in margins) else "neither passes nor fails it"
 
 
+def record_checks(
+    study: Study, means: Mapping[str, Mapping[str, Interval]], inverters: Sequence[str], images: Tensor, base: str
+) -> None:
+    """Record what the measures say of the instrument: `check_words` of every inverter, and the equivalent thumbnail.
+
+    means: {method: {measure: mean}}.
+    images: the originals, (N, 3, S, S).
+    base: the standard classifier's inverter.
+    """
+    study.record_texts(**{f"check_{slug(name)}": check_words(means[name]) for name in inverters})
+    side = metrics.equivalent_thumbnail(images, means[base]["psnr"].value)
+    study.record("thumbnail_standard", side, digits=2, tolerance=1.0)
+    names = {"thumbnail_words": thumbnail_words(side), "perceptual_name": metrics.perceptual_name()}
+    study.record_texts(compared=False, **names)
+
+
+def optimisation_words(gains: Mapping[str, Mapping[str, Interval]]) -> str:
+    """Whether the inverter's PSNR is better than that of optimised pixels; gains: second result of `score_methods`."""
+    return scores.verdict(gains["optimisation"]["psnr"])
+
+
+def record_faces(study: Study, inverter: LogitInverter) -> None:
+    """Record whose logits the faces are reconstructed from, in words."""
+    network = inverter.classifier
+    study.record_texts(face_network=network.name, face_classes=network.classes)
+    study.record_texts(face_size=inverter.size, face_shown=network.size)
+
+
 def thumbnail_words(side: float) -> str:
     """What an equivalent thumbnail's side, 0 for below one pixel, says of PSNR: a part of a sentence."""
     if side < 1:
@@ -176,7 +205,7 @@ def ridges(examples: Mapping[str, Examples], logits: Mapping[str, Tensor]) -> di
 
 
 def whose_logits(method: str, names: Sequence[str]) -> str:
-    """Of which classifier a method inverts the logits: of "robust" for "ridge, robust", of the first for "nearest"."""
+    """Which inverter's logits a method inverts: those of "robust" for "ridge, robust", of the first for "nearest"."""
     name = method.removeprefix("ridge, ")
     return name if name in names else names[0]
 
@@ -205,7 +234,7 @@ def score_methods(
     n_perceptual, classes, classifiers: as in `study.scores.score`.
     Returns ({name: intervals}, {name of another: paired differences}).
     """
-    options = {"n_perceptual": n_perceptual}
+    options = {"n_perceptual": n_perceptual, "measures": scores.EVERY}
     measured = {name: scores.score(some, images, classes, *classifiers, **options) for name, some in made.items()}
     first, *others = measured
     rows = {name: some.intervals() for name, some in measured.items()}
@@ -228,15 +257,19 @@ def accuracy_rows(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, dic
     }
 
 
-def between_classifiers(scored: Mapping[str, scores.Scores], names: Sequence[str]) -> dict[str, dict[str, Interval]]:
+def between_classifiers(
+    scored: Mapping[str, scores.Scores], names: Sequence[str], longer: Sequence[str] = ()
+) -> dict[str, dict[str, Interval]]:
     """Paired differences between classifiers: {"robust minus standard": ..., "robust minus standard ridge": ...}.
 
     scored: of the inverter of each classifier, by its name, and of ridge regression, as "ridge" for the first
         classifier and as "ridge, robust" for another.
     names: of the classifiers. Pairs of which one is missing are left out; the first one is taken for the standard one.
+    longer: of the inverters that were trained longer; every other one minus the first of them.
     """
     linear = {name: scored["ridge" if name == names[0] else f"ridge, {name}"] for name in names}
-    differences = {}
+    first, *others = [name for name in longer if name in scored] or [""]
+    differences = {f"{other} minus {first}": scored[other].minus(scored[first]) for other in others}
     for pair in PAIRS:
         a, b = (names[0] if name == "standard" else name for name in pair)
         if a in names and b in names:

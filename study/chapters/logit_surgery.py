@@ -336,7 +336,7 @@ class UnderNoise:
         return self.invert(self.represent(images))
 
 
-def controls(
+def measured_controls(
     subject: Subject, alone: Subject, series: Mapping[str, Series], rounds: int, seed: int
 ) -> dict[str, Tensor]:
     """What the measures give where nothing should be found, and where something should, each (N,); see `CONTROLS`.

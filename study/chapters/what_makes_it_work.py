@@ -205,7 +205,7 @@ def tested_photos(name: str, n: int, size: int) -> Tensor:
     """At most n photographs, (N, 3, size, size), none of them a confirmation photo where they come from a folder."""
     photos = data.load(name, size=size)
     part = "development" if name.startswith("folder:") else ""
-    return confirmation.take(photos, part).images[:n]
+    return confirmation.only_part(photos, part).images[:n]
 
 
 def plan_all(

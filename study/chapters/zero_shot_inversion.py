@@ -218,7 +218,7 @@ def record_floors(study: Study, flat: Scores, photos: Tensor, part: str = "") ->
     flat: scores of each photo's mean colour. The mean of all photos holds nothing of any: it finds one by chance alone.
     part: which part of their set the photos are, see `study.confirmation`; recorded in words.
     """
-    study.record_text("part_words", confirmation.words(part), compared=False)
+    study.record_text("part_words", confirmation.part_words(part), compared=False)
     average = photos.mean(0, keepdim=True).expand_as(photos)
     found = score(average, photos, measures=["found"]).intervals()["found"]
     study.record_interval("psnr", "mean colour", flat.intervals()["psnr"], tolerance=0.5)

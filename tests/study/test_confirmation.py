@@ -29,16 +29,16 @@ def test_every_photo_is_in_one_part_whatever_its_folder(photos):
 
 def test_a_look_takes_an_opening_and_is_counted(photos, file):
     with pytest.raises(StudyError, match="closed: python -m study.confirmation"):
-        confirmation.take(photos, "confirmation", file)
+        confirmation.only_part(photos, "confirmation", file)
     confirmation.open_once("a first reason", file)
     with pytest.raises(StudyError, match="open already"):
         confirmation.open_once("a second reason", file)
-    taken = confirmation.take(photos, "confirmation", file)
-    assert confirmation.looks(file) == 3 and "looked at 3 times" in confirmation.words("confirmation", file)
+    taken = confirmation.only_part(photos, "confirmation", file)
+    assert confirmation.looks(file) == 3 and "looked at 3 times" in confirmation.part_words("confirmation", file)
     assert "a first reason" in file.read_text()
     with pytest.raises(StudyError, match="closed"):  # one opening, one look
-        confirmation.take(photos, "confirmation", file)
-    others = confirmation.take(photos, "development", file)
+        confirmation.only_part(photos, "confirmation", file)
+    others = confirmation.only_part(photos, "development", file)
     assert not set(taken.names) & set(others.names) and len(taken) + len(others) == 100
     row = photos.names.index(taken.names[0])
     assert torch.equal(taken.images[0], photos.images[row]) and taken.labels[0] == row
@@ -47,13 +47,13 @@ def test_a_look_takes_an_opening_and_is_counted(photos, file):
 
 def test_what_makes_no_sense_is_told_in_a_sentence(photos, file):
     with pytest.raises(StudyError, match="part is"):
-        confirmation.take(photos, "test", file)
+        confirmation.only_part(photos, "test", file)
     with pytest.raises(StudyError, match="Say why"):
         confirmation.open_once("  ", file)
     few = Data(photos.images[:1], photos.labels[:1], photos.names[:1])
     absent = {"development": "confirmation", "confirmation": "development"}[confirmation.part_of(few.names[0])]
     with pytest.raises(StudyError, match="None of the 1 photos"):
-        confirmation.take(few, absent, file)
+        confirmation.only_part(few, absent, file)
     assert confirmation.looks(file) == 2
 
 

@@ -200,7 +200,7 @@ def test_a_control_finds_nothing_where_nothing_can_be_found():
     scale = alter(subjects, lambda s, x: probes.scale(s.logits, x), [0.5, 2.0])
     noise = alter(subjects, lambda s, x: probes.perturb(s.logits, x, s.std, 0), [0.0, 0.5])
     series = {"shift": shift, "scale": scale, "noise": noise}
-    found = logit_surgery.controls(subjects["standard"], Subject.of(alone, images), series, rounds=2, seed=0)
+    found = logit_surgery.measured_controls(subjects["standard"], Subject.of(alone, images), series, rounds=2, seed=0)
     assert set(found) == set(logit_surgery.CONTROLS)
     assert not found["shift_contrast_onehot"].any() and not found["scale_contrast_onehot"].any()
     assert found["ghost_control"].mean() > 0.5
