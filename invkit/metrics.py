@@ -84,7 +84,7 @@ def perceptual(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(f"The perceptual distance needs at least 32x32 pixels, not {pixels(a)}: enlarge both first.")
     network = _perceptual_network(perceptual_name()).to(a.device)
     with torch.no_grad():
-        return _in_chunks(lambda x, y: network(x, y, normalize=True).flatten(), a, b)
+        return _in_chunks(lambda x, y: network(x.float(), y.float(), normalize=True).flatten(), a, b)
 
 
 def perceptual_squeezenet(a: Tensor, b: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ def perceptual_squeezenet(a: Tensor, b: Tensor) -> Tensor:
 def _squeezenet_layers(images: Tensor) -> list[Tensor]:
     """The activations after the seven layers of SqueezeNet that LPIPS takes, scaled to length 1 at every place."""
     network, mean = _squeezenet()
-    network = network.to(images.device)
+    network = network.to(images.device, memory_format=torch.channels_last)
     h = network.relu(network.conv1(images - mean.to(images.device)))
     found = [h]
     for name, layer in network.layers.named_children():
@@ -171,7 +171,7 @@ def _perceptual_network(name: str) -> nn.Module:
             parameter.copy_(backbone["features." + key.partition(".")[2]])
         weights = _wheel_weights("lpips", LPIPS_FILE, LPIPS_SHA256)
         network.lins.load_state_dict({key.removeprefix("lin"): value for key, value in weights.items()})
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def _wheel_weights(distribution: str, path: str, sha256: str) -> dict[str, Tensor]:
@@ -179,6 +179,8 @@ def _wheel_weights(distribution: str, path: str, sha256: str) -> dict[str, Tenso
 
 
 def _in_chunks(function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
+    # channels last: 1.5 times as fast for the perceptual networks on a CPU
+    a, b = (images.contiguous(memory_format=torch.channels_last) for images in (a, b))
     return torch.cat([function(x, y).reshape(len(x)) for x, y in zip(a.split(CHUNK), b.split(CHUNK), strict=True)])
 
 
