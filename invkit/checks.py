@@ -6,7 +6,7 @@ Images are float tensors (N, 3, H, W) in [0, 1] throughout the library.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,6 +63,24 @@ def check_vectors(vectors: Any, name: str, columns: str = "D") -> None:
     if not isinstance(vectors, Tensor) or not vectors.is_floating_point() or vectors.dim() != 2:
         shape = f" {tuple(vectors.shape)}" if isinstance(vectors, Tensor) else ""
         raise TypeError(f"{name} must be a float tensor (N, {columns}), not {_kind(vectors)}{shape}.")
+
+
+def as_floats(values: Any, shape: Sequence[int], begin: str, fix: str) -> Tensor:
+    """Values as float32; ValueError for anything but finite floats (N, *shape) of one row at least.
+
+    Args:
+        values: what was given.
+        shape: of one row.
+        begin: how the sentence begins.
+        fix: what makes such values.
+    """
+    if not isinstance(values, Tensor) or not values.is_floating_point() or tuple(values.shape[1:]) != tuple(shape):
+        given = f"{_kind(values)} {tuple(values.shape) if isinstance(values, Tensor) else ''}".strip()
+        raise ValueError(f"{begin} of shape (N, {', '.join(map(str, shape))}), not {given}: {fix} makes them.")
+    if not len(values) or not values.isfinite().all():
+        what = "NaN or infinity" if len(values) else "no row at all"
+        raise ValueError(f"{begin}, and these hold {what}: {fix} makes others.")
+    return values.float()
 
 
 def check_labels(labels: Any, count: int, classes: int | None = None) -> None:

@@ -1,5 +1,6 @@
 """Images with what is known of them, and the one rule by which images become squares."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -57,16 +58,15 @@ def fit_square(images: Tensor, size: int) -> Tensor:
         already are returned as they are.
 
     Raises:
-        ValueError: no such images, or a size below 1.
+        TypeError, ValueError: no such images, or a size below 1.
     """
-    if images.dim() != 4 or not images.is_floating_point():
-        raise ValueError(f"Images must be floats of shape (N, C, H, W), not {images.dtype} {tuple(images.shape)}.")
+    check_images(images, slack=math.inf, channels=None)
     if size < 1:
         raise ValueError(f"The size must be at least 1 pixel, not {size}.")
     height, width = images.shape[-2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    squares = images[..., top : top + side, left : left + side]
+    squares = images[..., top : top + side, left : left + side].float()
     if side == size:
         return squares
     return F.interpolate(squares, size=(size, size), mode="bilinear", antialias=True)

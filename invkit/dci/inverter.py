@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from invkit import store
+from invkit.checks import as_floats, check_images, check_whole_number
 from invkit.data.images import fit_square
 from invkit.dci.chain import Chain, classifier_blocks, invert_representation
 from invkit.dci.layout import layout_of
@@ -126,13 +127,10 @@ class ClassifierInverter(_ChainInverter):
         self._check_noise(noise)
         depth = self._depth(depth)
         shape = tuple(self.classifier.blocks[depth - 1].shape)
-        if not representation.is_floating_point() or tuple(representation.shape[1:]) != shape:
-            raise ValueError(
-                f"Depth {depth} is inverted from floats of shape (N, {', '.join(map(str, shape))}), not "
-                f"{representation.dtype} {tuple(representation.shape)}: represent(images, depth={depth}) makes them."
-            )
-        y = layout_of(shape, self.classifier.size).to_map(representation)
+        begin, fix = f"Depth {depth} is inverted from floats", f"represent(images, depth={depth})"
+        y = layout_of(shape, self.classifier.size).to_map(as_floats(representation, shape, begin, fix))
         blocks = classifier_blocks(self.classifier)
+        check_whole_number(search, 0, "search")
         if search:
             through = min(depth, len(self.chain.inverses) // 3 + 1)
             return search_input(self.chain, blocks, y, depth, through, steps=search)
@@ -173,6 +171,7 @@ class GeneratorInverter(_ChainInverter):
             ValueError: another depth, or no such images.
         """
         self._depth(depth)
+        check_images(images)
         return fit_square(images, self.size)
 
     def invert(
@@ -202,6 +201,7 @@ class GeneratorInverter(_ChainInverter):
                 "A search starts inside a classifier; this inverter inverts a generator: leave out search."
             )
         depth = self._depth(depth)
+        check_images(representation)
         images = 2 * fit_square(representation, self.size) - 1
         return invert_representation(self.chain, self.generator.blocks, images, depth, self._feedback(depth, feedback))
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from invkit import store
+from invkit.checks import as_floats
 from invkit.data.images import fit_square
 from invkit.ffi.biggan import LogitGenerator
 from invkit.ffi.pairs import condition, logits_of
@@ -88,21 +89,14 @@ class LogitInverter:
         self._check_depth(depth)
         if search:
             raise ValueError("A search starts inside a classifier; this inverter inverts its logits: leave out search.")
-        logits, classes = representation, self.classifier.classes
-        if not logits.is_floating_point() or logits.ndim != 2 or logits.shape[1] != classes:
-            raise ValueError(
-                f"This inverter takes float logits of shape (N, {classes}), not {logits.dtype} {tuple(logits.shape)}: "
-                "represent(images) makes them."
-            )
-        if not logits.isfinite().all():
-            raise ValueError("The logits hold NaN or infinity: check what made them.")
+        begin = "This inverter takes float logits"
+        logits = as_floats(representation, (self.classifier.classes,), begin, "represent(images)")
         if noise is None:
             noise = logits.new_zeros(len(logits), self.noise_dim)
-        if not noise.is_floating_point() or noise.shape != (len(logits), self.noise_dim) or not noise.isfinite().all():
-            raise ValueError(
-                f"The noise for {len(logits)} logit vectors is a finite float tensor ({len(logits)}, {self.noise_dim}),"
-                f" not {noise.dtype} {tuple(noise.shape)}: sample_noise({len(logits)}, seed=0) makes it."
-            )
+        fix = f"sample_noise({len(logits)}, seed=0)"
+        noise = as_floats(noise, (self.noise_dim,), f"The noise for {len(logits)} logit vectors is floats", fix)
+        if len(noise) != len(logits):
+            raise ValueError(f"The noise for {len(logits)} logit vectors is as many rows, not {len(noise)}: {fix}.")
         return self.generator(noise, condition(logits, self.kind))
 
     def reconstruct(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -146,7 +147,9 @@ class Classifier:
                 return by_modules()
             except Exception as error:
                 if not close(self.model(self._example()), self.model(self._example())):
-                    raise ValueError(f"{self.name} gives other logits every time: take the noise out of it.") from error
+                    finite = self.model(self._example()).isfinite().all()
+                    what = "other logits every time: take the noise" if finite else "NaN or infinity: take these"
+                    raise ValueError(f"{self.name} gives {what} out of it.") from error
                 first = str(untraced).partition(": ")[0]
                 raise ValueError(f"{self.name} cannot be cut: {first}; {str(error).splitlines()[0]}") from error
         if not missed:
@@ -176,7 +179,8 @@ class Classifier:
         Raises:
             ValueError: the classifier takes neither one channel nor three, nor so many as the images have.
         """
-        given = images.shape[1] if images.dim() == 4 else 0
+        check_images(images, slack=math.inf, channels=None)
+        given = images.shape[1]
         if given == self.channels:
             return images
         if given == 3 and self.channels == 1:
@@ -200,7 +204,7 @@ class Classifier:
                 "its convert(images) makes them so."
             )
         check_images(images, channels=self.channels)
-        return self.normalise(images).contiguous(memory_format=self._memory)
+        return self.normalise(images.float()).contiguous(memory_format=self._memory)
 
     def normalise(self, images: Tensor) -> Tensor:
         """(images - mean) / std per channel, of any values: `preprocess` without its checks."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from invkit.checks import as_floats
 from invkit.network.partition import Block, compose
 from invkit.store import load_pickle_checked, wheel_file
 
@@ -83,12 +84,7 @@ class Generator:
         return (self.model(self._checked(latents)) + 1) / 2
 
     def _checked(self, latents: Tensor) -> Tensor:
-        if not latents.is_floating_point() or latents.ndim != 2 or latents.shape[1] != self.latent_dim:
-            raise ValueError(
-                f"{self.name} takes float latents of shape (N, {self.latent_dim}), not {latents.dtype} "
-                f"{tuple(latents.shape)}: sample_latents(n, seed) makes them."
-            )
-        return latents
+        return as_floats(latents, (self.latent_dim,), f"{self.name} takes float latents", "sample_latents(n, seed)")
 
     def __repr__(self) -> str:
         return f"Generator({self.name!r}, latent_dim={self.latent_dim}, size={self.size})"

@@ -77,7 +77,7 @@ def test_wrong_input_gets_a_sentence(inverter):
         inverter.represent(torch.rand(1, 3, 64, 64), depth=5)
     with pytest.raises(ValueError, match=r"represent\(images, depth=2\)"):
         inverter.invert(torch.rand(1, 3, 64, 64), depth=2)
-    with pytest.raises(ValueError, match=r"\(N, 3, H, W\)"):
+    with pytest.raises(ValueError, match=r"\(N, C, H, W\)"):
         inverter.represent(torch.rand(3, 64, 64))
     with pytest.raises(ValueError, match="no noise"):
         inverter.invert(inverter.represent(torch.rand(1, 3, 64, 64)), noise=torch.randn(1))
@@ -415,3 +415,77 @@ def test_random_weights_are_others_every_time_and_follow_the_seed():
     first, second = (invkit.load_classifier("glyphs-plain-0", pretrained=False).fingerprint for _ in range(2))
     torch.manual_seed(3)
     assert first == invkit.load_classifier("glyphs-plain-0", pretrained=False).fingerprint != second
+
+
+# ---- what is no image or no representation ---------------------------------------------------------------------------
+
+NO_IMAGES = {
+    "NaN": torch.full((1, 3, 32, 32), float("nan")), "list": [[1.0]], "array": torch.rand(1, 3, 32, 32).numpy(),
+    "zero height": torch.rand(1, 3, 0, 32), "empty": torch.rand(0, 3, 32, 32),
+    "bytes": torch.zeros(1, 3, 32, 32).byte(),
+    "0 to 255": 255 * torch.rand(1, 3, 32, 32), "one image": torch.rand(3, 32, 32), "None": None,
+    "infinite": torch.full((1, 3, 32, 32), float("inf")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NO_IMAGES)
+def test_what_is_no_image_gets_a_sentence_from_every_call(any_kind, what):
+    calls = [any_kind.represent, any_kind.reconstruct]
+    if any_kind.card["method"] != "dci-gan":
+        calls += [any_kind.classifier.logits, lambda images: any_kind.classifier.features(images, 1)]
+    for call in calls:
+        with pytest.raises((ValueError, TypeError), match=r"^[^\n]*mages[^\n]*$"):
+            call(NO_IMAGES[what])
+
+
+def test_what_is_no_representation_gets_a_sentence(any_kind):
+    right = any_kind.represent(torch.rand(2, 3, 32, 32))
+    wrong = [right * float("nan"), right + float("inf"), right[:0], right.tolist(), right.numpy(), right[0], None]
+    for representation in wrong:
+        with pytest.raises((ValueError, TypeError), match=r"^[^\n]+\.$"):
+            any_kind.invert(representation)
+    assert any_kind.invert(right.double()).dtype == torch.float32
+
+
+def test_double_and_half_precision_are_taken_as_single(any_kind):
+    images = torch.rand(2, 3, 40, 40)
+    for dtype in (torch.float64, torch.float16):
+        found = any_kind.reconstruct(images.to(dtype))
+        assert found.dtype == torch.float32
+    assert torch.equal(any_kind.reconstruct(images.double()), any_kind.reconstruct(images))
+
+
+def test_an_owner_who_trains_on_changes_neither_what_the_classifier_computes_nor_its_statistics():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(400, 3))
+    module[1].running_mean.normal_()
+    classifier, images = Classifier(module, size=12), torch.rand(4, 3, 12, 12)
+    logits, features = classifier.logits(images), classifier.features(images, 1)
+    mean = module[1].running_mean.clone()
+    module.train()
+    assert torch.equal(classifier.logits(images), logits) and torch.equal(classifier.features(images, 1), features)
+    assert module.training and torch.equal(module[1].running_mean, mean)
+
+
+class Odd(nn.Module):
+    """A linear network of means that does something to its input or its output first."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.linear, self.change = nn.Linear(3, 2), change
+
+    def forward(self, x):
+        return self.linear(self.change(x).mean((2, 3)))
+
+
+def test_models_that_are_random_or_not_finite_are_told_of_by_what_they_do():
+    with pytest.raises(ValueError, match="gives other logits every time: take the noise out"):
+        Classifier(Odd(lambda x: x + torch.rand(1)), size=12).blocks  # noqa: B018
+    with pytest.raises(ValueError, match="gives NaN or infinity: take these out"):
+        Classifier(Odd(lambda x: x * float("nan")), size=12).blocks  # noqa: B018
+
+
+def test_a_model_that_changes_its_input_leaves_the_images_as_they_were():
+    classifier, images = Classifier(Odd(lambda x: x.sub_(0.5)), size=12), torch.rand(1, 3, 12, 12)
+    before, logits = images.clone(), classifier.logits(images)
+    torch.testing.assert_close(classifier.features(images, len(classifier.blocks)), logits)
+    assert torch.equal(images, before) and torch.equal(classifier.logits(images), logits)
