@@ -7,6 +7,7 @@ path, size and time of change: whatever is added, removed or altered is decoded 
 import hashlib
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,12 @@ CHUNK = 1024  # photos decoded at a time, on all cores
 
 def cache_folder() -> Path:
     """Where decoded photos lie."""
-    return Path(os.environ.get("INVKIT_CACHE") or Path.home() / ".cache" / "invkit")
+    try:
+        return Path(os.environ.get("INVKIT_CACHE") or Path.home() / ".cache" / "invkit")
+    except RuntimeError:
+        raise FileNotFoundError(
+            "There is no home folder to keep decoded photos in: name one by INVKIT_CACHE."
+        ) from None
 
 
 def decoded(files: Sequence[Path], name: str, size: int | None = None) -> Tensor:
@@ -49,9 +55,16 @@ def decoded(files: Sequence[Path], name: str, size: int | None = None) -> Tensor
     path = cache_folder() / f"{name}-{key}.npy"
     while not path.is_file() and int(os.environ.get("RANK", 0)):
         time.sleep(1)
-    if not path.is_file():
-        _decode(files, path, name, size)
-        _delete_older(path, name)
+    if path.is_file():
+        try:
+            array = np.load(path, mmap_mode="c")
+            if array.dtype == np.uint8 and array.ndim == 4 and len(array) == len(files):
+                return torch.from_numpy(array)
+        except (ValueError, OSError, EOFError, SyntaxError):  # cut off, or with another header
+            pass
+        warnings.warn(f"{path} is damaged: the photos are decoded anew.", stacklevel=2)
+    _decode(files, path, name, size)
+    _delete_older(path, name)
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
@@ -74,6 +87,9 @@ def _decode(files: Sequence[Path], path: Path, name: str, size: int | None) -> N
     with whole(path) as partial, ThreadPoolExecutor() as pool:
         shape = (len(files), *first.shape)
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # on a disk that is full, writing to a mapped file ends the process
+            with open(partial, "rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
         with tqdm(total=len(files), desc=f"decoding {name}", leave=False, mininterval=1) as bar:
             for start in range(0, len(files), CHUNK):
                 chunk = files[start : start + CHUNK]

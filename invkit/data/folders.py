@@ -6,10 +6,13 @@ is parted by these: a classifier has been trained on train/, and inverters are t
 """
 
 import hashlib
-from collections.abc import Iterable
+import warnings
 from pathlib import Path
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm",
+)  # fmt: skip
+UNREAD_ENDINGS = (".heic", ".heif", ".dng", ".cr2", ".nef", ".arw", ".svg")  # photos too, which nothing here reads
 NO_PHOTOS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # folders that archives and disks add, with remains of photos
 
 SPLITS = ("train", "inverter", "validation", "test")
@@ -17,13 +20,29 @@ SHARES = {"train": (0.0, 0.4), "inverter": (0.4, 0.75), "validation": (0.75, 0.8
 HELD_OUT = {"inverter": (0.0, 0.6), "validation": (0.6, 0.7), "test": (0.7, 1.0)}  # of one folder beside train/
 VALIDATION = {"inverter": (0.0, 0.9), "validation": (0.9, 1.0)}  # of val/ where there is a test/ too
 WHOLE = (0.0, 1.0)
+PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # names of splits, never of classes
 Labelled = tuple[Path, int]  # a file and the number of its class
 
 
-def image_files(paths: Iterable[Path]) -> list[Path]:
-    """Those of the paths that end as photos do and are not hidden, nor in a folder that holds no photos, in order."""
-    photos = (path for path in paths if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith("."))
-    return sorted(path for path in photos if NO_PHOTOS.isdisjoint(path.parts))
+def image_files(folder: Path, deep: bool = True) -> list[Path]:
+    """The files in a folder that end as photos do, in order, without what is hidden or lies in a folder of no photos.
+
+    Args:
+        folder: where to look.
+        deep: also in the folders inside.
+
+    Warns (UserWarning): how many photos there are of kinds that are not read.
+    """
+    files = []
+    for file in folder.rglob("*") if deep else folder.iterdir():
+        inside = file.relative_to(folder).parts
+        if NO_PHOTOS.isdisjoint(inside) and not any(part.startswith(".") for part in inside):
+            files.append(file)
+    unread = sorted(file.suffix.lower() for file in files if file.suffix.lower() in UNREAD_ENDINGS)
+    if unread:
+        kinds = ", ".join(dict.fromkeys(unread))
+        warnings.warn(f"{len(unread)} photos in {folder} are not read ({kinds}): convert them to JPEG.", stacklevel=2)
+    return sorted(file for file in files if file.suffix.lower() in IMAGE_ENDINGS)
 
 
 def class_folders(folder: Path, least: int = 0) -> list[Path]:
@@ -36,15 +55,22 @@ def class_folders(folder: Path, least: int = 0) -> list[Path]:
     return classes
 
 
-def files_by_class(folder: Path) -> list[list[Path]]:
+def files_by_class(folder: Path, classes: Path | None = None) -> list[list[Path]]:
     """The photos of each class, from a folder with one folder for each class; photos may lie deeper inside.
 
-    Raises ValueError for fewer than two classes and for a class without photos.
+    Args:
+        folder: of the classes' folders.
+        classes: the folder whose classes these are, in its order: a class has one number in all splits, also where a
+            split lacks another class. None for `folder` itself, in which every class must have photos.
+
+    Raises ValueError for fewer than two classes, for a class without photos, and for one that `classes` lacks.
     """
-    classes = class_folders(folder, least=2)
-    found = [image_files(child.rglob("*")) for child in classes]
-    for child, files in zip(classes, found, strict=True):
-        if not files:
+    names = [child.name for child in class_folders(classes or folder, least=2)]
+    if others := [child.name for child in class_folders(folder, least=2) if child.name not in names]:
+        raise ValueError(f"{folder} has the class {others[0]}, which {classes} has not: delete it, or add it there.")
+    found = [image_files(folder / name) if (folder / name).is_dir() else [] for name in names]
+    for child, files in zip((folder / name for name in names), found, strict=True):
+        if not files and classes is None:
             raise ValueError(f"{child} holds no image: fill it, or delete the folder.")
     return found
 
@@ -82,6 +108,11 @@ def labelled_images(folder: Path, split: str | None = None) -> list[Labelled]:
 
 def _parts(folder: Path) -> list[tuple[Path, dict[str, tuple[float, float]]]]:
     """The folders that hold the photos, and which share of each is which split's."""
+    names = {child.name.casefold() for child in class_folders(folder)}
+    if names and names <= PARTS and not ({"train"} < {child.name for child in class_folders(folder)}):
+        raise ValueError(
+            f"{folder} holds {' and '.join(sorted(names))}, splits and no classes: call them train and val."
+        )
     validation = next((folder / name for name in ("val", "valid", "validation") if (folder / name).is_dir()), None)
     test = folder / "test" if (folder / "test").is_dir() else None
     if not (folder / "train").is_dir() or not (validation or test):
@@ -94,8 +125,8 @@ def _parts(folder: Path) -> list[tuple[Path, dict[str, tuple[float, float]]]]:
 
 def _of_one(folder: Path, classes: list[str]) -> list[Labelled]:
     children = class_folders(folder)
-    labelled = [(file, classes.index(child.name)) for child in children for file in image_files(child.rglob("*"))]
-    flat = [(file, -1) for file in image_files(folder.iterdir())]
+    labelled = [(file, classes.index(child.name)) for child in children for file in image_files(child)]
+    flat = [(file, -1) for file in image_files(folder, deep=False)]
     if labelled and flat:
         raise ValueError(
             f"{folder} holds both images and folders of images: make it one folder a class, or one folder."

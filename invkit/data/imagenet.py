@@ -45,7 +45,7 @@ def imagenet(path: str, split: str, side: int = SIDE) -> tuple[Tensor, Tensor, l
         )
     part = folder / ("val" if split == "test" else "train")
     files: list[tuple[Path, int]] = []
-    for label, found in enumerate(files_by_class(part)):
+    for label, found in enumerate(files_by_class(part, folder / "train")):
         order = np.random.default_rng(0).permutation(len(found))
         kept = round(KEPT * len(found))
         rows = {"inverter": order[:kept], "validation": order[kept:], "test": np.arange(len(found))}[split]

@@ -59,7 +59,9 @@ def _test_files(folder: Path) -> list[tuple[Path, int]]:
         raise FileNotFoundError(
             f"There is no file {table}: unpack the official archive again, it lists the test images."
         )
-    rows = [line.split("\t")[:2] for line in table.read_text().splitlines() if line.strip()]
+    rows = [line.split("\t")[:2] for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not all(len(row) == 2 for row in rows):
+        raise ValueError(f"{table} has no tab between file and class, as the archive's has: unpack it again.")
     return [(folder / "val" / "images" / file, classes.index(name)) for file, name in rows if name in classes]
 
 

@@ -1,8 +1,9 @@
 import pytest
+import torch
 from PIL import Image
 
 from invkit.data import load
-from invkit.data.folders import SPLITS, labelled_images
+from invkit.data.folders import SPLITS, files_by_class, labelled_images
 
 
 def fill(folder, names):
@@ -82,5 +83,44 @@ def test_folders_that_archives_and_disks_add_are_no_classes_and_hold_no_photos(f
     before = labelled_images(folder)
     fill(folder / "__MACOSX", range(3))
     fill(folder / "cats" / "@eaDir", range(3))
+    fill(folder / "cats" / ".thumbnails", range(3))
     fill(folder / ".trash", range(3))
     assert labelled_images(folder) == before
+
+
+def test_a_folder_below_a_hidden_one_or_one_of_an_archive_is_read(tmp_path):
+    fill(tmp_path / ".cache" / "__MACOSX" / "mine", range(3))
+    assert len(labelled_images(tmp_path / ".cache" / "__MACOSX" / "mine")) == 3
+
+
+def test_a_split_that_lacks_a_class_keeps_the_numbers_of_the_others(tmp_path):
+    for name in ("ants", "bees", "cats"):
+        fill(tmp_path / "train" / name, range(2))
+    for name in ("bees", "cats"):
+        fill(tmp_path / "val" / name, range(2))
+    assert [len(files) for files in files_by_class(tmp_path / "val", tmp_path / "train")] == [0, 2, 2]
+    assert {label for _, label in labelled_images(tmp_path, "test")} <= {1, 2}
+    fill(tmp_path / "val" / "dogs", range(2))
+    with pytest.raises(ValueError, match="has the class dogs, which .*train has not"):
+        files_by_class(tmp_path / "val", tmp_path / "train")
+
+
+@pytest.mark.parametrize("names", [("val", "test"), ("Train", "Val"), ("training", "testing")])
+def test_splits_are_never_taken_for_classes(tmp_path, names):
+    for name in names:
+        fill(tmp_path / name / "cats", range(2))
+    with pytest.raises(ValueError, match="splits and no classes: call them train and val"):
+        labelled_images(tmp_path)
+
+
+def test_other_kinds_of_photos_are_read_or_counted(tmp_path):
+    fill(tmp_path, [0])
+    for ending in ("gif", "avif"):
+        Image.new("RGB", (8, 8), "red").save(tmp_path / f"photo.{ending}")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "photo.jfif", format="JPEG")
+    for name in ("a.heic", "b.HEIC", "c.dng"):
+        (tmp_path / name).write_bytes(b"a phone's")
+    with pytest.warns(UserWarning, match=r"3 photos in .* are not read \(.dng, .heic\): convert them to JPEG"):
+        images = load(f"folder:{tmp_path}").images
+    assert len(images) == 4
+    assert torch.allclose(images[1:], torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1), atol=0.05)

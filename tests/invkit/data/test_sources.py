@@ -215,6 +215,34 @@ def test_incomplete_archives_are_answered_in_one_sentence(tiny):
         load(f"tiny-imagenet:{tiny}", split="train")
 
 
+def test_a_table_with_spaces_for_tabs_is_told_of_by_name(tiny):
+    table = tiny / "val" / "val_annotations.txt"
+    table.write_text(table.read_text().replace("\t", " "))
+    with pytest.raises(ValueError, match="val_annotations.txt has no tab between file and class"):
+        load("tiny-imagenet")
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "header"])
+def test_a_damaged_array_of_photos_is_decoded_anew_with_a_word(tiny, damage):
+    images = load_bytes("tiny-imagenet")[0].clone()
+    (array,) = cache.cache_folder().iterdir()
+    content = array.read_bytes()
+    array.write_bytes({"cut": content[:-50], "empty": b"", "header": content.replace(b"(30, ", b"(3, ")}[damage])
+    with pytest.warns(UserWarning, match="is damaged: the photos are decoded anew"):
+        assert torch.equal(load_bytes("tiny-imagenet")[0], images)
+    assert torch.equal(load_bytes("tiny-imagenet")[0], images)
+
+
+def test_without_a_home_the_sentence_names_the_variable(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("INVKIT_CACHE", raising=False)
+    monkeypatch.setattr(cache.Path, "home", homeless)
+    with pytest.raises(FileNotFoundError, match="name one by INVKIT_CACHE"):
+        cache.cache_folder()
+
+
 @pytest.fixture
 def server(tmp_path):
     """A folder and the address it is served under."""
