@@ -1,15 +1,20 @@
 """The command line: `python -m invkit list | describe | invert | report`; see --help.
 
-Every error is one sentence on stderr and exit code 1. `invert` reads all photos and computes all results before it
-writes the first file: if one photo is bad, nothing is written at all. Whatever takes long to import is imported by the
-commands that need it, so that `--help` answers at once.
+Every error is one sentence on stderr and exit code 1. `invert` reads all photos before it writes the first file: if one
+photo is bad, nothing is written at all, unless it is told to keep going. Then it reads them again, one at a time, so
+that memory does not grow with their number. Whatever takes long to import is imported by the commands that need it, so
+that `--help` answers at once.
 """
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+MANY_PHOTOS = 10  # from so many on, a bar shows the time left
+LONGEST_NAME = 230  # bytes; file systems take 255, and a file has a longer name while it is written
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--depth", metavar="K", type=int, help="the block to reconstruct from (default: the deepest)")
     command.add_argument("--search", metavar="STEPS", type=int, default=0, help="steps of a search: closer, but slow")
     command.add_argument("--out", metavar="DIR", required=True, type=Path, help="made if missing; replaces old results")
+    command.add_argument("--keep-going", action="store_true", help="leave out photos that are bad, and name them last")
     command.set_defaults(command=_invert)
 
     command = commands.add_parser("report", help="what a classifier gives away of its images: one page with pictures")
@@ -80,7 +86,7 @@ def _list(options: argparse.Namespace) -> None:
     print_table(rows)
     if len(rows) == 1:
         print(f"(none in {store.weights_folder()})")
-    trained = [name for name, card in cards.items() if card["method"] == "classifier"]
+    trained = [name for name, card in cards.items() if card.get("method") == "classifier"]
     print(f"\nclassifiers: {', '.join(['lite0', *trained])}, timm:NAME, torchvision:NAME, pkg.mod:factory")
 
 
@@ -103,6 +109,7 @@ def _describe(options: argparse.Namespace) -> None:
 def _invert(options: argparse.Namespace) -> None:
     results = _result_files(options.photos, options.out)
     import torch
+    from tqdm import tqdm
 
     from invkit.data.photos import fit, read_photo, write_png
     from invkit.inverters import load_inverter
@@ -115,23 +122,30 @@ def _invert(options: argparse.Namespace) -> None:
         depths = f"depths {first} to {last}" if last > first else f"depth {first} alone"
         raise ValueError(f"{options.inverter} inverts {depths}, not {depth}.")
 
-    originals, said = [], []
-    for photo in options.photos:
+    if not options.keep_going:
+        for photo in options.photos:
+            read_photo(photo)
+    bad = []
+    many = len(options.photos) < MANY_PHOTOS
+    for photo, files in tqdm(list(zip(options.photos, results, strict=True)), unit="photo", disable=many):
         notes: list[str] = []
-        image, sentence = fit(read_photo(photo, notes), inverter.size)
-        originals.append(image)
-        said.append("; ".join([*notes, sentence]))
-    with torch.inference_mode():
-        found = [inverter.reconstruct(image[None], depth, search=options.search)[0] for image in originals]
-
-    options.out.mkdir(parents=True, exist_ok=True)
-    for photo, words, image, again, files in zip(options.photos, said, originals, found, results, strict=True):
+        try:
+            original, sentence = fit(read_photo(photo, notes), inverter.size)
+        except (ValueError, OSError) as error:
+            if not options.keep_going:
+                raise
+            bad.append(_sentence(error))
+            continue
+        with torch.inference_mode():
+            again = inverter.reconstruct(original[None], depth, search=options.search)[0]
         reconstruction, side_by_side = files
         write_png(reconstruction, again)
-        write_png(side_by_side, torch.cat([image, again], dim=2))
-        print(f"{photo}: {words}.")
-        quality = f"PSNR {psnr(again[None], image[None]).item():.1f} dB"
+        write_png(side_by_side, torch.cat([original, again], dim=2))
+        print(f"{photo}: {'; '.join([*notes, sentence])}.")
+        quality = f"PSNR {psnr(again[None], original[None]).item():.1f} dB"
         print(f"  {options.inverter}, depth {depth}: {quality} -> {reconstruction}, {side_by_side}")
+    if bad:
+        raise ValueError(f"{len(bad)} of {len(options.photos)} photos were left out: {' '.join(bad)}")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -161,9 +175,11 @@ def _result_files(photos: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
         if stems.count(stem) > 1:
             raise ValueError(f"Results of two photos called {photo.stem!r} would replace each other: rename one.")
     files = [(out / f"{photo.stem}_reconstruction.png", out / f"{photo.stem}_side_by_side.png") for photo in photos]
-    sources = {photo.resolve() for photo in photos}
+    sources = {os.path.realpath(photo) for photo in photos}  # Path.resolve() raises for a loop of links
     for file in (file for pair in files for file in pair):
-        if file.resolve() in sources:
+        if len(os.fsencode(file.name)) > LONGEST_NAME:
+            raise ValueError(f"The name of {file.name} is too long for a file: rename the photo.")
+        if os.path.realpath(file) in sources:
             raise ValueError(f"The results would replace the photo {file}: choose another folder with --out.")
     return files
 

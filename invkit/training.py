@@ -244,15 +244,9 @@ def supervised(supervisor: Supervisor) -> Iterator[None]:
 
 
 def _loop(
-    folder: Path | None,
-    run: dict[str, Any],
-    learners: list[_Learner],
-    batches: Callable[[int], Any],
-    log: _Log,
-    clock: _CheckpointClock,
-    signals: _Signals,
-    supervisor: Supervisor | None,
-) -> None:
+    folder: Path | None, run: dict[str, Any], learners: list[_Learner], batches: Callable[[int], Any], log: _Log,
+    clock: _CheckpointClock, signals: _Signals, supervisor: Supervisor | None,
+) -> None:  # fmt: skip
     """The steps that are left of a run; its scalars are kept up to date, and the checkpoint is written now and then."""
     steps, first, settings = run["steps"], run["step"], run["settings"]
     accelerator = learners[0].accelerator

@@ -45,6 +45,8 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
     path, notes = Path(path), [] if notes is None else notes
     if not path.is_file():
         problem = "is a folder: name the photo files in it" if path.is_dir() else "does not exist: check the path"
+        if path.exists() and not path.is_dir():
+            problem = "is a pipe or a device, and photos are read from files: save it to one first"
         raise FileNotFoundError(f"{path} {problem}.")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes): fetch the photo again.")

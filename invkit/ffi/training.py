@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from invkit.checkpoint import newest
@@ -171,19 +171,12 @@ def train_generator(
                          **common)  # fmt: skip
             record.phases.append(done)
         if late:
-            players = adversarial_players(
-                generator,
-                discriminator,
-                weights,
-                features,
-                adversarial_lr,
-                augment,
-                grace=0 if early else late // 5,
-                consistent=consistent,
-            )
+            players = adversarial_players(generator, discriminator, weights, features, adversarial_lr, augment,
+                                          grace=0 if early else late // 5, consistent=consistent)  # fmt: skip
             place = Path(place) / "adversary"
             try:
-                done = train(players, lambda step: batches(early + step), steps=late, folder=place, warmup=0.05,
+                before = early * (distributed.get_world_size() if distributed.is_initialized() else 1)
+                done = train(players, lambda step: batches(before + step), steps=late, folder=place, warmup=0.05,
                              checkpoint_every_steps=max(1, late // 20), description="adversary", **common)  # fmt: skip
                 record.phases.append(done)
             except FloatingPointError as error:

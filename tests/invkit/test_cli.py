@@ -1,6 +1,8 @@
+import os
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -56,8 +58,9 @@ def photos(tmp_path):
     return tmp_path
 
 
-def invert(*photos, out, inverter="thumbnails", depth=None, search=None):
+def invert(*photos, out, inverter="thumbnails", depth=None, search=None, keep_going=False):
     options = ["--depth", str(depth)] if depth is not None else []
+    options += ["--keep-going"] if keep_going else []
     options += ["--search", str(search)] if search is not None else []
     return main(["invert", *map(str, photos), "--inverter", inverter, "--out", str(out), *options])
 
@@ -104,6 +107,79 @@ def test_one_bad_photo_and_nothing_is_written(photos, tmp_path, capsys):
         said = capsys.readouterr()
         assert said.out == "" and said.err.count("\n") == 1 and bad in said.err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_file_is_a_sentence(photos, tmp_path, capsys):
+    os.mkfifo(photos / "pipe.png")
+    (photos / "loop.png").symlink_to(photos / "loop.png")
+    for bad, words in (
+        (photos / "pipe.png", "is a pipe or a device"),
+        ("/dev/null", "is a pipe or a device"),
+        ("-", "does not exist"),
+        (photos / "loop.png", "does not exist"),
+    ):
+        assert invert(photos / "wide.png", bad, out=tmp_path / "out") == 1
+        said = capsys.readouterr()
+        assert words in said.err and said.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_is_too_long_fails_before_anything_is_computed(photos, tmp_path, capsys, monkeypatch):
+    long = photos / f"{'ü' * 110}.png"
+    long.write_bytes((photos / "wide.png").read_bytes())
+    monkeypatch.setattr(Thumbnails, "reconstruct", None)
+    assert invert(photos / "tall.jpg", long, out=tmp_path / "out") == 1
+    assert "is too long for a file: rename the photo" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_with_keep_going_bad_photos_are_named_last_and_the_others_done(photos, tmp_path, capsys):
+    (photos / "text.png").write_text("not a photo")
+    (photos / "empty.png").touch()
+    bad = photos / "text.png", photos / "empty.png"
+    assert invert(bad[0], photos / "wide.png", bad[1], photos / "tall.jpg", out=tmp_path / "out", keep_going=True) == 1
+    said = capsys.readouterr()
+    assert said.out.count("PSNR") == 2 and len(list((tmp_path / "out").iterdir())) == 4
+    assert re.match(r"invkit: 2 of 4 photos were left out: .*text.png .*empty.png .*\n$", said.err)
+
+
+def test_each_photo_is_written_when_it_is_done_and_then_forgotten(photos, tmp_path, monkeypatch):
+    """Memory does not grow with the number of photos."""
+    images = []
+
+    def reconstruct(self, image, depth=None, noise=None, *, search=0):
+        images.append(weakref.ref(image))
+        assert len(list((tmp_path / "out").glob("*"))) == 2 * (len(images) - 1)
+        assert sum(reference() is not None for reference in images) <= 2
+        return image.clone()
+
+    monkeypatch.setattr(Thumbnails, "reconstruct", reconstruct)
+    many = [photos / f"{i}.png" for i in range(12)]
+    for photo in many:
+        photo.write_bytes((photos / "wide.png").read_bytes())
+    assert invert(*many, out=tmp_path / "out") == 0 and len(images) == 12
+
+
+def test_stopped_by_a_signal_a_training_leaves_with_the_number_of_the_signal(tmp_path):
+    """And with one sentence; the same command goes on."""
+    code = (
+        "import os, signal, sys, torch; from torch import nn; from invkit import cli, training\n"
+        "from types import SimpleNamespace as Options\n"
+        "def batches(step):\n"
+        "    if step == 20: os.kill(os.getpid(), getattr(signal, sys.argv[1]))\n"
+        "    return torch.rand(2, 3, generator=torch.Generator().manual_seed(step))\n"
+        "def command(options):\n"
+        "    player = training.Player('line', nn.Linear(3, 1), lambda m, x, s: (m(x).square().mean(), {}), 1e-3)\n"
+        "    training.train(player, batches, steps=200, folder=sys.argv[2], ema=None, progress=False)\n"
+        "sys.exit(cli.run(Options(command=command)))\n"
+    )
+    for name, number in (("SIGTERM", 143), ("SIGINT", 130)):
+        command = [sys.executable, "-c", code, name, str(tmp_path / name)]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == number, done.stderr
+        assert re.search(
+            r"Training stopped after step (1\d|2[01]) of 200; the same call goes on from .*\n$", done.stderr
+        )
+        assert "Traceback" not in done.stderr
 
 
 def test_a_depth_that_is_not_there(photos, tmp_path, capsys):
