@@ -18,7 +18,7 @@ from invkit.network import reach
 OWN = ("lite0", "lite1", "lite2", "squeezenet", "resnet50-thin", "vgg16-edges")  # networks in installed packages
 LIBRARIES = ("timm", "torchvision", "hf-hub")  # prefixes of a classifier's name
 WITH_SPLITS = ("glyphs", "faces", "tiny-imagenet", "imagenet", "folder")  # data sets with a split to train inverters on
-IMAGE_ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm"}
+IMAGE_ENDINGS = set(".jpg .jpeg .jfif .png .gif .webp .avif .tif .tiff .bmp .ppm .pgm".split())
 WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
