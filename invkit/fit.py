@@ -69,8 +69,8 @@ def train_inverter(
             (`invkit.ffi`), images that the classifier was not trained on: a tensor (N, 3, S, S) or (N, 1, S, S) of
             uint8 or of floats in [0, 1], or `Data`, or the name of a data set, as "folder:PATH", whose split
             "inverter" is taken.
-        minutes: for all of it, on this machine. Of a training that goes on, what was trained before counts; computing
-            the images again does not.
+        minutes: for all of it, on this machine; a large network takes some ten seconds in any case. Of a training
+            that goes on, what was trained before counts; computing the images again does not.
         depths: of the blocks to invert: the first so many, or their numbers, of which the largest says how many
             inverses are trained; None for all down to the last map or the last tokens. Not for logits.
         size: side of the reconstructions from logits in pixels, a power of two from 8; None for the largest up to 64.
@@ -171,7 +171,7 @@ def _invert_blocks(
 ) -> ClassifierInverter:
     seed, depth, side = common["seed"], depths[-1], min(2 * classifier.size, classifier.size + 96)
     make = partial(synthetic.draw_pool, size=side, seed=seed, device=classifier.device)
-    pool = make(budget.amount("leaves", min(4096, POOL_BYTES // (3 * side**2)), make))
+    pool = make(budget.amount("leaves", min(4096, POOL_BYTES // (3 * side**2)), make, few=8, least=16))
     shapes = map_shapes(classifier)[: depth + 1]
     schedule = Schedule(
         divide=200, synchronise=500, divide_lr=2e-3, synchronise_lr=1e-3,

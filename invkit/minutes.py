@@ -127,20 +127,19 @@ class Budget:
         Args:
             what: a name for them, of their own.
             wanted: as many as the recipe has at its published scale.
-            make: computes a given number of them; called twice for a few, and timed the second time.
+            make: computes a given number of them; called twice for a few, and timed the second time; but only once
+                where `least` is 0 and the first takes longer than the share.
             few: how many those are.
             share: of the minutes.
             least: how many are computed in any case; None for `few`.
         """
         plan = json.loads((self.folder / PLAN).read_text()) if (self.folder / PLAN).is_file() else {}
         if what not in plan:
-            make(few)
-            began = time.monotonic()
-            make(few)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            each = (time.monotonic() - began) / few
-            plan[what] = max(few if least is None else least, min(wanted, int(share * 60 * self.minutes_in_all / each)))
+            limit = share * 60 * self.minutes_in_all
+            each = _seconds_each(make, few)
+            if least != 0 or each * few <= limit:  # what there need not be is not timed where it takes too long
+                each = _seconds_each(make, few)
+            plan[what] = max(few if least is None else least, min(wanted, int(limit / each)))
             with whole(self.folder / PLAN) as file:
                 file.write_text(json.dumps(plan))
         return plan[what]
@@ -160,6 +159,14 @@ class Budget:
             "minutes_taken": round((time.monotonic() - self.began) / 60, 3),
             "phases": {name: phase.facts() for name, phase in self.phases.items()},
         }
+
+
+def _seconds_each(make: Callable[[int], Any], few: int) -> float:
+    began = time.monotonic()
+    make(few)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.monotonic() - began) / few
 
 
 def _tensors(batch: Any):

@@ -52,7 +52,21 @@ def test_the_number_of_images_is_fixed_once(tmp_path, monkeypatch):
     assert again.amount("leaves", 1000, lambda n: pytest.fail("measured again")) == 120
 
 
+def test_what_there_need_not_be_is_left_out_after_one_slow_call(tmp_path, monkeypatch):
+    now, calls = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def make(n):
+        calls.append(n)
+        now[0] += 7.0 if len(calls) == 1 else 0.5  # the first call takes longer than a tenth of a minute
+
+    assert Budget(1, {}, tmp_path).amount("extra", 8, make, few=1, least=0) == 0 and calls == [1]
+    assert Budget(1, {}, tmp_path).amount("extra", 8, make, few=1, least=0) == 0 and calls == [1]  # fixed
+    assert Budget(1, {}, tmp_path).amount("needed", 8, make, few=1) == 8 and calls == [1, 1, 1]
+
+
 def test_what_a_stopped_training_took_counts(tmp_path):
-    checkpoint.write(tmp_path / "one", {"a/weights/b": torch.zeros(1)}, {"seconds": 90.0})
+    run = {"step": 1, "steps": 2, "seconds": 90.0, "settings": "some", "precision": "no"}
+    checkpoint.write(tmp_path / "one", {"a/weights/b": torch.zeros(1)}, run)
     left = Budget(10, {"one": 1, "two": 3}, tmp_path).seconds_left()
     assert left == pytest.approx(Budget(10, {"two": 3}, tmp_path).seconds_left() - 90, abs=1)
