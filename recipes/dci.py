@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from invkit import dci
 from invkit.dci import synthetic
 from invkit.dci.chain import ChainLossWeights
-from invkit.dci.invert import add_feedback, add_training_time, invert_classifier, invert_generator, new_card
+from invkit.dci.invert import add_feedback, invert_classifier, invert_generator, new_card
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.training import Schedule
 from invkit.identity import identity
@@ -98,7 +98,8 @@ def dci_lite0(
         weights=ChainLossWeights(block=0.1, input=1, cycle=0), often=LITE0_DEEP_OFTEN, folder=folder / "deep",
         **settings,
     )  # fmt: skip
-    add_training_time(inverter.card, [shallow, deep])
+    inverter.card["steps"] += shallow.steps + deep.steps
+    inverter.card["hours"] = round(inverter.card["hours"] + (shallow.seconds + deep.seconds) / 3600, 4)
     return _finished(inverter, classifier, synthetic.dead_leaves(8, 224, (seed + 2) * 100_003), budget)
 
 

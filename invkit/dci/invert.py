@@ -25,7 +25,6 @@ from invkit.identity import identity
 from invkit.network.classifiers import Classifier
 from invkit.network.generators import Generator
 from invkit.seeds import generator_for
-from invkit.training import Trained
 
 
 def invert_classifier(
@@ -174,12 +173,6 @@ def default_sizes(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:
         return (32 if side > 56 else 64 if side > 28 else 96 if side > 14 else 128), 2
 
     return [size(shape) for shape in shapes[1:]]
-
-
-def add_training_time(card: dict, phases: Sequence[Trained]) -> None:
-    """Add the steps and hours of later phases of training to a card."""
-    card["steps"] += sum(phase.steps for phase in phases)
-    card["hours"] = round(card["hours"] + sum(phase.seconds for phase in phases) / 3600, 4)
 
 
 def _new_chain(shapes, sizes, seed: int, device: torch.device) -> Chain:

@@ -22,7 +22,7 @@ def ridge(x: Tensor, y: Tensor, penalties: Sequence[float]) -> list[tuple[Tensor
         For every penalty the weight (D, E) and the bias (E,) of y ≈ x @ weight + bias.
     """
     x_mean, y_mean = x.double().mean(0), y.mean(0)
-    centred, s, v = _axes(x)
+    centred, s, v = axes(x)
     target = v.T @ (centred.T.float() @ y.float()).double() / len(x)  # x is centred: y need not be
     found = []
     for penalty in penalties:
@@ -31,36 +31,7 @@ def ridge(x: Tensor, y: Tensor, penalties: Sequence[float]) -> list[tuple[Tensor
     return found
 
 
-@torch.no_grad()
-def leave_one_out_errors(x: Tensor, y: Tensor, penalties: Sequence[float]) -> Tensor:
-    """How well `ridge` predicts rows that it was not fitted to, without fitting it N times.
-
-    The residual of a row that is left out is residual / (1 - leverage) of the fit to all rows (Allen 1974, "The
-    relationship between variable selection and data augmentation and a method for prediction").
-
-    Args:
-        x: inputs, (N, D).
-        y: targets, (N, E).
-        penalties: as for `ridge`.
-
-    Returns:
-        The mean squared error of every target with every penalty, (penalties, E).
-    """
-    centred, s, v = _axes(x)
-    scores, residual = centred @ v, y.double() - y.double().mean(0)
-    coefficients = scores.T @ residual / len(x)
-    errors = []
-    for penalty in penalties:
-        shrink = 1 / (s + penalty * s.mean())
-        leverage = scores.square() @ shrink / len(x) + 1 / len(x)
-        left_out = (residual - scores @ (shrink.unsqueeze(1) * coefficients)) / (1 - leverage).clamp_min(
-            1e-9
-        ).unsqueeze(1)
-        errors.append(left_out.square().mean(0))
-    return torch.stack(errors)
-
-
-def _axes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def axes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Centred inputs (N, D) in float64, the eigenvalues (D,) of their covariance and its axes (D, D)."""
     centred = x.double() - x.double().mean(0)
     s, v = torch.linalg.eigh(centred.T @ centred / len(x))

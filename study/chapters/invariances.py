@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from invkit import store
 from invkit.data.images import Data
 from invkit.ffi.inverter import LogitInverter
-from invkit.ffi.ridge import leave_one_out_errors, ridge
+from invkit.ffi.ridge import ridge
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.statistics import Interval, bootstrap_of_sums
 from recipes.factor_regressor import Estimates, Factors, check_factors, factor_widths, named_factors
+from study.leave_one_out import leave_one_out_errors
 from study.reconstructions import kind_of
 from study.scores import verdict
 
