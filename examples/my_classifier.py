@@ -11,11 +11,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn import functional as F
 
 import invkit
 
-SIZE = 64  # pixels a side
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
 
 
@@ -29,29 +27,25 @@ def network(classes=None):
     model = nn.Sequential(*layers)
     if weights:
         model.load_state_dict(weights)
-    model.size, model.mean, model.std = SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # for invkit
+    model.size, model.mean, model.std = 64, 0.5, 0.25  # pixels a side, and of each channel: for invkit
     return model
 
 
 def train(folder, minutes=2.0):
     """Train on the folder's split "train"; the others are left to the inverter and to the test."""
-    data = invkit.data.load(f"folder:{folder}", split="train", size=SIZE)
-    model = network(classes=1 + int(data.labels.max()))
+    data, test = (invkit.data.load(f"folder:{folder}", split=split, size=64) for split in ("train", "test"))
+    model, end = network(classes=1 + int(data.labels.max())), time.monotonic() + 60 * minutes
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
-    end = time.monotonic() + 60 * minutes
     while time.monotonic() < end:
-        rows = torch.randint(len(data), (64,))
-        images = F.pad(data.images[rows], (4, 4, 4, 4), mode="reflect")
-        top, left = torch.randint(9, (2,)).tolist()  # all images of a batch are cropped alike
-        images = images[..., top : top + SIZE, left : left + SIZE]
-        loss = F.cross_entropy(model((images - 0.5) / 0.25), data.labels[rows], label_smoothing=0.1)
+        rows, (down, right) = torch.randint(len(data), (64,)), torch.randint(-4, 5, (2,)).tolist()
+        images = data.images[rows].roll((down, right), (2, 3))  # moved by some pixels, as a few images need
+        loss = nn.functional.cross_entropy(model((images - model.mean) / model.std), data.labels[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     save_file(model.state_dict(), WEIGHTS)
-    test = invkit.data.load(f"folder:{folder}", split="test", size=SIZE)
-    right = invkit.Classifier(model, "my classifier", SIZE, model.mean, model.std).logits(test.images).argmax(1)
-    print(f"{(right == test.labels).float().mean():.0%} of {len(test)} test images right; kept in {WEIGHTS}")
+    found = invkit.Classifier(model).logits(test.images).argmax(1)
+    print(f"{(found == test.labels).float().mean():.0%} of {len(test)} test images right; kept in {WEIGHTS}")
 
 
 if __name__ == "__main__":
