@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from invkit.dci.inverse_block import InverseBlock
 from invkit.dci.layout import Layout, layout_of
 from invkit.network.classifiers import Classifier
+from invkit.processes import mean_over_processes, process_count
 
 FLOOR = 1e-5  # added to every squared error before its logarithm, so that an exact sample has a finite one
 
@@ -259,5 +260,11 @@ def loss_terms(
 
 
 def spread(h: Tensor) -> Tensor:
-    """The standard deviation of each channel over the batch and its map, (1, C, 1, 1) or (1, C)."""
-    return h.float().std(dim=[d for d in range(h.dim()) if d != 1], keepdim=True) + 1e-3
+    """The standard deviation of each channel over its map and the batch, of all processes: (1, C, 1, 1) or (1, C)."""
+    values, around = h.float(), [d for d in range(h.dim()) if d != 1]
+    if process_count() == 1:
+        return values.std(dim=around, keepdim=True) + 1e-3
+    moments = torch.stack([values.mean(around, keepdim=True), values.square().mean(around, keepdim=True)])
+    mean, square = mean_over_processes(moments)
+    n = process_count() * h.numel() // h.shape[1]
+    return ((square - mean.square()).clamp_min(0) * (n / (n - 1))).sqrt() + 1e-3

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from invkit.dci.chain import Chain, ChainLossWeights, log_error, loss_terms, represent, spread
 from invkit.dci.inverse_block import InverseBlock
+from invkit.processes import process_count
 from invkit.seeds import generator_for
 from invkit.training import Player, Trained, train
 
@@ -117,7 +118,7 @@ def train_chain(
         later = synchronise(
             chain,
             blocks,
-            lambda step, depth: batches(schedule.divide + step, depth),
+            lambda step, depth: batches(schedule.divide * process_count() + step, depth),
             schedule=schedule,
             weights=synchronise_weights or weights,
             folder=folder and folder / "synchronise",
@@ -255,7 +256,7 @@ def synchronise(
 
     return train(
         Player("chain", chain, loss, lr=schedule.synchronise_lr, clip=1.0),
-        lambda step: batches(step, depth_of(step)),
+        lambda step: batches(step, depth_of(step // process_count())),  # all processes visit one depth in a step
         steps=schedule.synchronise,
         ema=0.999,
         folder=folder,

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
+from invkit.ffi.batch_norm import SharedBatchNorm2d
 from invkit.ffi.whitening import CoarseRegressor, Whitening
 
 
@@ -31,7 +32,7 @@ class ConditionalBatchNorm(nn.Module):
 
     def __init__(self, channels: int, condition_dim: int, normed: Callable[[nn.Module], nn.Module]):
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.norm = SharedBatchNorm2d(channels, affine=False)
         self.gain = normed(nn.Linear(condition_dim, channels, bias=False))
         self.bias = normed(nn.Linear(condition_dim, channels, bias=False))
 
@@ -190,7 +191,7 @@ class LogitGenerator(nn.Module):
         )
         sides = [8 * 2**k for k in range(len(self.blocks))]
         self.attention, self.attention_after = _attention(attention, sides, channels[1:], normed)
-        self.norm = nn.BatchNorm2d(channels[-1])
+        self.norm = SharedBatchNorm2d(channels[-1])
         if coarse:  # what the blocks add to the coarse image starts at zero
             self.leave = nn.Conv2d(channels[-1], 3, 3, padding=1)
             nn.init.zeros_(self.leave.weight)

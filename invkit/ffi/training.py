@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invkit.checkpoint import newest
@@ -53,6 +53,7 @@ from invkit.ffi.losses import (
     identification,
     reconstruction_error,
 )
+from invkit.processes import process_count
 from invkit.seeds import generator_for
 from invkit.training import Player, Trained, train
 
@@ -175,7 +176,7 @@ def train_generator(
                                           grace=0 if early else late // 5, consistent=consistent)  # fmt: skip
             place = Path(place) / "adversary"
             try:
-                before = early * (distributed.get_world_size() if distributed.is_initialized() else 1)
+                before = early * process_count()
                 done = train(players, lambda step: batches(before + step), steps=late, folder=place, warmup=0.05,
                              checkpoint_every_steps=max(1, late // 20), description="adversary", **common)  # fmt: skip
                 record.phases.append(done)

@@ -1,0 +1,93 @@
+"""Small trainings, alone or as one of two processes; `test_two_processes` runs this file as a program of its own.
+
+In two processes each has half a batch. All noise is a function of the logits, so that halves and wholes get the same.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed, nn
+
+from invkit import dci
+from invkit.ffi import training
+from invkit.ffi.biggan import LogitGenerator, ProjectionDiscriminator
+
+PARTS, N, STEPS, SIDE = 2, 4, 20, 16
+
+
+def half(k, dtype):
+    numbers = torch.Generator().manual_seed(k)
+    images, logits = torch.rand(N, 3, SIDE, SIDE, generator=numbers), torch.randn(N, 5, generator=numbers)
+    return images.to(dtype), logits.to(dtype)
+
+
+def batch(step, dtype, world):
+    """Half a batch of one of two processes, for which `step` counts halves; or the whole."""
+    if world > 1:
+        return half(step, dtype)
+    return tuple(torch.cat(parts) for parts in zip(*(half(PARTS * step + p, dtype) for p in range(PARTS)), strict=True))
+
+
+def noise(generator, z):
+    weights = torch.linspace(-1, 1, z.shape[1] * generator.noise_dim, dtype=z.dtype)
+    return torch.sin(7 * z @ weights.view(z.shape[1], -1))
+
+
+def train_logit_inverter(objective, dtype, world):
+    """What a generator and a discriminator make of other logits, once trained."""
+    torch.manual_seed(0)
+    generator = LogitGenerator(SIDE, 5, channels=(8, 8, 8), hidden=8, shared_dim=4).to(dtype)
+    discriminator = ProjectionDiscriminator(SIDE, 5, channels=(8, 8)).to(dtype)
+    training.train_generator(
+        generator, lambda step: batch(step, dtype, world), steps=STEPS, objective=objective,
+        discriminator=discriminator, adversarial_share=0.5, augment=False, precision="no", progress=False,
+    )  # fmt: skip
+    _, z = half(999, dtype)
+    return generator, discriminator, z
+
+
+def train_chain(dtype, world):
+    """The weights of a chain of two inverses."""
+    torch.manual_seed(0)
+    blocks = [nn.Conv2d(3, 6, 3, 2, 1).to(dtype), nn.Conv2d(6, 8, 3, 2, 1).to(dtype)]
+    shapes = [(3, SIDE, SIDE), (6, SIDE // 2, SIDE // 2), (8, SIDE // 4, SIDE // 4)]
+    chain, first = dci.Chain(shapes, [(6, 1), (6, 1)]).to(dtype), half(0, dtype)[0]
+    with torch.no_grad():
+        hidden = [first, blocks[0](first), blocks[1](blocks[0](first))]
+        for k, inverse in enumerate(chain.inverses):
+            inverse.calibrate(hidden[k + 1], hidden[k])
+
+    def batches(step, depth):  # of each depth others, so that all processes have to visit the same
+        return batch(step, dtype, world)[0] * depth / 2
+
+    schedule = dci.Schedule(synchronise=STEPS)
+    dci.synchronise(chain, blocks, batches, schedule=schedule, precision="no", progress=False)
+    return chain.state_dict()
+
+
+def train_all(world):
+    """{name: tensor} of all that has to be equal."""
+    training.random_noise = noise
+    chain = train_chain(torch.double, world)
+    regression, _, _ = train_logit_inverter("regression", torch.double, world)
+    generator, discriminator, z = train_logit_inverter("hybrid", torch.float, world)
+    if world > 1:
+        distributed.destroy_process_group()
+    # Biases before a batch norm change nothing, and Adam moves them by their rounding errors: so compare what comes
+    # out, normalised by the batch.
+    with torch.no_grad():
+        images = generator.train()(noise(generator, z), z)
+        scores = discriminator.train()(images, z)
+    weights = regression.state_dict() | {f"chain.{name}": tensor for name, tensor in chain.items()}
+    return {name: plain for name, plain in weights.items() if plain.is_floating_point()} | {
+        "images": images, "scores": scores,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    found = train_all(PARTS)
+    if os.environ["RANK"] == "0":
+        torch.save(found, Path(sys.argv[1]))
