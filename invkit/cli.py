@@ -39,6 +39,8 @@ def _sentence(error: Exception) -> str:
     """Our own errors are sentences; the operating system's become one ("photos/a.png: Permission denied.")."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}: activate the environment that holds it (source .venv/bin/activate), or install it."
     return str(error)
 
 

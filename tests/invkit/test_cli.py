@@ -209,6 +209,14 @@ def test_a_failing_disk_is_one_sentence(photos, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == "invkit: No space left on device.\n" and not list((tmp_path / "out").iterdir())
 
 
+def test_outside_the_environment_the_sentence_says_so(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "invkit.report", None)  # as a package that is not installed
+    monkeypatch.delitem(vars(invkit), "report", raising=False)
+    assert main(["report", "lite0", "--out", "nowhere"]) == 1
+    said = capsys.readouterr().err
+    assert "activate the environment that holds it" in said and said.count("\n") == 1
+
+
 def test_describe_names_every_block(capsys):
     assert main(["describe", "lite0"]) == 0
     lines = capsys.readouterr().out.splitlines()
