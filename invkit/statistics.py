@@ -14,7 +14,7 @@ Values are per image; the intervals say how far another sample of images of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -89,7 +89,7 @@ def _bootstrap_t(values: np.ndarray, n_boot: int, seed: int) -> Interval:
     n, mean = len(values), float(values.mean())
     centred = values - mean
     error = centred.std(ddof=1) / n**0.5
-    counts = _resample_counts(n, n_boot, seed).astype(np.float64)
+    counts = resample_counts(n, n_boot, seed).astype(np.float64)
     means = counts @ centred / n
     errors = np.sqrt(np.maximum(counts @ centred**2 / n - means**2, 0) / (n - 1))
     spread = errors > 1e-6 * error
@@ -123,38 +123,8 @@ def paired_bootstrap(
     return bootstrap(a - b, n_boot, seed, statistic)
 
 
-def bootstrap_of_sums(
-    statistic: Callable[..., float | np.ndarray], *values: Tensor, n_boot: int = 2000, seed: int = 0
-) -> Interval:
-    """A function of sums over images, such as a ratio of two means, with its 95 % bootstrap percentile interval.
-
-    All values are resampled together, and those of one number of images alike in every call, so that the statistic may
-    also be a difference of ratios. Resamples for which the statistic is not finite are left out.
-
-    Args:
-        statistic: takes as many sums as there are values: numbers, or one number for each resample, (n_boot,).
-        values: one finite number for each image, (N,), of the same images in the same order.
-        n_boot: how many resamples of the images are taken.
-        seed: of the resamples.
-
-    Raises:
-        ValueError: fewer than two images, a value that is not finite, or different numbers of values.
-    """
-    vectors = [_vector(one, "values") for one in values]
-    n = len(vectors[0])
-    if any(len(one) != n for one in vectors):
-        raise ValueError(f"Give one value for each image: there are {[len(one) for one in vectors]} of them.")
-    counts = _resample_counts(n, n_boot, seed)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = statistic(*(one.sum() for one in vectors))
-        resampled = np.asarray(statistic(*(counts @ one.astype(np.float32) for one in vectors)))
-    finite = resampled[np.isfinite(resampled)]
-    low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)
-    return Interval(float(value), float(low), float(high), n)
-
-
 @lru_cache(maxsize=4)
-def _resample_counts(n: int, n_boot: int, seed: int) -> np.ndarray:
+def resample_counts(n: int, n_boot: int, seed: int) -> np.ndarray:
     """How often each of n images occurs in each resample, (n_boot, n): the same whenever n and seed are."""
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_boot).astype(np.float32)
 

@@ -16,8 +16,9 @@ from torch import Tensor
 from invkit.data import glyphs
 from invkit.data.images import Data
 from invkit.network.classifiers import Classifier
-from invkit.statistics import Interval, bootstrap, bootstrap_of_sums, proportion
+from invkit.statistics import Interval, bootstrap, proportion
 from study.notebook import listed
+from study.ratios import bootstrap_of_sums
 
 
 def per_image(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -30,9 +30,10 @@ from invkit.data.images import Data
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.ridge import ridge
 from invkit.network.classifiers import Classifier, load_classifier
-from invkit.statistics import Interval, bootstrap_of_sums
+from invkit.statistics import Interval
 from recipes.factor_regressor import Estimates, Factors, check_factors, factor_widths, named_factors
 from study.leave_one_out import leave_one_out_errors
+from study.ratios import bootstrap_of_sums
 from study.reconstructions import kind_of
 from study.scores import verdict
 

@@ -38,21 +38,6 @@ def test_paired_bootstrap_sees_a_small_difference_under_large_scatter():
     assert interval.low > 0.09 and interval.high < 0.11
 
 
-def test_a_ratio_of_sums_is_resampled_image_by_image():
-    generator = torch.Generator().manual_seed(0)
-    size = 1 + 10 * torch.rand(400, generator=generator)
-    part = size * (0.3 + 0.01 * torch.randn(400, generator=generator))
-    share = statistics.bootstrap_of_sums(lambda a, b: a / b, part, size)
-    assert share.value == pytest.approx((part.sum() / size.sum()).item()) and share.n == 400
-    assert 0.295 < share.low < share.value < share.high < 0.305  # far narrower than if both were resampled apart
-    same = statistics.bootstrap_of_sums(lambda a, b, c, d: a / b - c / d, part, size, part, size)
-    assert (same.low, same.value, same.high) == (0, 0, 0)
-    rare = statistics.bootstrap_of_sums(lambda a, b: a / b, torch.ones(5), torch.tensor([0.0, 0, 0, 0, 1]))
-    assert rare.value == 5  # resamples without the one are left out
-    with pytest.raises(ValueError, match="one value for each image"):
-        statistics.bootstrap_of_sums(lambda a, b: a / b, part, size[:10])
-
-
 def test_proportion_has_a_width_even_when_all_are_hits():
     interval = statistics.proportion(torch.ones(200, dtype=torch.bool))
     assert interval.value == 1
