@@ -75,8 +75,8 @@ def _check_images(images: str | None) -> None:
         raise TypeError(f'images is "folder:PATH" or the name of a data set, not {images!r}.')
     source, _, path = images.partition(":")
     if source not in WITH_SPLITS:
-        names = ", ".join(WITH_SPLITS[:-1])
-        raise ValueError(f'There is no data set {images!r} to train on: give "folder:PATH", or one of {names}.')
+        names, own = ", ".join(WITH_SPLITS[:-1]), images if Path(images).is_dir() else "PATH"
+        raise ValueError(f'There is no data set {images!r} to train on: give "folder:{own}", or one of {names}.')
     if source == "folder":
         folder = Path(path).expanduser()
         if not path or not folder.is_dir():
@@ -90,6 +90,8 @@ def _check_classifier(name: str, fetched: bool) -> None:
         raise TypeError(f"classifier is a name, such as torchvision:resnet18 or mymodule:factory, not {name!r}.")
     source, colon, rest = name.partition(":")
     ending = Path(name).suffix.lower()
+    if Path(source).suffix == ".py":
+        raise ValueError(f"{name} is a file: give {Path(source).stem}:{rest or 'factory'} in the folder that holds it.")
     if ending in (".onnx", *WEIGHT_ENDINGS) and not colon:
         if ending != ".onnx":
             raise ValueError(f"{name} is a file of weights: give mymodule:factory, and weights={name!r}.")
