@@ -1,6 +1,6 @@
 """What trainings and files survive: faults made on purpose, so many times each, in a table.
 
-    python benchmarks/faults.py [--times 20] [--files 2000] [--table book/what_survives.md] [--strict]
+    python benchmarks/faults.py [--times 10] [--files 2000] [--table book/what_survives.md] [--strict]
 
 A small training of two players is killed, stopped and hindered at random moments, and goes on. It has survived where
 its finished weights, averages and moments are bit for bit those of an undisturbed one, and whatever was said was one
@@ -200,7 +200,7 @@ def table(times: int, files: int) -> list[str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--strict", action="store_true", help="exit with 1 where not everything survived")

@@ -52,6 +52,8 @@ def _read(path, text):
         raise StudyError(f"{path}, line {mark.line + 1}: this is no valid YAML: {error.problem}.") from None
     except yaml.YAMLError as error:
         raise StudyError(f"{path} is no valid YAML: {' '.join(str(error).split())}.") from None
+    except RecursionError:
+        raise StudyError(f"{path} is nested too deeply to be read.") from None
     if chapters is None:
         return {}
     wanted = "notebook: {parameter: value}"

@@ -22,6 +22,11 @@ def test_unchanged_files_are_read_right(monkeypatch):
     assert all(ends == {"right": 2} for ends in fuzz.fuzz(fuzz.KINDS, 2).values())
 
 
+@pytest.mark.parametrize("number", [484, 1064])
+def test_a_profile_that_is_nested_too_deeply_is_a_sentence(number):
+    assert fuzz.fuzz(("profile",), 1, number)["profile"] == {"sentence": 1}
+
+
 def test_another_end_is_seen():
     """What would fail the test above."""
 
