@@ -34,9 +34,7 @@ def alone(folder: Path | None) -> Iterator[None]:
             lock = FileLock(folder / LOCK)
             lock.acquire(timeout=0)
         except Timeout:
-            raise ValueError(
-                f"Another process trains in {folder}: wait for it to end, or use another folder."
-            ) from None
+            raise ValueError(f"Another process trains in {folder}: wait for it to end, or use another.") from None
         except OSError:  # a finished run may be read from a folder that cannot be written to
             lock = None
     try:
@@ -59,7 +57,11 @@ def write(folder: Path, tensors: Mapping[str, Tensor], run: dict[str, Any]) -> N
     new = folder / f".{CHECKPOINT}.new"
     write_tensors(new, tensors, json.dumps(run))
     if (folder / CHECKPOINT).exists():
-        os.replace(folder / CHECKPOINT, folder / BEFORE)  # after a kill between the two, `newest` finds this one
+        (folder / BEFORE).unlink(missing_ok=True)
+        try:
+            os.link(folder / CHECKPOINT, folder / BEFORE)  # so that there is a checkpoint at every moment
+        except OSError:  # a disk without links: after a kill between the two renames, `newest` finds the one before
+            os.replace(folder / CHECKPOINT, folder / BEFORE)
     os.replace(new, folder / CHECKPOINT)
 
 
@@ -121,8 +123,7 @@ def newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 def seconds(folder: Path) -> float:
     """How long the run with this folder has trained so far; 0 where there is no checkpoint."""
-    checkpoint = newest(folder)
-    return checkpoint[1]["seconds"] if checkpoint else 0.0
+    return checkpoint[1]["seconds"] if (checkpoint := newest(folder)) else 0.0
 
 
 def _run(path: Path, text: str) -> dict[str, Any]:

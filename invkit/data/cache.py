@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +57,10 @@ def decoded(files: Sequence[Path], name: str, size: int | None = None) -> Tensor
     while not path.is_file() and int(os.environ.get("RANK", 0)):
         time.sleep(1)
     if path.is_file():
-        try:
+        with suppress(ValueError, OSError, EOFError, SyntaxError):  # cut off, or with another header
             array = np.load(path, mmap_mode="c")
             if array.dtype == np.uint8 and array.ndim == 4 and len(array) == len(files):
                 return torch.from_numpy(array)
-        except (ValueError, OSError, EOFError, SyntaxError):  # cut off, or with another header
-            pass
         warnings.warn(f"{path} is damaged: the photos are decoded anew.", stacklevel=2)
     _decode(files, path, name, size)
     _delete_older(path, name)

@@ -238,6 +238,17 @@ def test_a_step_that_is_not_of_the_run_is_damage_and_a_checkpoint_without_a_hash
     assert checkpoint(tmp_path)[1]["step"] == 40
 
 
+def test_on_a_disk_without_links_the_one_before_is_kept_too(tmp_path, monkeypatch):
+    def refuses(*_):
+        raise OSError("Operation not permitted")
+
+    monkeypatch.setattr(checkpoints.os, "link", refuses)
+    half_way(tmp_path)
+    flip(tmp_path / CHECKPOINT, 0.5)
+    with pytest.warns(UserWarning, match="the one before, of step 5, is used"):
+        train_denoiser(tmp_path)
+
+
 def test_what_killed_processes_left_is_removed(tmp_path):
     left = tmp_path / f".{CHECKPOINT}.123.partial"
     left.write_bytes(b"half a checkpoint")
