@@ -101,6 +101,8 @@ RECIPES: dict[str, Recipe] = {
     "ffi-glyphs-onehot": _glyph_inverter("glyphs-standard-0", kind="one-hot"),
     "ffi-glyphs-consistent-standard": _glyph_inverter("glyphs-standard-0", **ffi.CONSISTENT),
     "ffi-glyphs-consistent-robust": _glyph_inverter("glyphs-robust-0", **ffi.CONSISTENT),
+    "ffi-glyphs-consistent-early": _glyph_inverter("glyphs-early-0", **ffi.CONSISTENT),
+    "ffi-glyphs-consistent-onehot": _glyph_inverter("glyphs-standard-0", kind="one-hot", **ffi.CONSISTENT),
     "ffi-glyphs-regression": _glyph_inverter("glyphs-standard-0", objective="regression"),
     "ffi-glyphs-independent-standard": _glyph_inverter(
         "glyphs-independent-standard-0", "glyphs:independent", **ffi.INDEPENDENT
