@@ -203,9 +203,9 @@ def real_photos(name: str, n: int, seed: int = 0) -> Tensor:
 
 def tested_photos(name: str, n: int, size: int) -> Tensor:
     """At most n photographs, (N, 3, size, size), none of them a confirmation photo where they come from a folder."""
-    photos = data.load(name, size=size)
-    part = "development" if name.startswith("folder:") else ""
-    return confirmation.only_part(photos, part).images[:n]
+    if not name.startswith("folder:"):
+        return data.load(name, n=n, size=size).images
+    return confirmation.only_part(data.load(name, size=size), "development").images[:n]
 
 
 def plan_all(
