@@ -7,6 +7,7 @@
 # make weights  train every shipped network from nothing, some hours (SCALE=0.1: a rehearsal); goes on where it stopped
 #               -> build/weights/; INVKIT_WEIGHTS=build/weights make published   runs the study on them
 # make test     the tests, in a process for each core, four at most (TESTS_AT_ONCE=1: one after the other)
+# make test-book  of these, the ones that touch the book in headless Chromium, where there is one
 # make lint     ruff on code and notebooks, mypy on invkit
 # make lab      JupyterLab               make format  what lint would ask for
 # make check    compare the quick profile's results with the committed ones (after make book)
@@ -35,7 +36,7 @@ SNAKEMAKE = $(BIN)/python -m snakemake --cores all --rerun-incomplete --rerun-tr
 ALONE = mkdir -p build && flock --nonblock --conflict-exit-code 9 build/$(PROFILE).lock $(1) || \
 	{ status=$$?; [ $$status = 9 ] && echo "Another make is building the profile $(PROFILE); wait for it to end." >&2; exit $$status; }
 
-.PHONY: book published notebook weights test lint format lab check publish clean
+.PHONY: book published notebook weights test test-book lint format lab check publish clean
 .DEFAULT_GOAL := book
 
 book: $(INSTALLED)
@@ -61,6 +62,9 @@ weights: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
+
+test-book: $(INSTALLED)
+	$(BIN)/python -m pytest tests/study/test_touch.py tests/study/test_touch_chapters.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

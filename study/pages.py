@@ -100,6 +100,7 @@ def _take_offline(html):
     for page in html.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         text = re.sub(r"<script[^<]*thebe[^<]*</script>", "", text)
+        text = re.sub(r'<link rel="preload" as="font"[^>]*>', "", text)  # refused, with an error, from file://
         text = pictures_beside(text, html / "_images").replace("<img ", '<img loading="lazy" ')
         page.write_text(text, encoding="utf-8")
 
