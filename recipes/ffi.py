@@ -55,8 +55,8 @@ FACES_GENERATOR = {  # 4.6 MB
     "coarse_linear": False, "logit_noise": 0.2,
 }  # fmt: skip
 FACES_SHRINK = 0.1  # of the whitening of their logits
-# Twenty times the steps, and two networks besides the inverted one that should see in a reconstruction what they saw in
-# the image: another seed and another architecture. The judges of the chapters are none of the three.
+# Eighteen times the steps, and two networks besides the inverted one that should see in a reconstruction what they saw
+# in the image: another seed and another architecture. The judges of the chapters are none of the three.
 CONSISTENT = {
     "images": 432_000, "steps": 9000, "adversarial_share": 0.34, "consistent": ("glyphs-standard-1", "glyphs-plain-1"),
 }  # fmt: skip

@@ -1,5 +1,7 @@
 """Confirmation photos: looked at as rarely as possible, and every look is counted where version control sees it.
 
+A chapter looks at them where it asks for them by name; whoever takes a whole set takes them uncounted.
+
 A hash of their names parts the photos of a set. *Development* photos may be looked at freely while methods are chosen.
 *Confirmation* photos are closed. One command opens them for one run of a chapter, and says why:
 
@@ -26,7 +28,7 @@ HEADER = "# How often the confirmation photos were looked at; study/confirmation
 
 
 def part_of(name: str) -> str:
-    """The part, "development" or "confirmation", that a photo's name without its ending decides."""
+    """The part, "development" or "confirmation", that a photo's name decides, as `Data` has it: without its ending."""
     return PARTS[1 + hashlib.sha256(Path(name).name.encode()).digest()[0] % 2]
 
 
@@ -59,7 +61,8 @@ def looks(file: Path = FILE) -> int:
 def part_words(part: str, file: Path = FILE) -> str:
     """A sentence on which photos of the set a page shows."""
     if part != "confirmation":
-        return "They may have been looked at while the method was chosen."
+        half = "They are the development half of the set, and may" if part else "They may"
+        return f"{half} have been looked at while the method was chosen."
     before = yaml.safe_load(file.read_text(encoding="utf-8"))["before"]
     return (
         f"They are the confirmation half of the set, which has been looked at {looks(file)} times, this one included. "
