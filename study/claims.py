@@ -10,8 +10,8 @@ the claim:
     higher, lower     two intervals of which no difference is known    value - baseline, low - high to high - low
 
 A check also has a smallest effect worth the name, `least`: the margin has to exceed it. A check that is `second` asks
-what the check before it asks, in a second feature space, unrelated to the first: a claim that only one of the two
-supports is undecided.
+what the check before it asks, in a second feature space, unrelated to the first: no claim is supported by one of the
+two alone, and none contradicted by one where the other supports it.
 `study.verdicts` judges.
 """
 

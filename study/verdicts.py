@@ -12,7 +12,8 @@ were not fitted to these cannot be proven, so what they say of later trainings w
 - *contradicted*: the whole interval of one of them lies below it. A difference that is there, but smaller than the
   smallest effect, counts as this.
 - *undecided*: neither. An interval that holds both is no refutation. Nor is one feature space enough: where a
-  perceptual distance speaks for the claim in one space and against it in an unrelated one, it is undecided.
+  perceptual distance speaks for the claim in one space and against it in an unrelated one, the distance decides
+  nothing.
 
 The intervals are those at 95 %, widened by Holm's method (1979, "A simple sequentially rejective multiple test
 procedure") for all claims that are judged together, so that with a probability of 95 % none of the verdicts "supported"
