@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 LIMITS = dict.fromkeys(("size", "source_size", "classifier_size"), 4096) | {"feedback": 1000}  # of a card's numbers
 LIMITS |= dict.fromkeys(("shapes", "sizes", "classes", "generator", "options"), 2**20)
@@ -116,6 +117,13 @@ def reading_card(where: Any) -> Iterator[None]:
         ) from error
 
 
+class Unfilled(TorchFunctionMode):
+    """Leaves out random initial values: a file's replace them, and without memory they cost a second's import."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
+
+
 def built(make: Callable[[], nn.Module], card: dict[str, Any], tensors: dict[str, Tensor], where: Any) -> nn.Module:
     """The module that a card describes, with the weights of its file.
 
@@ -140,13 +148,14 @@ def built(make: Callable[[], nn.Module], card: dict[str, Any], tensors: dict[str
         if sum(blocks) > len(tensors) or not isinstance(card["size"], int) or not math.isfinite(sum(feedback)):
             raise TypeError("more blocks than tensors, no size, or endless feedback")
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), Unfilled():
                 planned = {name: tensor.shape for name, tensor in make().state_dict().items()}
         except ValueError as error:
             raise TypeError(error) from error
         if planned != {name: tensor.shape for name, tensor in tensors.items()}:
             raise TypeError("the tensors of its network have other names or shapes")
-        module = make()
+        with Unfilled():
+            module = make()
         module.load_state_dict(tensors)
         return module
 

@@ -42,13 +42,13 @@ def find_classifier(
     size = known.get("size") or (card["size"] if card["method"] == "dci" else card.get("classifier_size"))
     if classifier is None:
         classifier = load_classifier(**_source(name, known, trust) | {"size": size})
+        if classifier.name != name:
+            raise ValueError(f"This inverter is of {name}, but its card's source is {classifier.name}: train it again.")
     elif not isinstance(classifier, Classifier):
         classifier = Classifier(classifier, name, size, known.get("mean"), known.get("std"))
     if size not in (None, classifier.size):
-        raise ValueError(
-            f"This inverter is of {name} at {size} pixels, and the classifier takes {classifier.size}: "
-            f"give it with size={size}."
-        )
+        taken = f"the classifier takes {classifier.size}: give it with size={size}."
+        raise ValueError(f"This inverter is of {name} at {size} pixels, and {taken}")
     if known and classifier.fingerprint != known["fingerprint"]:
         raise ValueError(
             f"{classifier.name} has other weights (fingerprint {classifier.fingerprint}) than the {name} that was "

@@ -74,11 +74,9 @@ def bootstrap(values: Tensor | Sequence[float], n_boot: int = 2000, seed: int = 
         return _bootstrap_t(values, n_boot, seed)
     from scipy import stats  # takes a second to import
 
-    batch = max(1, 10**7 // len(values))
-    rng = np.random.default_rng(seed)
-    result = stats.bootstrap((values,), np.median, n_resamples=n_boot, batch=batch, method="percentile", rng=rng)
-    low, high = result.confidence_interval
-    return Interval(float(np.median(values)), float(low), float(high), len(values))
+    options = {"n_resamples": n_boot, "batch": max(1, 10**7 // len(values)), "method": "percentile"}
+    result = stats.bootstrap((values,), np.median, **options, rng=np.random.default_rng(seed))
+    return Interval(float(np.median(values)), *map(float, result.confidence_interval), len(values))
 
 
 def _bootstrap_t(values: np.ndarray, n_boot: int, seed: int) -> Interval:

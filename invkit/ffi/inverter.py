@@ -121,20 +121,6 @@ class LogitInverter:
         values = np.random.default_rng(seed).standard_normal((n, self.noise_dim), dtype=np.float32)
         return torch.from_numpy(values).to(self.generator.norm.weight.device)
 
-    def mean_reconstruction(self, logits: Tensor, samples: int = 16, seed: int = 0) -> Tensor:
-        """The mean of `samples` images of each logit vector, each from noise of its own.
-
-        Args:
-            logits: floats (N, classes).
-            samples: images for each vector, 1 or more.
-            seed: of the noise.
-
-        Returns:
-            Images in [0, 1], (N, 3, size, size).
-        """
-        noise = self.sample_noise(samples * len(logits), seed).to(logits.device).view(samples, len(logits), -1)
-        return sum(self.invert(logits, noise=part) for part in noise) / samples
-
     def to(self, device: torch.device | str) -> LogitInverter:
         """Move the inverter and its classifier to a device; returns the inverter."""
         self.generator.to(device)
