@@ -349,5 +349,6 @@ def cosine(predicted: Tensor, target: Tensor) -> Tensor:
         One cosine for each pair, (N,).
     """
     check_vectors(predicted, "Predicted latents")
+    check_vectors(target, "Target latents")
     check_same_shape(predicted, target, "Both sets of latents")
     return F.cosine_similarity(predicted, target)

@@ -26,13 +26,9 @@ SIDE = 224  # pixels: larger images are shrunk to this
 
 
 def page_of(
-    numbers: Mapping[str, Any],
-    photos: Data,
-    results: Sequence[AtDepth],
-    reference: Sequence[AtDepth],
-    inverter: LogitInverter | None = None,
-    logits: FromLogits | None = None,
-) -> str:
+    numbers: Mapping[str, Any], photos: Data, results: Sequence[AtDepth], reference: Sequence[AtDepth],
+    inverter: LogitInverter | None = None, logits: FromLogits | None = None,
+) -> str:  # fmt: skip
     """The page.
 
     Args:

@@ -76,7 +76,8 @@ def bootstrap(values: Tensor | Sequence[float], n_boot: int = 2000, seed: int = 
 
     options = {"n_resamples": n_boot, "batch": max(1, 10**7 // len(values)), "method": "percentile"}
     result = stats.bootstrap((values,), np.median, **options, rng=np.random.default_rng(seed))
-    return Interval(float(np.median(values)), *map(float, result.confidence_interval), len(values))
+    low, high = map(float, result.confidence_interval)
+    return Interval(float(np.median(values)), low, high, len(values))
 
 
 def _bootstrap_t(values: np.ndarray, n_boot: int, seed: int) -> Interval:
