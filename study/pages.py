@@ -8,19 +8,17 @@ sentence needs no new run. A copy whose code or weights have changed since is sh
 import ast
 import io
 import json
-import re
 import shutil
 import subprocess
 import sys
 import textwrap
 import tokenize
-from importlib.resources import files
 from pathlib import Path
 
 from study.fingerprint import fingerprint
 from study.notebook import StudyError, injected_parameters, read_json, source_of, write_text
 from study.profiles import notebooks
-from study.touch import pictures_beside
+from study.web_pages import finish
 
 COLUMNS = 88  # to which the values of parameters are wrapped
 
@@ -56,7 +54,7 @@ def compile(profile):
     command += ["--config", "_config.yml", "--all", "-W", "--keep-going", "--quiet"]
     if subprocess.run([str(word) for word in command], stdout=subprocess.DEVNULL).returncode:
         raise StudyError("The book has warnings or errors, listed above; no page was replaced.")
-    _take_offline(made / "_build" / "html")
+    finish(made / "_build" / "html")
     shutil.rmtree(html, ignore_errors=True)
     shutil.move(made / "_build" / "html", html)
     shutil.rmtree(made)
@@ -89,20 +87,6 @@ def _print_seconds(copies):
     print("Seconds that each notebook took, longest first:")
     for name in sorted(seconds, key=seconds.get, reverse=True):
         print(f"{seconds[name]:8.0f}  {name}")
-
-
-def _take_offline(html):
-    """MathJax beside the pages instead of from the network, and no Thebe, which could only be loaded from there.
-
-    A picture is loaded when the reader comes near it, those of the things to touch from files of their own.
-    """
-    shutil.copy(files("mathjax") / "static/mathjax/es5/tex-svg.js", html / "_static/mathjax.js")
-    for page in html.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        text = re.sub(r"<script[^<]*thebe[^<]*</script>", "", text)
-        text = re.sub(r'<link rel="preload" as="font"[^>]*>', "", text)  # refused, with an error, from file://
-        text = pictures_beside(text, html / "_images").replace("<img ", '<img loading="lazy" ')
-        page.write_text(text, encoding="utf-8")
 
 
 # ---- one page --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,213 @@
+"""What Sphinx leaves undone in the compiled pages: they work offline, weigh little, and say what their pictures show.
+
+`finish` takes the folder of HTML that Jupyter Book wrote. It changes every page (`_Page`), puts what they share beside
+them, and deletes what no page asks for.
+"""
+
+import json
+import re
+import shutil
+from importlib.resources import files
+
+from bs4 import BeautifulSoup
+from PIL import Image
+
+from study.notebook import read_json, write_text
+from study.touch import pictures_beside
+
+LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where that is smaller
+QUALITY = 92  # of a WebP: no difference is seen at twice the size
+DESCRIPTION = 160  # characters that a search engine or a preview shows
+UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf")  # in _static
+
+
+def finish(html):
+    """Finish the pages in a folder, in place. html: a Path, as Jupyter Book's builder leaves it."""
+    static = html / "_static"
+    shutil.copy(files("mathjax") / "static/mathjax/es5/tex-svg.js", static / "mathjax.js")
+    smaller = _smaller_pictures(html / "_images")
+    pages = {path: _Page(path, smaller) for path in sorted(html.glob("*.html")) if path.name != "index.html"}
+    said = {src: alt for page in pages.values() for src, alt in page.alternatives().items()}
+    for path, page in pages.items():
+        path.write_text(page.finished(said), encoding="utf-8")
+    _searched_offline(html, pages)
+    _notebooks_without_outputs(html / "_sources")
+    for pattern in UNUSED:
+        for file in static.glob(f"**/{pattern}"):
+            file.unlink()
+    text = "".join(path.read_text(encoding="utf-8") for path in pages)
+    for figure in static.glob("*.png"):  # that a prose page might have shown
+        if figure.stem.count(".") and figure.name not in text:
+            figure.unlink()
+
+
+def _smaller_pictures(folder):
+    """{name of a PNG: name of its WebP} of the large pictures of which the WebP is smaller; the PNGs are deleted."""
+    smaller = {}
+    for png in sorted(folder.glob("*.png")):
+        if png.stat().st_size < LARGE:
+            continue
+        webp = png.with_suffix(".webp")
+        with Image.open(png) as picture:
+            picture.convert("RGBA" if "A" in picture.getbands() else "RGB").save(webp, quality=QUALITY, method=2)
+        kept, dropped = (webp, png) if webp.stat().st_size < png.stat().st_size else (png, webp)
+        dropped.unlink()
+        if kept is webp:
+            smaller[png.name] = webp.name
+    return smaller
+
+
+def _searched_offline(html, pages):
+    """Give the search the text of every page in a script: a page that was opened from a file may not fetch others."""
+    texts = {path.name: text for path, page in pages.items() if (text := page.text())}
+    script = (
+        f"const TEXTS = {json.dumps(texts, ensure_ascii=False)};\n"
+        "window.fetch = (address) => {\n"
+        '  const text = TEXTS[String(address).split("/").pop()] ?? "";\n'
+        "  return Promise.resolve({ text: () => Promise.resolve(text) });\n"
+        "};\n"
+    )
+    write_text(html / "_static/texts.js", script)
+    search = html / "search.html"
+    if search.exists():
+        first = '<script src="_static/searchtools.js'
+        page = search.read_text(encoding="utf-8")
+        search.write_text(page.replace(first, f'<script src="_static/texts.js"></script>\n{first}'), encoding="utf-8")
+
+
+def _notebooks_without_outputs(sources):
+    """What a page offers for download: the notebook as one would open it to run it, without its figures."""
+    for path in sources.glob("*.ipynb"):
+        notebook = read_json(path)
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                cell |= {"outputs": [], "execution_count": None}
+        write_text(path, json.dumps(notebook, indent=1) + "\n")
+
+
+class _Page:
+    """One page, parsed. path: of its HTML; smaller: {name of a picture: name of what took its place}."""
+
+    def __init__(self, path, smaller):
+        html = path.read_text(encoding="utf-8")
+        for old, new in smaller.items():
+            html = html.replace(f"_images/{old}", f"_images/{new}")
+        self.folder = path.parent
+        self.soup = BeautifulSoup(pictures_beside(html, self.folder / "_images"), "html.parser")
+        self.body = self.soup.select_one("article") or self.soup
+
+    def alternatives(self):
+        """{address of a picture: what it shows}, in the author's words, else in those of its caption."""
+        found = {}
+        for image in self.body.find_all("img", src=True):
+            alt, caption = image.get("alt") or "", image.find_parent("figure")
+            if alt and not alt.startswith(("_images/", "_static/")):
+                found[image["src"]] = alt
+            elif caption and (text := caption.select_one(".caption-text")):
+                found[image["src"]] = " ".join(text.get_text().split())
+        return found
+
+    def text(self):
+        """The page's own text in one element, as the search expects it; empty where there is none."""
+        main = self.soup.select_one('[role="main"]') or self.soup.select_one("article")
+        if main is None:
+            return ""
+        parts = "".join(_with_id(part) for part in main.find_all("section")) or main.get_text(" ")
+        return f'<div role="main">{parts}</div>'
+
+    def finished(self, said):
+        """The page as HTML. said: {address of a picture: what it shows}, of all pages."""
+        self._scripts()
+        self._pictures(said)
+        self._tables()
+        self._preview()
+        return str(self.soup)
+
+    def _scripts(self):
+        """Nothing from the network, nothing that is refused from a file, MathJax only where there is a formula."""
+        formula = self.body.select_one(".math, .text_latex")
+        for script in self.soup.find_all("script"):
+            told = f"{script.get('src', '')} {script.string or ''}"
+            if "thebe" in told or "fontawesome" in told or ("athjax" in told.lower() and not formula):
+                script.decompose()
+        for link in self.soup.find_all("link", rel="preload"):
+            if link.get("as") == "font" or "fontawesome" in link.get("href", ""):
+                link.decompose()
+
+    def _pictures(self, said):
+        """Every picture has its size, loads when the reader comes near, and is a link to itself in full size."""
+        for image in self.body.find_all("img", src=True):
+            image["loading"] = "lazy"
+            image["alt"] = said.get(image["src"]) or image.get("alt") or ""
+            file = self.folder / image["src"]
+            if not image.get("width") and file.suffix != ".svg" and file.is_file():
+                with Image.open(file) as picture:
+                    image["width"], image["height"] = (str(side) for side in picture.size)
+            if not image.find_parent(["a", "button"]) and "touch-sheet" not in image.get("class", []):
+                image.wrap(self.soup.new_tag("a", href=image["src"], attrs={"class": "full-size"}))
+                image.parent["title"] = "Open the picture in full size"
+
+    def _tables(self):
+        """Every table of results has a number and, as its caption, the title of its section; a header says of what."""
+        chapter = self.soup.title.string.strip().partition(".")[0] if self.soup.title else ""
+        number = 0
+        for table in self.body.select("table.dataframe, table.table"):
+            title = _title_above(table)
+            if table.caption or title is None:
+                continue
+            number += 1
+            place = f"{chapter}.{number}" if chapter.isdigit() else f"{number}"
+            caption = self.soup.new_tag("caption")
+            caption.string = f"Table {place}. {_words(title)}"
+            table.insert(0, caption)
+            for cell in table.find_all("th"):
+                cell["scope"] = "col" if cell.find_parent("thead") else "row"
+
+    def _preview(self):
+        """What search engines and messengers show of the page."""
+        title, first = self.soup.select_one("article h1"), self.soup.select_one("article section > p")
+        if title is None or first is None or self.soup.find("meta", attrs={"name": "description"}):
+            return
+        text = " ".join(first.get_text().split())
+        if len(text) > DESCRIPTION:
+            text = text[: DESCRIPTION - 1].rsplit(" ", 1)[0] + "…"
+        tags = [("name", "description", text), ("property", "og:type", "article")]
+        tags += [("property", "og:title", _words(title)), ("property", "og:description", text)]
+        if image := self.body.find("img", src=re.compile("^_images/")):
+            tags += [("property", "og:image", image["src"]), ("name", "twitter:card", "summary_large_image")]
+        for kind, name, content in tags:
+            self.soup.head.append(self.soup.new_tag("meta", attrs={kind: name, "content": content}))
+
+
+def _with_id(section):
+    """A section's own text, without that of the sections in it, in an element with its id; so for each of its terms."""
+    own = [part for part in section.children if getattr(part, "name", "") not in ("section", "script", "style")]
+    terms = [term for part in own if hasattr(part, "select") for term in part.select("dt[id]")]
+    told = [(section, own), *((term, [term, term.find_next_sibling("dd")]) for term in terms)]
+    return "".join(f'<p id="{one.get("id", "")}">{_plain_text(parts)}</p>' for one, parts in told)
+
+
+def _plain_text(parts):
+    """The text of some elements, as HTML without a tag; code as it is written."""
+    texts = []
+    for part in filter(None, parts):
+        code = hasattr(part, "select_one") and part.select_one(".highlight")
+        texts.append(" ".join(part.get_text("" if code else " ").split()))
+    text = " ".join(filter(None, texts))
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _title_above(element):
+    """The heading of the section that an element lies in; None outside of sections."""
+    section = element.find_parent("section")
+    return section and section.find(re.compile("^h[1-6]$"))
+
+
+def _words(title):
+    """The words of a heading, without the sign that links to it."""
+    text = "".join(part.get_text() for part in title.children if "headerlink" not in (_classes(part)))
+    return " ".join(text.split())
+
+
+def _classes(part):
+    return part.get("class", []) if hasattr(part, "attrs") and part.attrs else []

@@ -1,0 +1,126 @@
+"""What is done to the compiled pages: small, offline, described."""
+
+import json
+
+import numpy as np
+import pytest
+from bs4 import BeautifulSoup
+from PIL import Image
+
+from study import browser
+from study.web_pages import finish
+
+HASH = "_images/0a1b.png"
+PAGE = """<!doctype html><html><head><title>{title}</title>
+<script>window.MathJax = {{}}</script><script src="_static/mathjax.js"></script>
+<script src="_static/vendor/fontawesome/6/js/all.min.js"></script>
+<link rel="preload" as="font" href="_static/a.woff2"></head>
+<body><article class="bd-article" role="main"><section id="top"><h1>{title}<a class="headerlink">#</a></h1>{body}
+</section></article></body></html>"""
+FIGURE = f'<figure><img alt="{HASH}" src="{HASH}"><figcaption><span class="caption-number">Figure 1.1 </span>{{}}</figcaption></figure>'  # noqa: E501
+CAPTION = '<span class="caption-text">Fewer  are\nfound.</span>'
+TABLE = (
+    '<table class="dataframe"><thead><tr><th>a</th></tr></thead><tbody><tr><th>b</th><td>1</td></tr></tbody></table>'
+)
+
+
+@pytest.fixture
+def html(tmp_path):
+    """A folder of pages; what `read` returns of one is parsed after they were finished."""
+    for folder in ("_static", "_sources", "_images"):
+        (tmp_path / folder).mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (300, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / HASH)
+    Image.new("RGB", (40, 30)).save(tmp_path / "_images/small.png")
+    return tmp_path
+
+
+def write(folder, name, body, title=None):
+    (folder / f"{name}.html").write_text(PAGE.format(title=title or name, body=body))
+
+
+def read(folder, name):
+    return BeautifulSoup((folder / f"{name}.html").read_text(), "html.parser")
+
+
+def test_mathjax_is_loaded_only_where_there_is_a_formula(html):
+    write(html, "with", '<p>Squares, <span class="math">\\(x^2\\)</span>.</p>')
+    write(html, "without", "<p>No squares.</p>")
+    finish(html)
+    assert read(html, "with").select("script[src$='mathjax.js']") and (html / "_static/mathjax.js").exists()
+    assert not read(html, "without").find_all("script")
+    assert not read(html, "with").select("link, script[src*=fontawesome]")
+
+
+def test_a_picture_without_words_takes_those_of_its_caption_on_every_page(html):
+    write(html, "chapter", FIGURE.format(CAPTION))
+    write(html, "front", f'<img alt="{HASH}" src="{HASH}"><img alt="A line." src="_images/small.png">')
+    finish(html)
+    large, small = read(html, "front").find_all("img")
+    assert large["alt"] == read(html, "chapter").img["alt"] == "Fewer are found." and small["alt"] == "A line."
+
+
+def test_a_picture_says_its_size_loads_late_and_leads_to_itself(html):
+    write(html, "page", f'<img alt="noise" src="{HASH}"><a href="there"><img alt="s" src="_images/small.png"></a>')
+    finish(html)
+    large, small = read(html, "page").find_all("img")
+    assert (large["width"], large["height"], large["loading"]) == ("200", "300", "lazy")
+    assert large.parent["href"] == large["src"] and small.parent["href"] == "there"
+
+
+def test_a_large_picture_is_shipped_once_and_smaller(html):
+    before = (html / HASH).stat().st_size
+    write(html, "page", f'<img alt="noise" src="{HASH}">')
+    (html / "_static/01_one.noise.png").write_bytes((html / HASH).read_bytes())
+    finish(html)
+    assert not (html / HASH).exists() and not (html / "_static/01_one.noise.png").exists()
+    (file,) = html.glob("_images/0a1b.*")
+    assert file.stat().st_size < before and read(html, "page").img["src"] == f"_images/{file.name}"
+    assert Image.open(file).size == (200, 300)
+
+
+def test_tables_are_numbered_and_named_after_their_section(html):
+    write(html, "page", f"{TABLE}<section><h2>By depth</h2>{TABLE}</section>", title="7. Zero-shot")
+    write(html, "other", TABLE, title="Methods")
+    finish(html)
+    captions = [caption.string for caption in read(html, "page").find_all("caption")]
+    assert captions == ["Table 7.1. 7. Zero-shot", "Table 7.2. By depth"]
+    assert read(html, "other").caption.string == "Table 1. Methods"
+    assert [cell["scope"] for cell in read(html, "other").find_all("th")] == ["col", "row"]
+
+
+def test_a_page_is_described_by_its_first_paragraph(html):
+    write(html, "page", f'<p>Short.</p><img alt="noise" src="{HASH}">')
+    write(html, "long", f"<p>{'word ' * 60}</p>")
+    finish(html)
+    tags = {tag.get("name") or tag.get("property"): tag["content"] for tag in read(html, "page").find_all("meta")}
+    assert tags["description"] == tags["og:description"] == "Short." and tags["og:title"] == "page"
+    assert tags["og:image"].startswith("_images/0a1b.")
+    text = read(html, "long").find("meta", attrs={"name": "description"})["content"]
+    assert len(text) <= 160 and text.endswith("word…")
+
+
+def test_a_notebook_is_offered_without_its_outputs(html):
+    cells = [{"cell_type": "code", "source": "1 + 1", "outputs": [{"data": "2" * 1000}], "execution_count": 3}]
+    (html / "_sources/one.ipynb").write_text(json.dumps({"cells": cells}))
+    finish(html)
+    (cell,) = json.loads((html / "_sources/one.ipynb").read_text())["cells"]
+    assert cell == {"cell_type": "code", "source": "1 + 1", "outputs": [], "execution_count": None}
+
+
+@pytest.mark.skipif(browser.executable() is None, reason="There is no Chromium here: install chromium.")
+def test_the_search_finds_the_text_of_other_pages_from_a_file(html):
+    write(
+        html, "page", "<p>Above.</p><section id='deep'><h2>Deep</h2><p>A &lt; B here.</p></section><dl><dt id='t'>term"
+    )
+    (html / "_static/searchtools.js").write_text("fetch('./page.html').then(r => r.text()).then(t => window.got = t)")
+    write(html, "search", '<script src="_static/searchtools.js"></script>')
+    finish(html)
+    with browser.Browser() as one:
+        one.open((html / "search.html").as_uri())
+        one.until("window.got")
+        parsed = "new DOMParser().parseFromString(got, 'text/html')"
+        assert one.evaluate(f"{parsed}.querySelector('[role=main] #deep').textContent") == "Deep A < B here."
+        assert one.evaluate(f"{parsed}.querySelector('[role=main] #t').textContent") == "term"
+        assert "Above." in one.evaluate(f"{parsed}.querySelector('[role=main] #top').textContent")
+        assert not one.messages
