@@ -108,18 +108,18 @@ def invert_features(
     features = features.detach()
     energy = features.flatten(1).square().sum(1).clamp_min(1e-12)
     tv = min(classifier.blocks[depth - 1].stride, 32) ** 2 / 40 if tv is None else tv
-    pyramid = _pyramid(start.detach(), levels or max(1, size.bit_length() - 1))
+    pyramid = pyramid_of(start.detach(), levels or max(1, size.bit_length() - 1))
 
     def objective() -> Tensor:
-        images = _from_pyramid(pyramid)
+        images = from_pyramid(pyramid)
         distance = (classifier.features(images, depth) - features).flatten(1).square().sum(1) / energy
         return distance + tv * total_variation(images, beta)
 
     losses, seconds = _adam(pyramid, objective, steps, lr)
-    return Inversion(_from_pyramid(pyramid).detach(), losses, seconds)
+    return Inversion(from_pyramid(pyramid).detach(), losses, seconds)
 
 
-def _pyramid(images: Tensor, levels: int) -> list[Tensor]:
+def pyramid_of(images: Tensor, levels: int) -> list[Tensor]:
     """Maps of side size, size/2, size/4, ... that sum to the images less 1/2: at first all is in the first."""
     n, channels, height, width = images.shape
     shapes = [(n, channels, max(1, height >> k), max(1, width >> k)) for k in range(levels)]
@@ -127,7 +127,7 @@ def _pyramid(images: Tensor, levels: int) -> list[Tensor]:
     return [m.clone().requires_grad_() for m in maps]
 
 
-def _from_pyramid(pyramid: list[Tensor]) -> Tensor:
+def from_pyramid(pyramid: list[Tensor]) -> Tensor:
     finest, *coarser = pyramid
     size = finest.shape[-2:]
     images = 0.5 + finest + sum(F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in coarser)

@@ -1,0 +1,57 @@
+"""Tunes the opponents of chapter 7 (`study.opponents`) on synthetic images that no training has seen.
+
+    python benchmarks/tune_opponents.py --convolutions 24 --images 3 --steps 75
+
+Each number of each opponent is climbed in turn, the others held, until both neighbours of the best are worse, or the
+line says that the best lies at the grid's edge. The score is the mean PSNR in dB; no photograph is looked at.
+"""
+
+import argparse
+from dataclasses import replace
+
+import invkit
+from invkit.dci.synthetic import draw_pool
+from invkit.metrics import psnr
+from study.opponents import SETTINGS, oppose
+from study.tuning import climb
+
+TUNED = {
+    "from the chain": ("rate", "tv", "steps"),
+    "from grey": ("rate", "tv", "steps"),
+    "batch-norm prior": ("prior",),
+    "deep image prior": ("rate", "steps"),
+    "restarts, averaged": ("starts",),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--opponents", nargs="+", default=list(TUNED), choices=list(TUNED))
+    parser.add_argument("--convolutions", type=int, default=24)
+    parser.add_argument("--images", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=75, help="that the seconds buy from grey")
+    parser.add_argument("--tries", type=int, default=8, help="values at most of each number")
+    options = parser.parse_args()
+    inverter = invkit.load_inverter("dci-lite0")
+    depth = next(b.depth for b in inverter.classifier.blocks if b.convolutions == options.convolutions)
+    images = draw_pool(64, 320, seed=777, pink=0).batch(0, options.images, inverter.size)
+    features = inverter.represent(images, depth)
+    print(f"the chain's own: {psnr(inverter.invert(features, depth), images).mean():.2f} dB", flush=True)
+    for name in options.opponents:
+        settings = replace(SETTINGS[name], steps=options.steps)
+        for what in TUNED[name]:
+
+            def score(value, name=name, settings=settings, what=what) -> float:
+                tried = replace(settings, **{what: type(getattr(settings, what))(value)})
+                tried = replace(tried, steps=max(1, tried.steps // tried.starts))
+                found = oppose(name, inverter, features, depth, settings=tried)
+                return psnr(found.images, images).mean().item()
+
+            bounds = {"steps": (1, options.steps), "starts": (1, 16)}.get(what, (0, float("inf")))
+            tuned = climb(score, getattr(settings, what), tries=options.tries, between=bounds)
+            settings = replace(settings, **{what: type(getattr(settings, what))(tuned.best)})
+            print(f"{name}, {what}: {tuned.words}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
