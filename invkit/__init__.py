@@ -1,10 +1,13 @@
 """invkit: how much of an image survives inside a classifier, and can it be recovered from there?
 
+>>> import invkit
 >>> inverter = invkit.load_inverter("dci-lite0")
->>> images = invkit.data.load("photos").images
+>>> images = invkit.data.load("photos", n=1).images
 >>> reconstructions = inverter.reconstruct(images, depth=8)
->>> invkit.metrics.psnr(reconstructions, images)
->>> mine = invkit.train_inverter(classifier, minutes=10)
+>>> invkit.metrics.psnr(reconstructions, images) > 20  # dB
+tensor([True])
+
+`invkit.train_inverter(classifier, minutes=10)` makes an inverter of one's own classifier.
 
 | name | what it holds |
 |---|---|

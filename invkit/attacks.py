@@ -50,6 +50,14 @@ def pgd(
     Returns:
         The attacked images (N, 3, H, W).
 
+    Example:
+        >>> import invkit
+        >>> classifier = invkit.load_classifier("glyphs-standard-0")
+        >>> glyphs = invkit.data.load("glyphs", n=4)
+        >>> attacked = pgd(classifier, glyphs.images, glyphs.labels, epsilon=8 / 255)
+        >>> (attacked - glyphs.images).abs().max().item() <= 8 / 255 + 1e-6
+        True
+
     Raises:
         TypeError, ValueError: no images, no labels, or no ball.
     """

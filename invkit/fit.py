@@ -1,8 +1,8 @@
 """Train an inverter of one's own classifier in a given number of minutes.
 
->>> inverter = invkit.train_inverter(classifier, minutes=10, folder="runs/mine")  # zero-shot: no image is needed
->>> logit_inverter = invkit.train_inverter(classifier, "folder:photos", minutes=10)  # of the logits, from images
->>> inverter.save("mine")
+    inverter = invkit.train_inverter(classifier, minutes=10, folder="runs/mine")  # zero-shot: no image is needed
+    logit_inverter = invkit.train_inverter(classifier, "folder:photos", minutes=10)  # of the logits, from images
+    inverter.save("mine")
 
 The settings follow those of `recipes`; the number of images and of steps is fitted into the minutes (`invkit.minutes`).
 """

@@ -1,9 +1,9 @@
 """What all trained inverters have in common, and how to load one by name or folder.
 
->>> inv = invkit.load_inverter("dci-lite0")
->>> representation = inv.represent(images, depth=8)  # the output of the classifier's block 8
->>> reconstructions = inv.invert(representation, depth=8)  # images, from that alone
->>> inv.reconstruct(images, depth=8)  # both in one call
+inv = invkit.load_inverter("dci-lite0")
+representation = inv.represent(images, depth=8)  # the output of the classifier's block 8
+reconstructions = inv.invert(representation, depth=8)  # images, from that alone
+inv.reconstruct(images, depth=8)  # both in one call
 """
 
 from __future__ import annotations
@@ -93,6 +93,14 @@ def load_inverter(name: str | Path, classifier: Classifier | nn.Module | None = 
         classifier: the network that it inverts, where the card's name does not bring it back: a `Classifier`, or the
             module alone, whose preprocessing the card then tells.
         trust: run the code that the card names, where its classifier is "package.module:factory".
+
+    Example:
+        >>> import invkit
+        >>> inverter = load_inverter("ffi-glyphs-robust")
+        >>> glyphs = invkit.data.load("glyphs", n=2).images
+        >>> logits = inverter.represent(glyphs)
+        >>> inverter.invert(logits).shape
+        torch.Size([2, 3, 32, 32])
 
     Raises:
         FileNotFoundError: there is no such name or folder.

@@ -71,7 +71,14 @@ class AtDepth:
 
 
 def cuts(classifier: Classifier) -> list[dict[str, Any]]:
-    """The blocks of a classifier, a row each, from its input to its logits."""
+    """The blocks of a classifier, a row each, from its input to its logits.
+
+    Example:
+        >>> import invkit
+        >>> first = cuts(invkit.load_classifier("glyphs-standard-0"))[0]
+        >>> first["block"], first["output"], f"{first['numbers']:.2f}"
+        ('stem.0', '32 × 16 × 16', '2.67')
+    """
     return [
         {
             "depth": block.depth,

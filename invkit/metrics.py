@@ -48,6 +48,11 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
     Returns:
         One value for each pair, (N,).
+
+    Example:
+        >>> black = torch.zeros(1, 3, 8, 8)
+        >>> psnr(black + 0.1, black)
+        tensor([20.])
     """
     check_image_pairs(a, b)
     return -10 * torch.log10((a - b).square().mean(dim=(1, 2, 3)))
@@ -226,6 +231,11 @@ def retrieval_accuracy(
             label are left out.
         top: how many candidates may be named, 1 or more.
 
+    Example:
+        >>> photos = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> retrieval_accuracy(photos.sqrt(), photos)  # every one is closest to its own photo
+        1.0
+
     Raises:
         ValueError: no two candidates share a label.
     """
@@ -305,7 +315,12 @@ def perceptual_features(images: Tensor) -> Tensor:
 
 
 def thumbnail(images: Tensor, size: int) -> Tensor:
-    """The images (N, 3, H, W) shrunk to size x size (antialiased) and enlarged again, both bilinear."""
+    """The images (N, 3, H, W) shrunk to size x size (antialiased) and enlarged again, both bilinear.
+
+    Example:
+        >>> thumbnail(torch.rand(1, 3, 64, 64), 8).shape  # shrunk to 8 × 8 and enlarged again
+        torch.Size([1, 3, 64, 64])
+    """
     check_images(images)
     small = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
     return F.interpolate(small, size=images.shape[-2:], mode="bilinear")
@@ -347,6 +362,10 @@ def cosine(predicted: Tensor, target: Tensor) -> Tensor:
 
     Returns:
         One cosine for each pair, (N,).
+
+    Example:
+        >>> cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
+        tensor([0.])
     """
     check_vectors(predicted, "Predicted latents")
     check_vectors(target, "Target latents")

@@ -1,6 +1,6 @@
 """A report of what one's own classifier gives away about its images: inverters trained, measured, on one page.
 
->>> invkit.report.write_report("torchvision:resnet18", "report", minutes=10)  # report/report.html, report/report.json
+    invkit.report.write_report("torchvision:resnet18", "report", minutes=10)  # report/report.html, report/report.json
 
 `invkit.leakage` measures and `invkit.report_page` makes the page.
 """

@@ -269,7 +269,12 @@ def _save_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] 
 
 
 def read_card(name: str | Path) -> dict[str, Any]:
-    """The card of a shipped name or a folder, without reading the weights. One sentence where it is none."""
+    """The card of a shipped name or a folder, without reading the weights. One sentence where it is none.
+
+    Example:
+        >>> read_card("dci-lite0")["method"]
+        'dci'
+    """
     path = find(name) / CARD
     card = _card_or_empty(path)
     if not card:

@@ -50,6 +50,11 @@ def load(name: str, split: str | None = None, n: int | None = None, seed: int = 
             faces, 224 for samples and photos, and the images' own size for all others (those of a folder must then be
             of one size).
 
+    Example:
+        >>> glyphs = load("glyphs", n=3)
+        >>> glyphs.images.shape, glyphs.labels, glyphs.names[0]
+        (torch.Size([3, 3, 32, 32]), tensor([45, 57, 76]), 'Ψ 0')
+
     Raises:
         ValueError: no such name or split, or a photo that cannot be read; the sentence names it.
         FileNotFoundError: no such folder or package.

@@ -1,9 +1,9 @@
 """Train a divide-and-conquer inverter for a network of one's own (Dong et al. 2021, arXiv 2107.06304).
 
->>> pool = synthetic.draw_pool(4096, 320)
->>> inverter = dci.invert_classifier(classifier, pool, folder="runs/mine")
->>> dci.add_feedback(inverter, synthetic.dead_leaves(8, classifier.size, seed=1))
->>> inverter.save("weights/mine")
+pool = synthetic.draw_pool(4096, 320)
+inverter = dci.invert_classifier(classifier, pool, folder="runs/mine")
+dci.add_feedback(inverter, synthetic.dead_leaves(8, classifier.size, seed=1))
+inverter.save("weights/mine")
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Trained divide-and-conquer inverters (Dong et al. 2021, arXiv 2107.06304), of classifiers and of generators.
 
->>> inv = invkit.load_inverter("dci-lite0")
->>> representation = inv.represent(images, depth=8)  # the output of the classifier's block 8
->>> reconstructions = inv.invert(representation, depth=8)  # images, from that alone
+    inv = invkit.load_inverter("dci-lite0")
+    representation = inv.represent(images, depth=8)  # the output of the classifier's block 8
+    reconstructions = inv.invert(representation, depth=8)  # images, from that alone
 
 `invkit.dci.invert_classifier` and `invert_generator` train them. They follow the protocol `invkit.inverters.Inverter`.
 """

@@ -48,6 +48,10 @@ def white_noise(n: int, size: int, seed: int = 0, device: torch.device | str = "
         device: where to compute them.
         first: number of the first image.
 
+    Example:
+        >>> white_noise(2, 32, seed=0).shape
+        torch.Size([2, 3, 32, 32])
+
     Raises:
         ValueError: no image, or one of fewer than 8 pixels.
     """
@@ -150,6 +154,11 @@ def dead_leaves(
     Args:
         n, size, seed, device, first: as for `white_noise`.
         leaves: how they look.
+
+    Example:
+        >>> few, more = dead_leaves(2, 32, seed=0), dead_leaves(4, 32, seed=0)
+        >>> torch.equal(few, more[:2])  # an image does not depend on how many are drawn
+        True
     """
     check_size(n, size)
     numbers = RandomNumbers(n, seed, device, first)

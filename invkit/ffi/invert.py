@@ -1,7 +1,7 @@
 """Train an inverter of a classifier's logits for a classifier of one's own (Teterwak et al. 2021, arXiv 2103.07470).
 
->>> inverter = ffi.train_inverter(classifier, images, steps=500, folder="runs/mine")
->>> inverter.save("weights/mine")
+inverter = ffi.train_inverter(classifier, images, steps=500, folder="runs/mine")
+inverter.save("weights/mine")
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Trained inverters of logits (Teterwak et al. 2021, arXiv 2103.07470): images from a classifier's logits and noise.
 
->>> inv = invkit.load_inverter("ffi-glyphs-robust")
->>> logits = inv.represent(images)
->>> best_guess = inv.invert(logits)  # without noise
->>> samples = inv.invert(logits, noise=inv.sample_noise(len(images), seed=0))
+    inv = invkit.load_inverter("ffi-glyphs-robust")
+    logits = inv.represent(images)
+    best_guess = inv.invert(logits)  # without noise
+    samples = inv.invert(logits, noise=inv.sample_noise(len(images), seed=0))
 
 `invkit.ffi.train_inverter` trains them. They follow the protocol `invkit.inverters.Inverter`.
 """

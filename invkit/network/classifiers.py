@@ -336,6 +336,14 @@ def load_classifier(
         cuts: names of modules after which to cut, as for `Classifier`.
         factory_arguments: for timm, torchvision or the factory, such as num_classes=10.
 
+    Example:
+        >>> classifier = load_classifier("glyphs-standard-0")
+        >>> classifier
+        Classifier('glyphs-standard-0', size=32, classes=100)
+        >>> images = torch.rand(2, 3, 32, 32)
+        >>> classifier.logits(images).shape, classifier.features(images, depth=2).shape
+        (torch.Size([2, 100]), torch.Size([2, 32, 16, 16]))
+
     Raises:
         ValueError: a name that does not exist, arguments that it does not take, or weights that do not fit.
         FileNotFoundError: weights that cannot be had.
