@@ -25,6 +25,7 @@ from invkit.network.partition import Block
 from invkit.optimize import Inversion
 from invkit.statistics import Interval
 from study import confirmation, plots
+from study.baselines import mean_colours
 from study.notebook import Study
 from study.probes import share_of_zeros
 from study.reconstructions import TimedImages, break_even, reconstruct_every_depth
@@ -99,7 +100,7 @@ TITLES = {"lite0": "EfficientNet-Lite0"}  # of classifiers whose names are short
 
 
 def pictured_photos(pictured: str, originals: Tensor) -> tuple[dict[str, Tensor], str]:
-    """The photos of the first figure, {name: (3, S, S)}, and a sentence on where they come from.
+    """The photos of the first figure, {name: (3, S, S)}, where the originals lie, and a sentence on their origin.
 
     pictured: "free" for four free pictures that come with scikit-image, "photos" for the first four measured ones.
     originals: the photos that the chapter measures, (N, 3, S, S).
@@ -107,7 +108,7 @@ def pictured_photos(pictured: str, originals: Tensor) -> tuple[dict[str, Tensor]
     """
     if pictured == "free":
         wheels = data.load("photos", size=originals.shape[-1])
-        free = {title: wheels.images[wheels.names.index(name)] for title, name in FREE.items()}
+        free = {title: wheels.images[wheels.names.index(name)].to(originals.device) for title, name in FREE.items()}
         return free, (
             "The four photos are free pictures of the scikit-image package, no images of ImageNet, and were chosen "
             "before any of them was inverted."
@@ -398,8 +399,14 @@ def live_gains(
     return rows
 
 
-def record_live_settings(study: Study, size: int, stride: int, steps: int) -> None:
-    """Record the side of the images in pixels, the deepest stride and the steps of the live training."""
+def record_live_settings(study: Study, images: Tensor, size: int, stride: int, steps: int) -> None:
+    """Record the side of the images in pixels, the deepest stride and the steps of the live training.
+
+    images: (N, 3, size, size). The PSNR of each one's mean colour is recorded too, as "live_mean_colour": what the live
+    reconstructions have to beat. (Of smaller images it is another than of large ones.)
+    """
+    floor = statistics.bootstrap(metrics.psnr(mean_colours(images).mean, images))
+    study.record("live_mean_colour", floor, unit="dB", tolerance=0.5)
     for id, value in {"size": size, "stride": stride, "steps": steps}.items():
         study.record(f"live_{id}", value, digits=1, tolerance=0)
 

@@ -72,8 +72,9 @@ def test_a_claim_is_testable_with_the_quick_profile_or_says_why_not(one):
         pytest.skip(f"{one.chapter} has no expected numbers yet")
     checks = [check.among(expected) for check in one.checks]
     named = [one.value, one.baseline, *(operand for check in checks for operand in check.operands)]
-    # What the optimisation of chapter 02 gives differs from machine to machine, so it is not among the expected.
-    unknown = [id for id in named if isinstance(id, str) and id not in expected and "optimisation" not in id]
+    # What optimisations of chapter 02 and opponents of chapter 07 give differs from machine to machine: not expected.
+    unclear = "optimisation", "strongest"
+    unknown = [id for id in named if isinstance(id, str) and id not in expected and not any(u in id for u in unclear)]
     assert not unknown or one.without != Claim.without
 
 
