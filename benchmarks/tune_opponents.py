@@ -12,6 +12,7 @@ from dataclasses import replace
 import invkit
 from invkit.dci.synthetic import draw_pool
 from invkit.metrics import psnr
+from study.chapters.zero_shot_inversion import depths_near
 from study.opponents import SETTINGS, oppose
 from study.tuning import climb
 
@@ -27,14 +28,15 @@ TUNED = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--opponents", nargs="+", default=list(TUNED), choices=list(TUNED))
-    parser.add_argument("--convolutions", type=int, default=24)
+    parser.add_argument("--inverter", default="dci-lite0")
+    parser.add_argument("--convolutions", type=int, default=24, help="or the most that are not more")
     parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--steps", type=int, default=75, help="that the seconds buy from grey")
     parser.add_argument("--tries", type=int, default=8, help="values at most of each number")
     options = parser.parse_args()
-    inverter = invkit.load_inverter("dci-lite0")
-    depth = next(b.depth for b in inverter.classifier.blocks if b.convolutions == options.convolutions)
-    images = draw_pool(64, 320, seed=777, pink=0).batch(0, options.images, inverter.size)
+    inverter = invkit.load_inverter(options.inverter)
+    (depth,) = depths_near(inverter, [options.convolutions]).values()
+    images = draw_pool(64, 10 * inverter.size // 7, seed=777, pink=0).batch(0, options.images, inverter.size)
     features = inverter.represent(images, depth)
     print(f"the chain's own: {psnr(inverter.invert(features, depth), images).mean():.2f} dB", flush=True)
     for name in options.opponents:

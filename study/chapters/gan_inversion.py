@@ -31,7 +31,7 @@ from invkit.dci.chain import ChainLossWeights
 from invkit.dci.inverter import GeneratorInverter
 from invkit.dci.training import Schedule
 from invkit.network.generators import Generator
-from invkit.optimize import Inversion
+from invkit.optimize import Inversion, invert_latents
 from invkit.statistics import Interval
 from study.scores import CEILING, Scores, score
 
@@ -83,6 +83,21 @@ def psnr_within(path: Tensor, seconds: float, budgets: Sequence[float], before: 
         raise ValueError(f"Give a path of at least one step that took time, not {steps} steps in {seconds} s.")
     done = [math.floor((budget - before) / seconds * steps + 1e-9) for budget in budgets]
     return [statistics.bootstrap(path[min(k, steps)], statistic="median") if k >= 1 else None for k in done]
+
+
+def start_controls(
+    generator: Generator, latents: Tensor, method: str, alone: int, few: int, seed: int, noise: float = 0.1
+) -> tuple[Scores, Scores]:
+    """Scores of an optimiser where its start is known to be bad or good, for the images of latents (N, latent_dim).
+
+    First of `alone` steps from other random draws, which should end as well as any random draws; then of `few` steps
+    from the true latents plus noise of that standard deviation, which have to come back to them.
+    """
+    images = regenerate(generator, latents)
+    moved = latents + noise * torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(latents)
+    again = invert_latents(generator, images, method, steps=alone, seed=seed)
+    near = invert_latents(generator, images, method, start=moved, steps=few)
+    return recovery(generator, again.estimate, latents), recovery(generator, near.estimate, latents)
 
 
 # ---- training at equal compute ---------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The evaluation of an inverted generator, on a generator whose inverse is known."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -9,8 +11,10 @@ from invkit.network.classifiers import Classifier, load_classifier
 from invkit.network.generators import Generator, load_generator
 from invkit.optimize import invert_latents
 from invkit.statistics import Interval
-from study.chapters import gan_inversion
+from study.chapters import gan_inversion, gan_inversion_page
 from study.chapters.gan_inversion import TrainingPlan
+from study.notebook import Study
+from study.scores import Scores
 
 SIZES = ((6, 0), (6, 0))
 END = (0.0, 1.0)  # visits of the deepest inverse alone
@@ -49,6 +53,21 @@ def test_a_path_is_the_psnr_of_the_images(generator):
     path = gan_inversion.psnr_path(found)
     last = gan_inversion.metrics.psnr(gan_inversion.regenerate(generator, found.estimate), images)
     assert path.shape == (5, 3) and torch.allclose(path[-1], last, atol=1e-3)
+
+
+def test_from_near_the_truth_it_is_found_and_one_step_from_elsewhere_is_not_enough(generator):
+    latents = generator.sample_latents(3)
+    again, near = gan_inversion.start_controls(generator, latents, "adam", alone=1, few=200, seed=2)
+    assert near.psnr.min() > 40 and near.cosine.min() > 0.999
+    assert again.psnr.max() < near.psnr.min()
+
+
+def test_the_controls_of_a_start_are_recorded_side_by_side(generator, tmp_path):
+    study = Study("09_gan_inversion", "quick", tmp_path, tmp_path / "work")
+    again, near, first = (Scores({"psnr": torch.full((4,), level)}) for level in (21.0, 60.0, 20.0))
+    gan_inversion_page.record_start_controls(study, again, near, first)
+    kept = json.loads((tmp_path / "09_gan_inversion.results.json").read_text())
+    assert kept["gain_second_start"]["value"] == pytest.approx(1) and kept["psnr_near_truth"]["value"] == 60
 
 
 def test_seconds_buy_whole_steps():
