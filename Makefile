@@ -8,6 +8,8 @@
 #               -> build/weights/; INVKIT_WEIGHTS=build/weights make published   runs the study on them
 # make test     the tests, in a process for each core, four at most (TESTS_AT_ONCE=1: one after the other)
 # make test-book  of these, the ones that touch the book in headless Chromium, where there is one
+# make pages    what each page of the book weighs, and whether all can read it: contrast, alt texts, focus, links
+# make pdf      the book as one PDF, printed by headless Chromium (after make book)   -> build/<profile>/book.pdf
 # make lint     ruff on code and notebooks, mypy on invkit
 # make lab      JupyterLab               make format  what lint would ask for
 # make check    compare the quick profile's results with the committed ones (after make book)
@@ -36,7 +38,7 @@ SNAKEMAKE = $(BIN)/python -m snakemake --cores all --rerun-incomplete --rerun-tr
 ALONE = mkdir -p build && flock --nonblock --conflict-exit-code 9 build/$(PROFILE).lock $(1) || \
 	{ status=$$?; [ $$status = 9 ] && echo "Another make is building the profile $(PROFILE); wait for it to end." >&2; exit $$status; }
 
-.PHONY: book published notebook weights test test-book lint format lab check publish clean
+.PHONY: book published notebook weights test test-book pages pdf lint format lab check publish clean
 .DEFAULT_GOAL := book
 
 book: $(INSTALLED)
@@ -64,7 +66,14 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 
 test-book: $(INSTALLED)
-	$(BIN)/python -m pytest tests/study/test_touch.py tests/study/test_touch_chapters.py
+	$(BIN)/python -m pytest tests/study/test_touch.py tests/study/test_touch_chapters.py \
+		tests/study/test_web_pages.py tests/study/test_page_report.py tests/study/test_pdf.py
+
+pages: $(INSTALLED)
+	@$(BIN)/python -m study.page_report build/$(PROFILE)/html --details
+
+pdf: $(INSTALLED)
+	@$(BIN)/python -m study.pdf build/$(PROFILE)/html build/$(PROFILE)/book.pdf
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -24,7 +24,9 @@ UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*
 def finish(html):
     """Finish the pages in a folder, in place. html: a Path, as Jupyter Book's builder leaves it."""
     static = html / "_static"
-    shutil.copy(files("mathjax") / "static/mathjax/es5/tex-svg.js", static / "mathjax.js")
+    mathjax = files("mathjax") / "static/mathjax/es5"
+    shutil.copy(mathjax / "tex-chtml.js", static / "mathjax.js")  # half the size of the one that draws its letters
+    shutil.copytree(mathjax / "output/chtml/fonts/woff-v2", static / "mathjax")
     smaller = _smaller_pictures(html / "_images")
     pages = {path: _Page(path, smaller) for path in sorted(html.glob("*.html")) if path.name != "index.html"}
     said = {src: alt for page in pages.values() for src, alt in page.alternatives().items()}
