@@ -55,18 +55,17 @@ FACES_GENERATOR = {  # 4.6 MB
     "coarse_linear": False, "logit_noise": 0.2,
 }  # fmt: skip
 FACES_SHRINK = 0.1  # of the whitening of their logits
-# Eighteen times the steps, and two networks besides the inverted one that should see in a reconstruction what they saw
-# in the image: another seed and another architecture. The judges of the chapters are none of the three.
-CONSISTENT = {
-    "images": 432_000, "steps": 9000, "adversarial_share": 0.34, "consistent": ("glyphs-standard-1", "glyphs-plain-1"),
-}  # fmt: skip
-INDEPENDENT = {"images": 300_000, "coarse_steps": 5000}  # of those for the independent world, which is shown once
+# Two networks besides the inverted one that should see in a reconstruction what they saw in the image: another seed and
+# another architecture. The judges of the chapters are none of the three.
+CONSISTENT = ("glyphs-standard-1", "glyphs-plain-1")
+# Of those for the independent world, which is shown once: an eighteenth of the steps, and no networks but their own.
+INDEPENDENT = {"images": 300_000, "coarse_steps": 5000, "steps": 500, "adversarial_share": 0.1, "consistent": ()}
 
 
 def ffi_glyphs(
     folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, world: str = "glyphs",
-    objective: str = "hybrid", kind: str = "logits", images: int = 800_000, coarse_steps: int = 20_000,
-    steps: int = 500, adversarial_share: float = 0.1, consistent: Sequence[str] = (),
+    objective: str = "hybrid", kind: str = "logits", images: int = 432_000, coarse_steps: int = 20_000,
+    steps: int = 9000, adversarial_share: float = 0.34, consistent: Sequence[str] = CONSISTENT,
     device: str = "cpu", budget: Budget | None = None,
 ) -> LogitInverter:  # fmt: skip
     """An inverter of a classifier of glyphs, 32 pixels; `consistent` names the networks of its consistency term."""

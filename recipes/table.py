@@ -67,12 +67,12 @@ def _glyph_classifier(kind: str, number: int, world: str = "informative", needs:
 
 def _glyph_inverter(classifier: str, world: str = "glyphs", **options) -> Recipe:
     train = partial(ffi.ffi_glyphs, classifier=classifier, world=world, **options)
-    shares = (
-        ffi.generator_shares(0.3, 0.7)
-        if options.get("objective") == "regression"
-        else ffi.generator_shares(0.3, 0.4, 0.3)
-    )
-    return Recipe(train, world, GLYPHS, (classifier, *options.get("consistent", ())), shares)
+    shares = ffi.generator_shares(0.13, 0.39, 0.48)
+    if options.get("objective") == "regression":
+        shares = ffi.generator_shares(0.18, 0.82)
+    elif world != "glyphs":
+        shares = ffi.generator_shares(0.48, 0.41, 0.11)
+    return Recipe(train, world, GLYPHS, (classifier, *options.get("consistent", ffi.CONSISTENT)), shares)
 
 
 def _photo_inverter(classifier: str, needs: tuple[str, ...], **options) -> Recipe:
@@ -99,10 +99,6 @@ RECIPES: dict[str, Recipe] = {
     "ffi-glyphs-early": _glyph_inverter("glyphs-early-0"),
     "ffi-glyphs-plain": _glyph_inverter("glyphs-plain-0"),
     "ffi-glyphs-onehot": _glyph_inverter("glyphs-standard-0", kind="one-hot"),
-    "ffi-glyphs-consistent-standard": _glyph_inverter("glyphs-standard-0", **ffi.CONSISTENT),
-    "ffi-glyphs-consistent-robust": _glyph_inverter("glyphs-robust-0", **ffi.CONSISTENT),
-    "ffi-glyphs-consistent-early": _glyph_inverter("glyphs-early-0", **ffi.CONSISTENT),
-    "ffi-glyphs-consistent-onehot": _glyph_inverter("glyphs-standard-0", kind="one-hot", **ffi.CONSISTENT),
     "ffi-glyphs-regression": _glyph_inverter("glyphs-standard-0", objective="regression"),
     "ffi-glyphs-independent-standard": _glyph_inverter(
         "glyphs-independent-standard-0", "glyphs:independent", **ffi.INDEPENDENT

@@ -116,14 +116,21 @@ def check_words(means: Mapping[str, Interval]) -> str:
 
 
 def record_checks(
-    study: Study, means: Mapping[str, Mapping[str, Interval]], inverters: Sequence[str], images: Tensor, base: str
-) -> None:
+    study: Study, means: Mapping[str, Mapping[str, Interval]], made: Mapping[str, Reconstruction],
+    inverters: Sequence[str], images: Tensor, base: str,
+) -> None:  # fmt: skip
     """Record what the measures say of the instrument: `check_words` of every inverter, and the equivalent thumbnail.
 
-    means: {method: {measure: mean}}.
+    A negative control of retrieval goes with it, "found_shifted": how often a reconstruction finds the image after its
+    own, which it should find by chance alone.
+
+    means, made: {method: {measure: mean}}, {method: reconstructions}.
     images: the originals, (N, 3, S, S).
     base: the standard classifier's inverter.
     """
+    for name in inverters:
+        found = metrics.retrieval_ranks(made[name].mean.roll(1, 0), images) == 1
+        study.record_interval("found", f"shifted {name}", proportion(found))
     study.record_texts(**{f"check_{slug(name)}": check_words(means[name]) for name in inverters})
     side = metrics.equivalent_thumbnail(images, means[base]["psnr"].value)
     study.record("thumbnail_standard", side, digits=2, tolerance=1.0)
@@ -154,14 +161,17 @@ def thumbnail_words(side: float) -> str:
 def spreads(
     inverters: Mapping[str, LogitInverter], logits: Mapping[str, Tensor], made: Mapping[str, Reconstruction], seed: int
 ) -> dict[str, dict[str, Interval]]:
-    """How far another sample of the same logits lies from the first: {name: {"spread": root mean square difference}}.
+    """How far another sample of the same logits lies from the first.
 
     seed: of the other sample's noise; another than that of `made`.
+    Returns {name: {"spread": root mean square difference, "spread_again": that of two samples more, less the first}}.
+    The latter is a control: the intervals hold no other chance than that of the images and of the noise.
     """
     rows = {}
     for name, inverter in inverters.items():
-        other = reconstruct(inverter, logits[name], 1, seed).sample
-        rows[name] = {"spread": bootstrap((made[name].sample - other).square().mean((1, 2, 3)).sqrt())}
+        second, third, fourth = (reconstruct(inverter, logits[name], 1, seed + k).sample for k in range(3))
+        first, again = metrics.distance(made[name].sample, second), metrics.distance(third, fourth)
+        rows[name] = {"spread": bootstrap(first), "spread_again": bootstrap(again - first)}
     return rows
 
 
@@ -257,19 +267,15 @@ def accuracy_rows(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, dic
     }
 
 
-def between_classifiers(
-    scored: Mapping[str, scores.Scores], names: Sequence[str], longer: Sequence[str] = ()
-) -> dict[str, dict[str, Interval]]:
+def between_classifiers(scored: Mapping[str, scores.Scores], names: Sequence[str]) -> dict[str, dict[str, Interval]]:
     """Paired differences between classifiers: {"robust minus standard": ..., "robust minus standard ridge": ...}.
 
     scored: of the inverter of each classifier, by its name, and of ridge regression, as "ridge" for the first
         classifier and as "ridge, robust" for another.
     names: of the classifiers. Pairs of which one is missing are left out; the first one is taken for the standard one.
-    longer: of the inverters that were trained longer; every other one minus the first of them.
     """
     linear = {name: scored["ridge" if name == names[0] else f"ridge, {name}"] for name in names}
-    first, *others = [name for name in longer if name in scored] or [""]
-    differences = {f"{other} minus {first}": scored[other].minus(scored[first]) for other in others}
+    differences = {}
     for pair in PAIRS:
         a, b = (names[0] if name == "standard" else name for name in pair)
         if a in names and b in names:

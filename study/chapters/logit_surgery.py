@@ -308,8 +308,8 @@ def loop_chart(paths: Mapping[str, Mapping[str, Tensor]], images: Tensor) -> Fig
 # ---- controls --------------------------------------------------------------------------------------------------------
 
 CONTROLS = {  # id: what it measures, in the order of the table
-    "shift_contrast_onehot": "class alone: slope of contrast on the shift",
-    "scale_contrast_onehot": "class alone: slope of contrast on the scale",
+    "shift_contrast_random": "random directions instead of the shift: slope of contrast",
+    "scale_contrast_random": "random directions instead of the scale: slope of contrast",
     "noise_distance_again": "other noise in the logits: slope of the distance, difference",
     "loop_distance_again": "other noise in the generator: drift in the loop, difference",
     "ghost_control": "double exposure, of a double exposure",
@@ -336,20 +336,33 @@ class UnderNoise:
         return self.invert(self.represent(images))
 
 
+def rms(logits: Tensor) -> Tensor:
+    """Root mean square over the classes of logits (N, classes), (N, 1)."""
+    return logits.square().mean(1, keepdim=True).sqrt()
+
+
+def at_random(logits: Tensor, amount: float | Tensor, seed: int) -> Tensor:
+    """Logits (N, classes) moved by `amount`, root mean square, each in a random direction of its own."""
+    direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed)).to(logits)
+    return logits + amount * direction / rms(direction)
+
+
 def measured_controls(
-    subject: Subject, alone: Subject, series: Mapping[str, Series], rounds: int, seed: int
+    subject: Subject, moved: Subject, series: Mapping[str, Series], rounds: int, seed: int
 ) -> dict[str, Tensor]:
     """What the measures give where nothing should be found, and where something should, each (N,); see `CONTROLS`.
 
     subject: one of those of the series.
-    alone: of an inverter that is given the class alone, which cannot notice a shift or a scaling.
+    moved: the one whose logits are moved in random directions, as far as a shift and a scaling move them. On average
+        over the images, such a move has no sign.
     series: {"shift", "scale", "noise": Series}.
     rounds: of the loop.
     seed: that the noise of the series was made with.
     """
     shift, scale, noise = (series[name] for name in ("shift", "scale", "noise"))
-    alone_shifted = alter({"": alone}, shift.change, shift.strengths).slopes()
-    alone_scaled = alter({"": alone}, scale.change, scale.strengths).slopes(torch.tensor(scale.strengths).log2())
+    shifted = alter({"": moved}, lambda s, x: at_random(s.logits, x * s.unit, seed), shift.strengths).slopes()
+    longer = alter({"": moved}, lambda s, x: at_random(s.logits, (x - 1) * rms(s.logits), seed), scale.strengths)
+    scaled = longer.slopes(torch.tensor(scale.strengths).log2())
 
     # The same inverter under the same strengths of noise, but other random numbers.
     label = next(name for name, one in noise.subjects.items() if one is subject)
@@ -366,8 +379,8 @@ def measured_controls(
     ends = reconstruct_each(subject.inverter, [subject.logits, subject.next])
     double = reconstruct_each(subject.inverter, [disturbed, disturbed.roll(-1, 0)]).mean(0)
     return {
-        "shift_contrast_onehot": alone_shifted["contrast"][""],
-        "scale_contrast_onehot": alone_scaled["contrast"][""],
+        "shift_contrast_random": shifted["contrast"][""],
+        "scale_contrast_random": scaled["contrast"][""],
         "noise_distance_again": second - first,
         "loop_distance_again": drifts[1] - drifts[0],
         "ghost_control": ghosting(double, (ends[0], ends[1])),

@@ -35,7 +35,8 @@ def test_a_recipe_needs_what_it_loads(name, tmp_path, monkeypatch):
     other = str(loaded.value)
     first, *more = [*table.needs(name), None]
     assert first == (other if other in table.names() else None)
-    consistent = ffi.CONSISTENT["consistent"] if name.startswith("ffi-glyphs-consistent") else ()
+    glyphs = name.startswith("ffi-glyphs-") and "independent" not in name
+    consistent = ffi.CONSISTENT if glyphs else ()
     assert [one for one in more if one] == list(consistent)
 
 
@@ -99,17 +100,14 @@ def test_figures_on_the_card_of_a_full_training_are_those_of_the_file(tmp_path, 
 
 @pytest.mark.parametrize("world", ["glyphs", "glyphs-independent", "tiny"])
 def test_inverters_that_are_compared_were_trained_alike(world):
-    """Those of other classifiers, and those told the class alone or left without an adversary: they differ in that.
-
-    "Consistent" is compared with none of them: chapter 2 says that it was trained for longer, and with one term more.
-    """
-    names = [name for name in store.recorded() if name.startswith(f"ffi-{world}-") and "consistent" not in name]
+    """Those of other classifiers, and those told the class alone or left without an adversary: they differ in that."""
+    names = [name for name in store.recorded() if name.startswith(f"ffi-{world}-")]
     names = [name for name in names if ("independent" in name) == ("independent" in world)]
     cards = [json.loads((store.weights_folder() / name / store.CARD).read_text()) for name in names]
     for card in cards:
         card["training"].pop("logits_precision", None)  # "no" on cards of a time when it could be another
-    alike = ("training", "images", "views", "batch", "steps", "seed", "size", "numbers")
-    settings = {name: [card[key] for key in alike] for name, card in zip(names, cards, strict=True)}
+    alike = ("training", "consistent", "images", "views", "batch", "steps", "seed", "size", "numbers")
+    settings = {name: [card.get(key) for key in alike] for name, card in zip(names, cards, strict=True)}
     alone = "independent" in world  # there only two classifiers are compared, with each other
     assert len(names) >= (2 if alone else 3) and (alone or f"ffi-{world}-onehot" in names)
     assert all(setting == settings[names[0]] for setting in settings.values())

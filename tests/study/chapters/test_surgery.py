@@ -193,15 +193,18 @@ def test_what_is_told_by_colour_alone(images):
 
 
 def test_a_control_finds_nothing_where_nothing_can_be_found():
-    """The class alone notices neither shift nor scale, and a double exposure is recognised as one."""
-    alone, images = invkit.load_inverter("ffi-glyphs-onehot"), invkit.data.load("glyphs", "test", n=12).images
+    """Random directions are as long as a shift and have no sign, and a double exposure is recognised as one."""
+    images = invkit.data.load("glyphs", "test", n=12).images
     subjects = {"standard": Subject.of(invkit.load_inverter("ffi-glyphs-standard"), images)}
     shift = alter(subjects, lambda s, x: probes.shift(s.logits, x), [-1.0, 1.0])
     scale = alter(subjects, lambda s, x: probes.scale(s.logits, x), [0.5, 2.0])
     noise = alter(subjects, lambda s, x: probes.perturb(s.logits, x, s.std, 0), [0.0, 0.5])
     series = {"shift": shift, "scale": scale, "noise": noise}
-    found = logit_surgery.measured_controls(subjects["standard"], Subject.of(alone, images), series, rounds=2, seed=0)
+    found = logit_surgery.measured_controls(subjects["standard"], subjects["standard"], series, rounds=2, seed=0)
     assert set(found) == set(logit_surgery.CONTROLS)
-    assert not found["shift_contrast_onehot"].any() and not found["scale_contrast_onehot"].any()
+    slopes = found["shift_contrast_random"]
+    assert slopes.abs().mean() > 0.01 and slopes.mean().abs() < slopes.std()
+    logits = subjects["standard"].logits
+    assert torch.allclose(logit_surgery.rms(logit_surgery.at_random(logits, 0.7, 1) - logits), torch.tensor(0.7))
     assert found["ghost_control"].mean() > 0.5
     assert found["noise_distance_again"].abs().max() > 0  # other random numbers indeed
