@@ -158,10 +158,15 @@ def loop(inverter, images: Tensor, rounds: int, batch: int = 100) -> list[Tensor
 
 
 @torch.no_grad()
-def resample(inverter, logits: Tensor, samples: int, seed: int = 0, batch: int = 100) -> Tensor:
-    """What the logits (N, classes) leave free: (samples, N, 3, H, W), each sample with noise of its own."""
+def resample(
+    inverter, logits: Tensor, samples: int, seed: int = 0, temperature: float = 1.0, batch: int = 100
+) -> Tensor:
+    """What the logits (N, classes) leave free: (samples, N, 3, H, W), each sample with noise of its own.
+
+    temperature: of the noise, a factor on it; the inverter was trained at 1.
+    """
     n = len(_check_logits(logits))
-    noise = inverter.sample_noise(samples * n, seed).to(logits)
+    noise = temperature * inverter.sample_noise(samples * n, seed).to(logits)
     every = logits.repeat(samples, 1)
     parts = zip(every.split(batch), noise.split(batch), strict=True)
     return torch.cat([inverter.invert(z, noise=e) for z, e in parts]).unflatten(0, (samples, n))

@@ -67,7 +67,6 @@ MEASURES: dict[str, Measure] = {
     "independent": _share("independent agrees", 6),
     "kid": Measure("KID × 1000", factor=1000, digits=2, lower_is_better=True),
     "spread": Measure("spread", tolerance=0.02),
-    "spread_again": Measure("spread of another two samples, difference", tolerance=0.01),
     "cosine": Measure("cosine", tolerance=0.02),
     "r2": Measure("R²", tolerance=0.03),
     # of classifiers and of logit vectors: chapter 1
@@ -85,7 +84,10 @@ MEASURES: dict[str, Measure] = {
     "pixels_moved": _share("moved by the noise", 5),
     "pixels_missed": _share("missed by the mean", 5),
     "moved": _share("moved by the noise", 10),
+    "temperature": Measure("temperature", digits=2, tolerance=0.3),
+    "covered_plain": _share("covered, as trained", 5),
     "covered": _share("covered", 5),
+    "crps_plain": Measure("CRPS, as trained", tolerance=0.01, lower_is_better=True),
     "crps": Measure("CRPS", tolerance=0.01, lower_is_better=True),
     "crps_shuffled": Measure("CRPS, of another image", tolerance=0.02, lower_is_better=True),
     # of mistakes: chapter 4

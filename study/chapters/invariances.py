@@ -29,8 +29,9 @@ from invkit import store
 from invkit.data.images import Data
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.ridge import ridge
+from invkit.metrics import distance
 from invkit.network.classifiers import Classifier, load_classifier
-from invkit.statistics import Interval
+from invkit.statistics import Interval, bootstrap
 from recipes.factor_regressor import Estimates, Factors, check_factors, factor_widths, named_factors
 from study.leave_one_out import leave_one_out_errors
 from study.ratios import bootstrap_of_sums
@@ -287,14 +288,28 @@ def invert_all(inverter: LogitInverter, logits: Tensor, batch: int = 100) -> Ten
 def noise_row(drawn: Tensor, images: Tensor) -> dict[str, Interval | float]:
     """Shares of the variance of all pixels: what the noise moves, and what the mean over noise vectors misses.
 
-    drawn: (samples, N, 3, S, S); images: (N, 3, S, S). "s.d. of a pixel" is that over the noise.
+    drawn: (samples, N, 3, S, S); images: (N, 3, S, S). "spread" is the root mean square difference of two samples.
     """
     originals = images.flatten(1)
     return {
         "pixels_moved": moved_by_noise(drawn.flatten(2), originals),
         "pixels_missed": missed(factor_score(drawn.mean(0).flatten(1), originals)),
-        "s.d. of a pixel": drawn.std(0).mean().item(),
+        "spread": bootstrap(distance(drawn[0], drawn[1])),
     }
+
+
+def spread_differences(drawn: Mapping[str, Tensor]) -> dict[str, dict[str, Interval]]:
+    """How much further two samples of the second classifier lie apart than two of the first, image by image.
+
+    drawn: {label: (samples, N, 3, S, S)}, of two classifiers and four samples or more.
+    Returns {"b minus a": {"spread": ...}}, and a control, {"a again": {"spread": ...}}: the same of two other samples
+    of one classifier, less its first two.
+    """
+    (a, first), (b, second) = list(drawn.items())[:2]
+    found = {f"{b} minus {a}": bootstrap(distance(second[0], second[1]) - distance(first[0], first[1]))}
+    for label, some in ((a, first), (b, second)):
+        found[f"{label} again"] = bootstrap(distance(some[2], some[3]) - distance(some[0], some[1]))
+    return {name: {"spread": one} for name, one in found.items()}
 
 
 def missed(score: Score) -> Interval:

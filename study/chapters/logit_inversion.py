@@ -161,17 +161,14 @@ def thumbnail_words(side: float) -> str:
 def spreads(
     inverters: Mapping[str, LogitInverter], logits: Mapping[str, Tensor], made: Mapping[str, Reconstruction], seed: int
 ) -> dict[str, dict[str, Interval]]:
-    """How far another sample of the same logits lies from the first.
+    """How far another sample of the same logits lies from the first: {name: {"spread": root mean square difference}}.
 
     seed: of the other sample's noise; another than that of `made`.
-    Returns {name: {"spread": root mean square difference, "spread_again": that of two samples more, less the first}}.
-    The latter is a control: the intervals hold no other chance than that of the images and of the noise.
     """
     rows = {}
     for name, inverter in inverters.items():
-        second, third, fourth = (reconstruct(inverter, logits[name], 1, seed + k).sample for k in range(3))
-        first, again = metrics.distance(made[name].sample, second), metrics.distance(third, fourth)
-        rows[name] = {"spread": bootstrap(first), "spread_again": bootstrap(again - first)}
+        other = reconstruct(inverter, logits[name], 1, seed).sample
+        rows[name] = {"spread": bootstrap(metrics.distance(made[name].sample, other))}
     return rows
 
 

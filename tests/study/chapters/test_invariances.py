@@ -272,3 +272,13 @@ def test_the_classifiers_that_are_inverted_are_probed_too(monkeypatch):
     names = ["glyphs-standard-0", "glyphs-standard-1"]
     assert invariances.probed_classifiers(names, tools) == [*names, "own"]
     assert invariances.probed_classifiers([], tools) == ["of the inverter", "own"]
+
+
+def test_spreads_are_compared_image_by_image_and_with_themselves():
+    base, generator = torch.zeros(5, 40, 3, 4, 4), torch.Generator().manual_seed(0)
+    near, far = (base + scale * torch.randn(base.shape, generator=generator) for scale in (0.1, 0.3))
+    found = invariances.spread_differences({"standard": far, "robust": near})
+    assert found["robust minus standard"]["spread"].high < -0.2
+    for label in ("standard", "robust"):
+        again = found[f"{label} again"]["spread"]
+        assert again.low < 0.01 and again.high > -0.01
