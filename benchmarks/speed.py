@@ -1,89 +1,296 @@
-"""What costs how much, as ratios measured in one run on this machine.
+"""What is fast and by how much, as ratios measured in one run: the page "Speed and scale".
 
-    python benchmarks/speed.py [--seconds 5]
+    python benchmarks/speed.py [--seconds 5] [--device cuda] [--page book/speed.md]
 
-Prints images per second with the ratio to the line's own baseline: drawing synthetic images and glyphs, the
-classifier's forward pass and the inverse chain in float32 and under bfloat16 autocast, in the usual memory layout and
-in channels_last, and the share of a training step that goes into making its batch.
+Each row sets one thing beside another that is measured in turns with it, so that a busy machine slows both: the median
+over the turns of the ratio of two neighbouring measurements, and the middle half of these ratios. With --page, the
+table in that page is replaced.
 """
 
 import argparse
+import os
+import resource
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 
 import invkit
-from invkit import dci
+from invkit import dci, optimize, precision
 from invkit.data import glyphs
 from invkit.dci import synthetic
+from invkit.dci.training import loss_terms
+from invkit.ffi import biggan, training
+from invkit.training import train
 from recipes.dci import LITE0_SIZES
+from recipes.ffi import GLYPHS_GENERATOR
+from study import plots
+
+BEGIN, END = "<!-- made by benchmarks/speed.py: begin -->", "<!-- end -->"
+OPTIMISED = 200  # steps of the optimisation that chapter 7 compares with
+DEPTHS = {3: 1, 24: 9, 42: 18}  # convolutions of lite0: blocks
 
 
-def rate(run: Callable[[], object], images: int, seconds: float) -> float:
-    """Images per second, after one warm-up call."""
-    run()
-    calls, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
+@dataclass(frozen=True)
+class Row:
+    what: str
+    against: str
+    low: float
+    middle: float
+    high: float
+    sign: str
+    goal: float
+    unit: str
+
+    def cells(self) -> list[str]:
+        low, middle, high = (f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}" for x in (self.low, self.middle, self.high))
+        spread = f" [{low}, {high}]" if self.low < self.high else ""
+        return [self.what, self.against, f"{middle}{spread} {self.unit}", f"{self.sign} {self.goal:,g} {self.unit}"]
+
+    def reached(self) -> float:
+        """How many times the goal is reached: above 1 it is met."""
+        return self.middle / self.goal if self.sign == "≥" else self.goal / self.middle
+
+
+class Bench:
+    """Measures on one device; `rows` are those of the table."""
+
+    def __init__(self, seconds: float, device: str):
+        self.seconds, self.device, self.rows = seconds, torch.device(device), []
+
+    def once(self, run: Callable[[], object]) -> float:
+        """Seconds of one call."""
+        self._wait()
+        start = time.perf_counter()
         run()
-        calls += 1
-    return calls * images / (time.perf_counter() - start)
+        self._wait()
+        return time.perf_counter() - start
+
+    def ratios(self, ours: Callable[[], object], other: Callable[[], object]) -> list[float]:
+        """Seconds of the other over seconds of ours, in turns, for as long as there is time."""
+        found, start = [], time.perf_counter()
+        ours(), other()  # for allocations and the choice of kernels
+        while len(found) < 5 or time.perf_counter() - start < self.seconds:
+            found.append(self.once(other) / self.once(ours))
+        return found
+
+    def row(self, what: str, against: str, ratios: Sequence[float], sign: str, goal: float, unit: str = "×") -> None:
+        """Keep and print a row; the goal is "≥" or "≤" a number, in the unit of the ratios."""
+        low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
+        self.rows.append(Row(what, against, low, middle, high, sign, goal, unit))
+        print(" | ".join(self.rows[-1].cells()), flush=True)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
 
 
-def show(label: str, value: float, baseline: float | None = None) -> None:
-    ratio = f"  x{value / baseline:.2f}" if baseline else ""
-    print(f"{label:58s} {value:8.1f} images/s{ratio}", flush=True)
+# ---- the first paper: a step of the generator and its discriminator --------------------------------------------------
+
+
+def doubled_plainly(x, weight, bias):
+    """What `biggan.double_and_convolve` computes, from the large map."""
+    return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, bias, padding=1)
+
+
+def step_of(size: int, device: torch.device, autocast: bool) -> Callable[[], None]:
+    """One step of both players, on a batch of 48 that lies on the device."""
+    torch.manual_seed(0)
+    channels = GLYPHS_GENERATOR["channels"] + (32,) * (size == 64)
+    g = biggan.LogitGenerator(size, 100, **GLYPHS_GENERATOR | {"channels": channels}).to(device).train()
+    d = biggan.ProjectionDiscriminator(size, 100).to(device).train()
+    players = training.adversarial_players(g, d, training.WEIGHTS, None, 2e-4)
+    optimisers = [torch.optim.AdamW(p.module.parameters(), p.lr, betas=p.betas) for p in players]
+    images = torch.rand(48, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    z = torch.randn(48, 100, device=device)
+
+    def step() -> None:
+        for player, optimiser in zip(players, optimisers, strict=True):
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                loss, _ = player.loss(player.module, (images, z), 0)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    return step
+
+
+def generator_steps(bench: Bench) -> None:
+    fast = precision.resolve("auto", bench.device) == "bf16"
+    plain_torch = patch.object(torch, "channels_last", torch.contiguous_format)
+    for size in (32, 64):
+        with patch.object(training, "check_samples"):  # random images are none that it should look at
+            ours = step_of(size, bench.device, fast)
+            with plain_torch, patch.object(biggan, "double_and_convolve", doubled_plainly):
+                plain = step_of(size, bench.device, False)
+
+            def other(plain=plain):
+                with plain_torch, patch.object(biggan, "double_and_convolve", doubled_plainly):
+                    plain()
+
+            goal = 3 if bench.device.type == "cuda" else 1.5
+            against = "the same in plain PyTorch: float32, contiguous, no folded up-sampling"
+            what = f"training step, generator and discriminator, {size} px"
+            bench.row(what, against, bench.ratios(ours, other), "≥", goal, "times as fast")
+
+
+# ---- the second paper: one pass back ---------------------------------------------------------------------------------
+
+
+def passes(bench: Bench) -> None:
+    inverter = invkit.load_inverter("dci-lite0").to(bench.device)
+    classifier = inverter.classifier
+    for count, depth in DEPTHS.items():
+        for n in (1, 32):
+            images = torch.rand(n, 3, 224, 224, device=bench.device)
+            with torch.no_grad():
+                h = inverter.represent(images, depth)
+            forward = lambda images=images, depth=depth: classifier.features(images, depth)  # noqa: E731
+            back = lambda h=h, depth=depth: inverter.invert(h, depth)  # noqa: E731
+            ratios = [1 / ratio for ratio in bench.ratios(back, forward)]
+            what = f"{count} convolutions of lite0 inverted, batch {n}"
+            bench.row(what, "the classifier's forward pass to there", ratios, "≤", 3, "times as long")
+        few = lambda h=h, depth=depth: optimize.invert_features(classifier, h[:1], depth, steps=4)  # noqa: E731
+        one = lambda h=h, depth=depth: inverter.invert(h[:1], depth)  # noqa: E731
+        ratios = [OPTIMISED / 4 * ratio for ratio in bench.ratios(one, few)]
+        against = f"{OPTIMISED} steps of optimisation of the pixels"
+        bench.row(f"{count} convolutions of lite0 inverted, batch 1", against, ratios, "≥", 1000, "times as fast")
+
+
+def chain_step(size: int, n: int, device: torch.device) -> Callable[[], None]:
+    """A training step of the first nine inverses of lite0 with all three terms."""
+    classifier = invkit.load_classifier("lite0").to(device)
+    shapes = [(3, 224, 224), *(tuple(block.shape) for block in classifier.blocks[:9])]
+    chain = dci.Chain(shapes, LITE0_SIZES[:9]).to(device, memory_format=torch.channels_last)
+    blocks, fast = dci.classifier_blocks(classifier)[:9], precision.resolve("auto", device) == "bf16"
+    images = torch.rand(n, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            with torch.no_grad():
+                hidden = dci.represent(blocks, images, 9)
+            loss, _ = loss_terms(chain(hidden[-1], 9), hidden, blocks, [1.0], dci.ChainLossWeights())
+        loss.backward()
+
+    return step
+
+
+def batches(bench: Bench) -> None:
+    """What making a batch costs beside a step that uses it."""
+    step = chain_step(128, 16, bench.device)
+    pool = synthetic.draw_pool(48, 320, device=bench.device)
+    cut = [100 / ratio for ratio in bench.ratios(lambda: pool.batch(0, 16, 128), step)]
+    bench.row("16 crops of dead leaves, 128 px", "a training step of nine inverses", cut, "≤", 5, "%")
+    fast = precision.resolve("auto", bench.device) == "bf16"
+    with patch.object(training, "check_samples"):
+        step = step_of(32, bench.device, fast)
+        images = (glyphs.draw(512, size=32).images * 255).byte().to(bench.device)
+        taken = lambda: images[torch.randint(512, (48,), device=bench.device)].float() / 255  # noqa: E731
+        ratios = [100 / ratio for ratio in bench.ratios(taken, step)]
+    bench.row("48 cached glyphs, 32 px", "a training step of generator and discriminator", ratios, "≤", 5, "%")
+
+
+# ---- scale -----------------------------------------------------------------------------------------------------------
+
+
+def exponents(bench: Bench) -> None:
+    """Time of a training step against the pixels and the batch: exponents of a power law, fitted to medians."""
+
+    def seconds(size: int, n: int) -> float:
+        step = chain_step(size, n, bench.device)
+        return float(np.median([bench.once(step) for _ in range(5)][1:]))
+
+    by_pixels = {size**2: seconds(size, 8) for size in (64, 96, 128, 192, 256)}
+    by_images = {n: seconds(128, n) for n in (4, 8, 16, 32)}
+    for what, times in (("pixels a side squared", by_pixels), ("images in the batch", by_images)):
+        slope = float(np.polyfit(np.log(list(times)), np.log(list(times.values())), 1)[0])
+        ends = f"from {min(times):,} to {max(times):,} {what}"
+        bench.row(f"training step of nine inverses, {ends}", "a power law", [slope], "≤", 1.1, "(exponent)")
+
+
+def several(bench: Bench) -> None:
+    """Images a second and process of two processes, beside one; each has one thread and a whole batch."""
+
+    def rate(processes: int) -> float:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command += [__file__, "--worker"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        return 1 / float(done.stdout.split()[-1])
+
+    ratios = [rate(2) / rate(1) for _ in range(3)]
+    bench.row("training of generator and discriminator, 32 px, in two processes", "in one, an image and process",
+              ratios, "≥", 0.8, "times as fast")  # fmt: skip
+
+
+def worker() -> None:
+    """Print the seconds of 30 steps of this process; see `several`."""
+    with patch.object(training, "check_samples"):
+        torch.manual_seed(0)
+        g, d = biggan.LogitGenerator(32, 100, **GLYPHS_GENERATOR), biggan.ProjectionDiscriminator(32, 100)
+        players = training.adversarial_players(g, d, training.WEIGHTS, None, 2e-4)
+        batch = torch.rand(48, 3, 32, 32), torch.randn(48, 100)
+        done = train(players, lambda step: batch, steps=30, progress=False)
+    if os.environ.get("RANK", "0") == "0":
+        print(done.seconds)
+
+
+def memory(device: str) -> None:
+    """Print the peak of this process, in GiB, after a training step at 224 px with a batch of 16."""
+    chain_step(224, 16, torch.device(device))()
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print((torch.cuda.max_memory_allocated() if device == "cuda" else peak) / 2**30)
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def write(page: Path, rows: Sequence[Row], machine: str) -> None:
+    """Replace the page's table, and its chart beside it."""
+    lines = ["| what | against | measured | goal |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(row.cells())} |" for row in rows]
+    text = page.read_text(encoding="utf-8")
+    table = "\n".join([BEGIN, "", f"Measured on {machine}.", "", *lines, "", END])
+    page.write_text(text.split(BEGIN)[0] + table + text.split(END)[1], encoding="utf-8")
+    with plots.canvas(8.0, 0.9 + 0.32 * len(rows)) as (figure, axis):
+        names = [f"{row.what}: {row.unit}" for row in rows]
+        axis.scatter([row.reached() for row in rows], names, color=plots.COLOURS[0], zorder=3)
+        axis.axvline(1, color=plots.GREY, linestyle="--")
+        axis.set(xscale="log", xlabel="times the goal; right of the dashed line it is met")
+        axis.invert_yaxis()
+        figure.savefig(page.parent / "images" / "speed.svg", bbox_inches="tight")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=5.0, help="time spent on each line")
-    seconds = parser.parse_args().seconds
-    print(f"{invkit.store.machine_class()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-
-    for source in (synthetic.white_noise, synthetic.pink_noise, synthetic.dead_leaves):
-        show(f"{source.__name__}, 96 px", rate(lambda source=source: source(64, 96), 64, seconds))
-    for size in (32, 64):
-        show(f"glyphs, {size} px", rate(lambda size=size: glyphs.draw(256, size=size), 256, seconds))
-    pool = synthetic.draw_pool(48, 320)
-    draw = rate(lambda: pool.batch(0, 16, 128), 16, seconds)
-    show("cut from a pool, 128 px", draw)
-
-    classifier = invkit.load_classifier("lite0")
-    shapes = [(3, 224, 224), *(tuple(block.shape) for block in classifier.blocks[:9])]
-    chain = dci.Chain(shapes, LITE0_SIZES[:9])
-    blocks = dci.classifier_blocks(classifier)[:9]
-    images = pool.batch(0, 16, 128)
-
-    def forward(layout: torch.memory_format, precision: torch.dtype) -> tuple[float, float]:
-        chain.to(memory_format=layout)
-        classifier.model.to(memory_format=layout)
-        x = images.contiguous(memory_format=layout)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
-            h = dci.represent(blocks, x, 9)[-1]
-            return (
-                rate(lambda: dci.represent(blocks, x, 9), 16, seconds),
-                rate(lambda: chain(h, 9), 16, seconds),
-            )
-
-    baseline = forward(torch.contiguous_format, torch.float32)
-    names = ("lite0, 24 convolutions, 128 px", "its inverse chain, 128 px")
-    for name, value in zip(names, baseline, strict=True):
-        show(f"{name}, float32, contiguous", value)
-    for precision in (torch.float32, torch.bfloat16):
-        for name, value, base in zip(names, forward(torch.channels_last, precision), baseline, strict=True):
-            show(f"{name}, {str(precision)[6:]}, channels_last", value, base)
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
-                hidden = dci.represent(blocks, images, 9)
-            loss, _ = dci.loss_terms(chain(hidden[-1], 9), hidden, blocks, [1.0], dci.ChainLossWeights())
-        loss.backward()
-
-    train = rate(step, 16, seconds)
-    show("training step, all three terms, bfloat16", train)
-    print(f"{'share of a training step spent on its batch':58s} {train / draw:8.1%}")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time spent on each row")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--page", type=Path, help="a page whose table is replaced")
+    parser.add_argument("--memory", action="store_true", help="only print the peak of a training step, in GiB")
+    parser.add_argument("--worker", action="store_true", help="only train, as one of several processes")
+    options = parser.parse_args()
+    if options.memory or options.worker:
+        return memory(options.device) if options.memory else worker()
+    bench = Bench(options.seconds, options.device)
+    name = torch.cuda.get_device_name() if options.device == "cuda" else invkit.store.machine_class()
+    machine = f"{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    machine += f", precision {precision.resolve('auto', bench.device)}"
+    print(machine)
+    for part in (generator_steps, passes, batches, exponents, several):
+        part(bench)
+    command = [sys.executable, __file__, "--memory", "--device", options.device]
+    peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    bench.row("peak of a training step of nine inverses, 224 px, batch 16", "memory", [peak], "≤", 4, "GiB")
+    if options.page:
+        write(options.page, bench.rows, machine)
 
 
 if __name__ == "__main__":
