@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from study import claims, verdicts
 from study.chapters import zero_shot_opponents
 from study.chapters.zero_shot_opponents import CHAIN, Contest
 from study.notebook import Study
@@ -91,3 +92,34 @@ def test_opponents_get_the_photos_that_the_chain_is_scored_on(monkeypatch):
     measured = contests[1].scores
     assert measured["from grey"].psnr.min() == 100 and measured["from grey"].found.min() == 1
     assert measured[CHAIN].found.max() == 0 and len(measured[CHAIN].psnr) == 3
+
+
+def many(psnr, perceptual):
+    """Scores of 60 photos that differ a little from one to the next."""
+    near = perceptual + torch.linspace(-0.01, 0.01, 60)
+    measured = {"perceptual": near, "perceptual_second": 1.5 * near, "found": torch.ones(60)}
+    return Scores({"psnr": psnr + torch.linspace(-0.2, 0.2, 60)} | measured)
+
+
+@pytest.mark.parametrize(
+    ("rivals", "seconds", "verdict"),
+    [
+        ({"from grey": (16.0, 0.6), "from the chain": (19.0, 0.5)}, 1.0, verdicts.SUPPORTED),
+        ({"from grey": (16.0, 0.6), "from the chain": (21.0, 0.5)}, 1.0, verdicts.CONTRADICTED),
+        ({"from grey": (16.0, 0.3), "from the chain": (19.0, 0.5)}, 1.0, verdicts.CONTRADICTED),
+        ({"from grey": (16.0, 0.6), "from the chain": (19.0, 0.5)}, 2.0, verdicts.FAILED),
+    ],
+    ids=["best by all", "one is better by PSNR", "another is nearer", "not at equal seconds"],
+)
+def test_the_claim_is_lost_to_the_strongest_opponent_and_needs_equal_seconds(study, tmp_path, rivals, seconds, verdict):
+    measured = {CHAIN: many(20.0, 0.4)} | {name: many(*levels) for name, levels in rivals.items()}
+    found = {name: Found(torch.zeros(60, 3, 8, 8), 5, 1.0) for name in measured}
+    found["from grey"] = found["from grey"]._replace(seconds=seconds)
+    contests = dict.fromkeys((9, 24), Contest(found, measured))
+    zero_shot_opponents.record_contests(study, Inverter(), contests, 1.0)
+    study.record_rows({"24": measured[CHAIN].intervals()}, ["psnr"])
+    study.record("psnr_mean_colour", 13.0, (12.5, 13.5), unit="dB", n=60)
+    study.record("found_mean_image", 2.0, (0.0, 4.0), unit="%", n=60)
+    (claim,) = (one for one in claims.CLAIMS if one.id == "no_optimisation")
+    judged = verdicts.judge_alone(claim, {claim.chapter: recorded(study, tmp_path)})
+    assert judged.verdict == verdict, judged.reason
