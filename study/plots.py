@@ -15,7 +15,7 @@ import pandas
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from torch import Tensor
 
 from invkit.statistics import Interval
@@ -190,6 +190,8 @@ def panels(
 
 def _lines(axis: Axes, x: Sequence[float], lines: Mapping[str, Sequence[Number | None]], **look) -> None:
     """Lines with bands, each cut where a value is missing."""
+    if all(place == round(place) for place in x):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     for i, (label, values) in enumerate(lines.items()):
         for k, places in enumerate(_runs(values)):
             table = _table(({"x": x[place]}, values[place]) for place in places)
