@@ -8,12 +8,15 @@ sentence needs no new run. A copy whose code or weights have changed since is sh
 import ast
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
 import tokenize
 from pathlib import Path
+
+import yaml
 
 from study.fingerprint import fingerprint
 from study.notebook import StudyError, injected_parameters, read_json, source_of, write_text
@@ -51,7 +54,7 @@ def compile(profile):
         "--path-output",
         made,
     ]
-    command += ["--config", "_config.yml", "--all", "-W", "--keep-going", "--quiet"]
+    command += ["--config", _with_buttons(source.parent / "_config.yml"), "--all", "-W", "--keep-going", "--quiet"]
     if subprocess.run([str(word) for word in command], stdout=subprocess.DEVNULL).returncode:
         raise StudyError("The book has warnings or errors, listed above; no page was replaced.")
     finish(made / "_build" / "html")
@@ -59,6 +62,23 @@ def compile(profile):
     shutil.move(made / "_build" / "html", html)
     shutil.rmtree(made)
     _print_seconds(copies)
+
+
+def _with_buttons(path):
+    """Write the book's configuration to a path, and return the path.
+
+    Where GitHub builds the pages, it says from which repository: the pages then get buttons that open the notebook on
+    Binder or Colab, show the repository, and open an issue. A book that is built elsewhere links to nothing.
+    """
+    config = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))
+    if repository := os.environ.get("GITHUB_REPOSITORY"):
+        url = f"https://github.com/{repository}"
+        config["repository"] = {"url": url, "branch": "main", "path_to_book": "notebooks"}
+        config["html"] |= {"use_issues_button": True, "use_repository_button": True}
+        hubs = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
+        config["launch_buttons"] |= hubs
+    write_text(path, yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
+    return path
 
 
 def executed_copy(name, profile):

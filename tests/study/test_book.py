@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers import write_notebook
 
 from study import book, pages, published
@@ -50,6 +51,7 @@ def small(tmp_path, monkeypatch):
     (tmp_path / "book/references.bib").write_text("")
     shutil.copy(ROOT / "_config.yml", tmp_path)
     monkeypatch.delenv("INVKIT_WEIGHTS", raising=False)
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)  # where GitHub runs the tests
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -339,6 +341,22 @@ def test_a_copy_executed_here_is_shown_rather_than_an_older_published_one(small)
     change("01_one", 3, "print('a third')")
     shutil.rmtree("build")
     assert pages.executed_copy("01_one", "published") == Path("book/published/01_one.ipynb")
+
+
+def test_pages_lead_to_the_repository_from_which_github_builds_them(small, monkeypatch):
+    assert "http" not in pages._with_buttons(small / "here.yml").read_text()
+    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/something")
+    config = yaml.safe_load(pages._with_buttons(small / "there.yml").read_text())
+    assert config["repository"]["url"] == "https://github.com/someone/something"
+    assert config["repository"]["path_to_book"] == "notebooks" and config["html"]["use_issues_button"]
+    assert {"binderhub_url", "colab_url"} <= config["launch_buttons"].keys()
+    assert config.keys() - {"repository"} == yaml.safe_load(Path("_config.yml").read_text()).keys()
+
+
+def test_binder_installs_what_the_makefile_installs():
+    installed = "".join(path.read_text() for path in sorted((ROOT / ".binder").iterdir()))
+    named = set(re.findall(r"requirements[\w-]*\.txt", (ROOT / "Makefile").read_text()))
+    assert named and all(name in installed and (ROOT / name).is_file() for name in named)
 
 
 def test_seconds_are_printed_longest_first(small, capsys):
