@@ -17,11 +17,11 @@ from study.opponents import SETTINGS, oppose
 from study.tuning import climb
 
 TUNED = {
-    "from the chain": ("rate", "tv", "steps"),
-    "from grey": ("rate", "tv", "steps"),
     "batch-norm prior": ("prior",),
     "deep image prior": ("rate", "steps"),
+    "from grey": ("rate", "tv", "steps"),
     "restarts, averaged": ("starts",),
+    "from the chain": ("rate", "tv", "steps"),
 }
 
 

@@ -188,7 +188,7 @@ RUN = {
 }
 SETTINGS = {
     "from grey": Settings(rate=0.04),
-    "from the chain": Settings(rate=0.002),
+    "from the chain": Settings(rate=0.008),
     "restarts, averaged": Settings(starts=4),
     "deep image prior": Settings(rate=0.01, tv=0.0),
     "batch-norm prior": Settings(prior=0.01),

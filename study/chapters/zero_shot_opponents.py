@@ -39,10 +39,15 @@ class Contest:
         sign = -1 if MEASURES[measure].lower_is_better else 1
         return max(self.opponents, key=lambda name: sign * self.scores[name][measure].mean().item())
 
-    def spread(self) -> float:
-        """The seconds of the slowest opponent over those of the quickest."""
-        seconds = [self.found[name].seconds for name in self.opponents]
-        return max(seconds) / max(min(seconds), 1e-9)
+    def spread(self) -> float | None:
+        """The seconds of the slowest opponent over those of the quickest; None where one took under ten steps.
+
+        So few are a coarse measure of time, and no opponent has been given a chance.
+        """
+        took = [self.found[name] for name in self.opponents]
+        if min(one.steps for one in took) < 10:
+            return None
+        return max(one.seconds for one in took) / max(min(one.seconds for one in took), 1e-9)
 
 
 def contest(
@@ -109,7 +114,8 @@ def record_contests(study, inverter, contests: Mapping[int, Contest], seconds: f
             study.record_rows({f"{name} {number}": contest.scores[name].intervals()}, tolerance=None)
         leads = {measure: _record_lead(study, number, contest, measure) for measure in DECISIVE}
         spread, n = contest.spread(), len(contest.scores[CHAIN].psnr)
-        study.record(f"seconds_spread_{number}", Interval(spread, spread, spread, n), digits=2, tolerance=None)
+        if spread:
+            study.record(f"seconds_spread_{number}", Interval(spread, spread, spread, n), digits=2, tolerance=None)
         words.append(f"After {number} {unit_of(inverter)} " + "; ".join(leads.values()) + ".")
     clock = "of the processor, all its cores together" if str(study.device) == "cpu" else "on the clock"
     study.record_text("contest_words", " ".join(words), compared=False)
@@ -128,5 +134,5 @@ def _record_lead(study, number: int, contest: Contest, measure: str) -> str:
     study.record_interval(measure, f"strongest {number}", theirs.intervals()[measure], **more)
     id = f"gain_over_strongest_{number}" + ("" if measure == "psnr" else f"_{measure}")
     study.record(id, difference, unit=known.unit, digits=2, tolerance=None, verdict=said)
-    told = f"{written(measure, difference, '+')} {known.unit}".strip()
+    told = f"{written(measure, difference, '+')} {known.unit}".strip().replace("-", "−")
     return f"by {known.title} the strongest is “{strongest}” (ours less theirs {told}: {said})"

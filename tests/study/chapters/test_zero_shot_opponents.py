@@ -32,7 +32,7 @@ def scores(psnr, perceptual, second=None):
 def contest():
     """The chain stands between two opponents: one has the higher PSNR, the other the smaller distances."""
     measured = {CHAIN: scores(20.0, 0.4), "sharp": scores(18.0, 0.3), "faithful": scores(21.0, 0.5)}
-    found = {name: Found(torch.zeros(4, 3, 32, 32), 7, 2.0 if name == "sharp" else 1.0) for name in measured}
+    found = {name: Found(torch.zeros(4, 3, 32, 32), 17, 2.0 if name == "sharp" else 1.0) for name in measured}
     return Contest(found, measured)
 
 
@@ -55,6 +55,8 @@ def recorded(study, folder):
 def test_each_measure_has_the_opponent_that_is_strongest_by_it(contest):
     assert contest.strongest("psnr") == "faithful" and contest.strongest("perceptual") == "sharp"
     assert contest.spread() == 2.0
+    few = {name: one._replace(steps=9) for name, one in contest.found.items()}
+    assert Contest(few, contest.scores).spread() is None
 
 
 def test_the_chain_is_judged_against_the_strongest_by_each_measure(study, contest, tmp_path):
@@ -68,7 +70,7 @@ def test_the_chain_is_judged_against_the_strongest_by_each_measure(study, contes
     assert kept["perceptual_strongest_24"]["opponent"] == "sharp"
     assert kept["psnr_sharp_24"]["value"] == pytest.approx(19.5) and kept["seconds_spread_24"]["value"] == 2.0
     words = kept["contest_words"]["text"]
-    assert "strongest is “faithful” (ours less theirs −1" in words.replace("-1", "−1") and "“sharp”" in words
+    assert "strongest is “faithful” (ours less theirs −1" in words and "“sharp”" in words
 
 
 def test_rows_have_the_chain_first_and_what_each_cost(contest):
@@ -102,18 +104,21 @@ def many(psnr, perceptual):
 
 
 @pytest.mark.parametrize(
-    ("rivals", "seconds", "verdict"),
+    ("rivals", "seconds", "steps", "verdict"),
     [
-        ({"from grey": (16.0, 0.6), "from the chain": (19.0, 0.5)}, 1.0, verdicts.SUPPORTED),
-        ({"from grey": (16.0, 0.6), "from the chain": (21.0, 0.5)}, 1.0, verdicts.CONTRADICTED),
-        ({"from grey": (16.0, 0.3), "from the chain": (19.0, 0.5)}, 1.0, verdicts.CONTRADICTED),
-        ({"from grey": (16.0, 0.6), "from the chain": (19.0, 0.5)}, 2.0, verdicts.FAILED),
+        ({"from grey": (16.0, 0.6), "from the chain": (19.0, 0.5)}, 1.0, 20, verdicts.SUPPORTED),
+        ({"from grey": (16.0, 0.6), "from the chain": (21.0, 0.5)}, 1.0, 20, verdicts.CONTRADICTED),
+        ({"from grey": (16.0, 0.3), "from the chain": (19.0, 0.5)}, 1.0, 20, verdicts.CONTRADICTED),
+        ({"from grey": (16.0, 0.6), "from the chain": (19.0, 0.5)}, 2.0, 20, verdicts.FAILED),
+        ({"from grey": (16.0, 0.6), "from the chain": (19.0, 0.5)}, 1.0, 2, verdicts.UNTESTED),
     ],
-    ids=["best by all", "one is better by PSNR", "another is nearer", "not at equal seconds"],
+    ids=["best by all", "one is better by PSNR", "another is nearer", "not at equal seconds", "no chance"],
 )
-def test_the_claim_is_lost_to_the_strongest_opponent_and_needs_equal_seconds(study, tmp_path, rivals, seconds, verdict):
+def test_the_claim_is_lost_to_the_strongest_opponent_and_needs_equal_seconds(
+    study, tmp_path, rivals, seconds, steps, verdict
+):
     measured = {CHAIN: many(20.0, 0.4)} | {name: many(*levels) for name, levels in rivals.items()}
-    found = {name: Found(torch.zeros(60, 3, 8, 8), 5, 1.0) for name in measured}
+    found = {name: Found(torch.zeros(60, 3, 8, 8), steps, 1.0) for name in measured}
     found["from grey"] = found["from grey"]._replace(seconds=seconds)
     contests = dict.fromkeys((9, 24), Contest(found, measured))
     zero_shot_opponents.record_contests(study, Inverter(), contests, 1.0)
