@@ -105,7 +105,8 @@ def _clean(notebook, facts):
         tags = cell["metadata"].get("tags", [])
         if "injected-parameters" in tags:
             tags = [*tags, "remove-cell"]
-        cell["metadata"] = {"tags": tags} if tags else {}
+        kept = {"tags": tags, "mystnb": cell["metadata"].get("mystnb")}  # the caption and words of a shown figure
+        cell["metadata"] = {key: value for key, value in kept.items() if value}
         if cell["cell_type"] == "code":
             cell["outputs"] = [output for output in map(_without_progress, cell["outputs"]) if output]
     return notebook
