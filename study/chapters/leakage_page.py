@@ -125,7 +125,7 @@ def leak_rows(classifier: Classifier, scored: Mapping, floors: Mapping[str, Scor
         for attacker, by_depth in means.items():
             if depth in by_depth:
                 rows[depth_words(classifier, depth), attacker] = facts | by_depth[depth]
-    given = {"mean image": "nothing", "own mean colour": "the image"}
+    given = {"mean image": "nothing", "own mean colour": "the image", "next image": "another image"}
     return rows | {(given.get(name, "the logits"), name): floor.intervals() for name, floor in floors.items()}
 
 
