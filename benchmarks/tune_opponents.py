@@ -1,9 +1,21 @@
 """Tunes the opponents of chapter 7 (`study.opponents`) on synthetic images that no training has seen.
 
-    python benchmarks/tune_opponents.py --convolutions 24 --images 3 --steps 75
+    python benchmarks/tune_opponents.py --inverter dci-tiny-standard --convolutions 9 --images 4 --steps 60 --tries 6
 
 Each number of each opponent is climbed in turn, the others held, until both neighbours of the best are worse, or the
-line says that the best lies at the grid's edge. The score is the mean PSNR in dB; no photograph is looked at.
+line says that the best lies at the grid's edge. The score is the mean PSNR in dB; no photograph is looked at. A step
+costs a small network of 64 pixels a tenth of what it costs EfficientNet-Lite0, so the settings are its. By this command
+(the chain's own reconstructions: 20.90):
+
+    batch-norm prior, prior     0.0025: 18.12   0.005: 18.15   0.01: 18.15   0.02: 18.15   0.04: 18.09
+    deep image prior, rate      0.01: 14.07   0.02: 15.99   0.04: 12.61
+    from grey, rate             0.02: 16.52   0.04: 18.06   0.08: 18.54   0.16: 17.63
+    from grey, tv               0.05: 16.60   0.1: 18.54   0.2: 18.33
+    from the chain, rate        0.004: 21.97   0.008: 22.10   0.016: 21.76
+    from the chain, tv          0.00313: 22.01   0.00625: 22.11   0.0125: 22.10
+
+At the edge lie the steps (all of 60 are better than 30, by 0.7 dB from the chain, else by 3 or 6) and the restarts,
+which share the steps: 1: 19.07, 2: 17.07.
 """
 
 import argparse

@@ -187,11 +187,11 @@ RUN = {
     "search behind the chain": searched,
 }
 SETTINGS = {
-    "from grey": Settings(rate=0.04),
-    "from the chain": Settings(rate=0.008),
-    "restarts, averaged": Settings(starts=4),
-    "deep image prior": Settings(rate=0.01, tv=0.0),
-    "batch-norm prior": Settings(prior=0.01),
+    "from grey": Settings(rate=0.08, tv=0.1),
+    "from the chain": Settings(rate=0.008, tv=0.0125),
+    "restarts, averaged": Settings(rate=0.08, tv=0.1, starts=2),
+    "deep image prior": Settings(rate=0.02, tv=0.0),
+    "batch-norm prior": Settings(rate=0.08, tv=0.1, prior=0.005),
     "search behind the chain": Settings(),
 }
 
