@@ -154,6 +154,7 @@ class _Page:
         chapter = self.soup.title.string.strip().partition(".")[0] if self.soup.title else ""
         number = 0
         for table in self.body.select("table.dataframe, table.table"):
+            _join_headers(table)
             title = _title_above(table)
             if table.caption or title is None:
                 continue
@@ -197,6 +198,20 @@ def _plain_text(parts):
         texts.append(" ".join(part.get_text("" if code else " ").split()))
     text = " ".join(filter(None, texts))
     return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _join_headers(table):
+    """Make one row of the two that pandas writes: the names of the columns, and below them those of the rows' names."""
+    rows = [row.find_all("th") for row in table.select("thead tr")]
+    if len(rows) != 2 or len(rows[0]) != len(rows[1]):
+        return
+    pairs = list(zip(*rows, strict=True))
+    if any(above.get_text(strip=True) and below.get_text(strip=True) for above, below in pairs):
+        return
+    for above, below in pairs:
+        if not above.get_text(strip=True):
+            above.replace_with(below)
+    table.select("thead tr")[1].decompose()
 
 
 def _title_above(element):

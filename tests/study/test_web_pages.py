@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
@@ -87,6 +88,19 @@ def test_tables_are_numbered_and_named_after_their_section(html):
     assert captions == ["Table 7.1. 7. Zero-shot", "Table 7.2. By depth"]
     assert read(html, "other").caption.string == "Table 1. Methods"
     assert [cell["scope"] for cell in read(html, "other").find_all("th")] == ["col", "row"]
+
+
+def test_a_table_has_one_row_of_headers(html):
+    numbers = {"PSNR": [1.0, 2.0], "SSIM": [0.1, 0.2]}
+    named = pandas.DataFrame(numbers, index=pandas.Index(["a", "b"], name="depth"))
+    grouped = pandas.DataFrame([[1, 2]], columns=pandas.MultiIndex.from_tuples([("x", "y"), ("x", "z")]))
+    write(html, "page", named.to_html() + grouped.to_html())
+    finish(html)
+    one, two = read(html, "page").find_all("table")
+    assert [[cell.get_text() for cell in row.find_all("th")] for row in one.select("thead tr")] == [
+        ["depth", "PSNR", "SSIM"]
+    ]
+    assert len(two.select("thead tr")) == 2 and one.tbody.get_text().split() == ["a", "1.0", "0.1", "b", "2.0", "0.2"]
 
 
 def test_a_page_is_described_by_its_first_paragraph(html):
