@@ -58,6 +58,16 @@ def test_a_search_takes_the_steps_that_it_is_given(inverter, images):
     assert found.steps == 7 and found.images.shape == images.shape
 
 
+@pytest.mark.parametrize(("seconds", "steps"), [(1e-9, 1), (60.0, 3)])
+def test_a_search_takes_what_the_seconds_buy_one_step_at_least_and_no_more_than_it_may(
+    inverter, images, seconds, steps
+):
+    name = "search behind the chain"
+    settings = replace(SETTINGS[name], steps=3)
+    found = oppose(name, inverter, inverter.represent(images[:1], 1), 1, seconds, settings=settings)
+    assert found.steps == steps
+
+
 @pytest.mark.parametrize("name", ["from grey", "from the chain"])
 def test_images_are_optimised_without_one_another(name, inverter, images):
     features, settings = inverter.represent(images, 1), replace(SETTINGS[name], steps=5)
