@@ -67,12 +67,16 @@ class Budget:
         if (seconds is None and steps is None) or not all(limit is None or limit > 0 for limit in (seconds, steps)):
             raise ValueError(f"A budget is a positive number of seconds or steps, not {seconds} and {steps}.")
         self.seconds, self.steps, self.device = seconds, steps, torch.device(device)
-        self._began = self._now()
+        self.restart()
 
     def spent(self, steps: int) -> float:
         """The share that is used up after so many steps; 1 or more where nothing is left."""
         of_steps = 0.0 if self.steps is None else steps / self.steps
         return max(of_steps, 0.0 if self.seconds is None else self.elapsed() / self.seconds)
+
+    def restart(self) -> None:
+        """Begin the seconds again."""
+        self._began = self._now()
 
     def elapsed(self) -> float:
         """Seconds since the start."""
@@ -163,19 +167,18 @@ def deep_image_prior(inverter, features: Tensor, depth: int, settings: Settings,
 
 
 def searched(inverter, features: Tensor, depth: int, settings: Settings, budget: Budget, seed: int):
-    """As many steps as a short trial on the first image says that the seconds buy."""
-    steps = budget.steps or 1
+    """As many steps as short trials, which do not count, say that the seconds buy."""
+    steps = budget.steps or math.inf
     if budget.seconds is not None:
-        few, more = 4, 12
-        took = []
-        for trial in (few, few, more):  # the first pays for what is done once
-            clock = Budget(steps=trial, device=features.device)
-            inverter.invert(features[:1], depth, search=trial)
-            took.append(clock.elapsed() * len(features))
-        a_step = max((took[2] - took[1]) / (more - few), 1e-6)
-        bought = int((budget.seconds - took[1]) / a_step) + few
-        steps = max(1, min(bought, budget.steps or bought))
-    return inverter.invert(features, depth, search=steps), steps
+        few, more, took = 4, 16, []
+        for trial in (1, few, more):  # the first pays for what is done once
+            budget.restart()
+            inverter.invert(features, depth, search=trial)
+            took.append(budget.elapsed())
+        a_step = max((took[2] - took[1]) / (more - few), 1e-9)
+        steps = min(steps, max(1, round(few + (budget.seconds - took[1]) / a_step)))
+        budget.restart()
+    return inverter.invert(features, depth, search=int(steps)), int(steps)
 
 
 RUN = {

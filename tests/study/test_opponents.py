@@ -68,6 +68,20 @@ def test_a_search_takes_what_the_seconds_buy_one_step_at_least_and_no_more_than_
     assert found.steps == steps
 
 
+def test_a_search_uses_its_seconds_whatever_a_batch_costs(monkeypatch):
+    """On a clock that invert() moves: 0.1 s once, and 0.01 s for each step and image."""
+    now = [0.0]
+
+    class Slow:
+        def invert(self, features, depth, search):
+            now[0] += 0.1 + 0.01 * search * len(features)
+            return features
+
+    monkeypatch.setattr(opponents.time, "process_time", lambda: now[0])
+    found = oppose("search behind the chain", Slow(), torch.zeros(2, 3, 4, 4), 1, seconds=1.0)
+    assert found.steps == 95 and found.seconds == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("name", ["from grey", "from the chain"])
 def test_images_are_optimised_without_one_another(name, inverter, images):
     features, settings = inverter.represent(images, 1), replace(SETTINGS[name], steps=5)
