@@ -140,7 +140,7 @@ class _Page:
         """Every picture has its size, loads when the reader comes near, and is a link to itself in full size."""
         for image in self.body.find_all("img", src=True):
             image["loading"] = "lazy"
-            image["alt"] = said.get(image["src"]) or image.get("alt") or ""
+            image["alt"] = said.get(image["src"]) or self._by_section(image)
             file = self.folder / image["src"]
             if not image.get("width") and file.suffix != ".svg" and file.is_file():
                 with Image.open(file) as picture:
@@ -148,6 +148,11 @@ class _Page:
             if not image.find_parent(["a", "button"]) and "touch-sheet" not in image.get("class", []):
                 image.wrap(self.soup.new_tag("a", href=image["src"], attrs={"class": "full-size"}))
                 image.parent["title"] = "Open the picture in full size"
+
+    def _by_section(self, image):
+        """Words for a picture without any, where it is a result."""
+        title = _title_above(image) if image.find_parent(class_="cell_output") else None
+        return f"Picture in the section “{_words(title)}”." if title else image.get("alt", "")
 
     def _tables(self):
         """Every table of results has a number and, as its caption, the title of its section; a header says of what."""

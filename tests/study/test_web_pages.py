@@ -55,10 +55,18 @@ def test_mathjax_is_loaded_only_where_there_is_a_formula(html):
 
 def test_a_picture_without_words_takes_those_of_its_caption_on_every_page(html):
     write(html, "chapter", FIGURE.format(CAPTION))
-    write(html, "front", f'<img alt="{HASH}" src="{HASH}"><img alt="A line." src="_images/small.png">')
+    glued = f'<div class="cell_output"><img alt="{HASH}" src="{HASH}"></div>'
+    write(html, "front", f'{glued}<img alt="A line." src="_images/small.png">')
     finish(html)
     large, small = read(html, "front").find_all("img")
     assert large["alt"] == read(html, "chapter").img["alt"] == "Fewer are found." and small["alt"] == "A line."
+
+
+def test_a_result_without_words_and_caption_is_named_after_its_section(html):
+    image = f'<img alt="{HASH}" src="{HASH}">'
+    write(html, "page", f'<section><h2>By depth</h2><div class="cell_output">{image}</div></section>')
+    finish(html)
+    assert read(html, "page").img["alt"] == "Picture in the section “By depth”."
 
 
 def test_a_picture_says_its_size_loads_late_and_leads_to_itself(html):
