@@ -19,6 +19,7 @@ from pathlib import Path
 import yaml
 
 from study.fingerprint import fingerprint
+from study.live import put_beside
 from study.notebook import StudyError, injected_parameters, read_json, source_of, write_text
 from study.profiles import notebooks
 from study.web_pages import finish
@@ -57,6 +58,7 @@ def compile(profile):
     command += ["--config", _with_buttons(source.parent / "_config.yml"), "--all", "-W", "--keep-going", "--quiet"]
     if subprocess.run([str(word) for word in command], stdout=subprocess.DEVNULL).returncode:
         raise StudyError("The book has warnings or errors, listed above; no page was replaced.")
+    put_beside(made / "_build" / "html")
     finish(made / "_build" / "html")
     shutil.rmtree(html, ignore_errors=True)
     shutil.move(made / "_build" / "html", html)

@@ -1,0 +1,167 @@
+"""What the book computes in the reader's browser: the same as PyTorch; and what stands there without it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from invkit.data import glyphs
+from study import browser, live, live_glyphs
+
+REPOSITORY = Path(__file__).parents[2]
+STATIC = REPOSITORY / "book" / "_static"
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<link rel="stylesheet" href="_static/study.css"><link rel="stylesheet" href="_static/live.css">
+<script src="_static/touch.js"></script><script src="_static/live.js"></script>
+<script src="_static/live_glyphs.js"></script><body>{figure}<div class="live-still">
+<img src="_static/live_glyphs.png" alt="Glyphs and their reconstructions"></div></figure></body></html>"""
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch):
+    monkeypatch.setattr(live, "CACHE", REPOSITORY / "build" / "live")
+
+
+@pytest.fixture(scope="module")
+def inverter():
+    return live.load()
+
+
+def pages_in(folder):
+    """A folder with one page that has the figure, as the compiled book has it."""
+    shutil.copytree(STATIC, folder / "_static")
+    page = folder / "page.html"
+    page.write_text(PAGE.format(figure=f"{live.FIGURE}>"))
+    return page
+
+
+def factors_of(n):
+    return torch.tensor([[0.1, -0.05, 0.6, 15.0, 0.2, 0.7, -0.4]]).repeat(n, 1)
+
+
+def test_the_reader_draws_and_reads_as_the_study_does(inverter):
+    drawn = glyphs.draw(8, seed=3)
+    factors = factors_of(8)
+    factors[:, :4] = torch.stack([drawn.factors[name] for name in ("x", "y", "size", "rotation")], 1)
+    ink, ground = live_glyphs.colours(factors)
+    plain = {"font": live_glyphs.FONT, "slant": 0, "weight": 0, "stroke": 0, "ink": ink, "ground": ground}
+    expected = glyphs.draw(8, seed=3, **plain).images
+    with torch.no_grad():
+        images, logits = live_glyphs.reader(inverter)(drawn.labels.int(), factors)
+    torch.testing.assert_close(images, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits, inverter.represent(expected), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("content", "sentence"), [(None, "cannot be fetched"), (b"another", "compare its integrity")])
+def test_without_the_runtime_the_picture_stays(tmp_path, monkeypatch, capsys, content, sentence):
+    package = tmp_path / "package.tgz"
+    if content:
+        package.write_bytes(content)
+    monkeypatch.setitem(live.RUNTIME, "url", package.as_uri())
+    monkeypatch.setattr(live, "CACHE", tmp_path / "cache")
+    (tmp_path / "html").mkdir()
+    page = pages_in(tmp_path / "html")
+    live.put_beside(page.parent)
+    assert sentence in (told := capsys.readouterr().err) and told.count("\n") == 1
+    assert "data-megabytes" not in page.read_text()
+    assert (page.parent / "_static" / "live_glyphs.png").stat().st_size > 1000
+    assert not (page.parent / "_static" / "live").exists()
+
+
+def test_every_script_has_less_than_200_lines():
+    scripts = list(STATIC.glob("live*.js"))
+    assert len(scripts) == 2 and all(path.read_text().count("\n") < 200 for path in scripts)
+
+
+# ---- in the browser --------------------------------------------------------------------------------------------------
+
+needs_browser = pytest.mark.skipif(
+    browser.executable() is None,
+    reason="There is no Chromium here to compute in: install chromium, or put one on the PATH.",
+)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The address of a page with the networks beside it."""
+    path = pages_in(tmp_path_factory.mktemp("live") / "html")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "CACHE", REPOSITORY / "build" / "live")
+        live.put_beside(path.parent)
+    if "data-megabytes" not in path.read_text():
+        pytest.skip("onnxruntime-web or the package onnx cannot be had here; the registry of npm has the first.")
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.Browser() as one:
+        yield one
+
+
+def result(chromium):
+    return chromium.evaluate("document.querySelector('figure.live').result")
+
+
+def changed(chromium, before, name):
+    """Wait until the page has computed with another value of `name`; its result."""
+    told = json.dumps(before[name])
+    chromium.until(f"JSON.stringify(document.querySelector('figure.live').result.{name}) !== JSON.stringify({told})")
+    return result(chromium)
+
+
+def check(found, inverter):
+    """What the page found is what PyTorch finds of the same factors and noise, to a thousandth."""
+    with torch.no_grad():
+        image, logits = live_glyphs.reader(inverter)(
+            torch.tensor([found["label"]], dtype=torch.int32), torch.tensor([found["factors"]])
+        )
+        made = inverter.invert(found["factor"] * logits, noise=torch.tensor([found["noise"]]))
+    for name, expected in (("image", image), ("logits", logits), ("made", made)):
+        torch.testing.assert_close(torch.tensor(found[name]), expected.flatten(), rtol=0, atol=1e-3)
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1300, 390])
+def test_the_page_computes_what_pytorch_computes(page, chromium, inverter, width):
+    chromium.open(page.as_uri(), width=width)
+    press_on = chromium.tap if width < 600 else chromium.click
+    size = sum(path.stat().st_size for path in (page.parent / "_static" / "live").iterdir()) / 1e6
+    assert size <= 15
+    assert f"loads {size:.0f} MB" in chromium.evaluate("document.querySelector('.touch-button').textContent")
+    assert not chromium.evaluate("document.querySelector('script[src*=\"live/\"]')")  # not before it is asked for
+    press_on(".touch-button")
+    chromium.until("document.querySelector('figure.live').dataset.ready")
+    check(first := result(chromium), inverter)
+    chromium.press("ArrowRight")  # the first slider has the focus: another character
+    check(second := changed(chromium, first, "label"), inverter)
+    assert second["label"] == first["label"] + 1
+    press_on(".live-sliders .touch-slider:nth-child(5) input", x=0.9)
+    check(third := changed(chromium, second, "factors"), inverter)
+    assert third["factors"][3] > 15
+    press_on(".live-sliders .touch-slider:last-child input", x=0.25)
+    check(fourth := changed(chromium, third, "factor"), inverter)
+    assert fourth["factor"] < 0.7
+    press_on(".touch-made .touch-button")
+    fifth = changed(chromium, fourth, "noise")
+    check(fifth, inverter)
+    assert fifth["logits"] == fourth["logits"] and fifth["made"] != fourth["made"]
+    assert chromium.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert chromium.messages == []
+
+
+@needs_browser
+def test_without_scripts_and_without_the_networks_the_picture_is_there(page, chromium, tmp_path):
+    chromium.open(page.as_uri(), scripts=False)
+    chromium._ask("Emulation.setScriptExecutionDisabled", value=False)  # for the questions below; none has run
+    assert chromium.evaluate("document.images[0].naturalWidth") > 300
+    assert chromium.evaluate("document.querySelectorAll('button, input').length") == 0
+
+    copy = shutil.copytree(page.parent, tmp_path / "html")
+    (copy / "_static" / "live" / "glyphs.js").unlink()
+    chromium.open((copy / page.name).as_uri())
+    chromium.click(".touch-button")
+    chromium.until("document.querySelector('.touch-told').textContent.includes('The picture stays')")
+    assert chromium.evaluate("document.images[0].naturalWidth") > 300
