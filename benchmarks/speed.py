@@ -209,7 +209,7 @@ def exponents(bench: Bench) -> None:
 
     by_pixels = {size**2: seconds(size, 8) for size in (64, 96, 128, 192, 256)}
     by_images = {n: seconds(128, n) for n in (4, 8, 16, 32)}
-    for what, times in (("pixels a side squared", by_pixels), ("images in the batch", by_images)):
+    for what, times in (("pixels in an image", by_pixels), ("images in the batch", by_images)):
         slope = float(np.polyfit(np.log(list(times)), np.log(list(times.values())), 1)[0])
         ends = f"from {min(times):,} to {max(times):,} {what}"
         bench.row(f"training step of nine inverses, {ends}", "a power law", [slope], "≤", 1.1, "(exponent)")
@@ -260,7 +260,7 @@ def write(page: Path, rows: Sequence[Row], machine: str) -> None:
     text = page.read_text(encoding="utf-8")
     table = "\n".join([BEGIN, "", f"Measured on {machine}.", "", *lines, "", END])
     page.write_text(text.split(BEGIN)[0] + table + text.split(END)[1], encoding="utf-8")
-    with plots.canvas(8.0, 0.9 + 0.32 * len(rows)) as (figure, axis):
+    with plots.canvas(12.0, 0.9 + 0.32 * len(rows)) as (figure, axis):
         names = [f"{row.what}: {row.unit}" for row in rows]
         axis.scatter([row.reached() for row in rows], names, color=plots.COLOURS[0], zorder=3)
         axis.axvline(1, color=plots.GREY, linestyle="--")

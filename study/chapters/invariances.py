@@ -294,21 +294,28 @@ def noise_row(drawn: Tensor, images: Tensor) -> dict[str, Interval | float]:
     return {
         "pixels_moved": moved_by_noise(drawn.flatten(2), originals),
         "pixels_missed": missed(factor_score(drawn.mean(0).flatten(1), originals)),
-        "spread": bootstrap(distance(drawn[0], drawn[1])),
+        "spread": bootstrap(spread(drawn)),
     }
+
+
+def spread(drawn: Tensor) -> Tensor:
+    """Root mean square difference of two samples, (N,): the mean over pairs of samples (S, N, 3, H, W)."""
+    pairs = len(drawn) // 2
+    return distance(drawn[: 2 * pairs : 2], drawn[1 : 2 * pairs : 2]).mean(0)
 
 
 def spread_differences(drawn: Mapping[str, Tensor]) -> dict[str, dict[str, Interval]]:
     """How much further two samples of the second classifier lie apart than two of the first, image by image.
 
     drawn: {label: (samples, N, 3, S, S)}, of two classifiers and four samples or more.
-    Returns {"b minus a": {"spread": ...}}, and a control, {"a again": {"spread": ...}}: the same of two other samples
-    of one classifier, less its first two.
+    Returns {"b minus a": {"spread": ...}}, and a control, {"a again": {"spread": ...}}: the same of the second half of
+    the samples of one classifier, less the first half.
     """
     (a, first), (b, second) = list(drawn.items())[:2]
-    found = {f"{b} minus {a}": bootstrap(distance(second[0], second[1]) - distance(first[0], first[1]))}
+    found = {f"{b} minus {a}": bootstrap(spread(second) - spread(first))}
     for label, some in ((a, first), (b, second)):
-        found[f"{label} again"] = bootstrap(distance(some[2], some[3]) - distance(some[0], some[1]))
+        half = len(some) // 2
+        found[f"{label} again"] = bootstrap(spread(some[half:]) - spread(some[:half]))
     return {name: {"spread": one} for name, one in found.items()}
 
 
