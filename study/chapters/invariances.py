@@ -294,11 +294,11 @@ def noise_row(drawn: Tensor, images: Tensor) -> dict[str, Interval | float]:
     return {
         "pixels_moved": moved_by_noise(drawn.flatten(2), originals),
         "pixels_missed": missed(factor_score(drawn.mean(0).flatten(1), originals)),
-        "spread": bootstrap(spread(drawn)),
+        "spread": bootstrap(spread_of_samples(drawn)),
     }
 
 
-def spread(drawn: Tensor) -> Tensor:
+def spread_of_samples(drawn: Tensor) -> Tensor:
     """Root mean square difference of two samples, (N,): the mean over pairs of samples (S, N, 3, H, W)."""
     pairs = len(drawn) // 2
     return distance(drawn[: 2 * pairs : 2], drawn[1 : 2 * pairs : 2]).mean(0)
@@ -312,10 +312,10 @@ def spread_differences(drawn: Mapping[str, Tensor]) -> dict[str, dict[str, Inter
     the samples of one classifier, less the first half.
     """
     (a, first), (b, second) = list(drawn.items())[:2]
-    found = {f"{b} minus {a}": bootstrap(spread(second) - spread(first))}
+    found = {f"{b} minus {a}": bootstrap(spread_of_samples(second) - spread_of_samples(first))}
     for label, some in ((a, first), (b, second)):
         half = len(some) // 2
-        found[f"{label} again"] = bootstrap(spread(some[half:]) - spread(some[:half]))
+        found[f"{label} again"] = bootstrap(spread_of_samples(some[half:]) - spread_of_samples(some[:half]))
     return {name: {"spread": one} for name, one in found.items()}
 
 

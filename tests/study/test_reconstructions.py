@@ -110,7 +110,9 @@ def test_training_pays_for_itself_where_it_is_faster():
 def test_inverters_without_weights_are_left_out_and_named(monkeypatch):
     monkeypatch.setattr(study.store, "exists", lambda name: name == "shipped")
     monkeypatch.setattr(study, "load_inverter", lambda name, trust: nn.Identity())
-    found, sentence = study.load_available({"standard": "shipped", "plain": "ffi-glyphs-plain"})  # a card alone
+    found, sentence = study.load_available(
+        {"standard": "shipped", "plain": "ffi-glyphs-independent-standard"}
+    )  # a card alone
     assert list(found) == ["standard"] and sentence.endswith("not shipped: plain.")
     assert study.load_available({"standard": "shipped"})[1] == ""
     with pytest.raises(FileNotFoundError, match="no weights 'runs/mistyped': give a folder"):
