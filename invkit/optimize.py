@@ -105,18 +105,22 @@ def invert_features(
             f"Images of {size} px give features of shape {tuple(expected)} at depth {depth}, not "
             f"{tuple(features.shape)}: pass the size and the depth these features were taken at."
         )
-    features = features.detach()
-    energy = features.flatten(1).square().sum(1).clamp_min(1e-12)
     tv = min(classifier.blocks[depth - 1].stride, 32) ** 2 / 40 if tv is None else tv
     pyramid = pyramid_of(start.detach(), levels or max(1, size.bit_length() - 1))
+    objective = mismatch(classifier, features.detach(), depth, tv, beta)
+    losses, seconds = _adam(pyramid, lambda: objective(from_pyramid(pyramid)), steps, lr)
+    return Inversion(from_pyramid(pyramid).detach(), losses, seconds)
 
-    def objective() -> Tensor:
-        images = from_pyramid(pyramid)
+
+def mismatch(classifier: Any, features: Tensor, depth: int, tv: float, beta: float = 2.0) -> Callable[[Tensor], Tensor]:
+    """The objective of `invert_features`: images (N, 3, S, S) -> |Phi(x) - y|^2 / |y|^2 + tv * TV(x), (N,)."""
+    energy = features.flatten(1).square().sum(1).clamp_min(1e-12)
+
+    def objective(images: Tensor) -> Tensor:
         distance = (classifier.features(images, depth) - features).flatten(1).square().sum(1) / energy
         return distance + tv * total_variation(images, beta)
 
-    losses, seconds = _adam(pyramid, objective, steps, lr)
-    return Inversion(from_pyramid(pyramid).detach(), losses, seconds)
+    return objective
 
 
 def pyramid_of(images: Tensor, levels: int) -> list[Tensor]:

@@ -40,6 +40,8 @@ def main(profile: str = "imagenet") -> None:
         print(f"{name}: {facts}.", flush=True)
     for recipe in recipes:
         plan, began = PLANS[recipe], time.monotonic()
+        if isinstance(plan, LogitPlan):
+            print(f"{recipe}: {sizes_of(plan, built[plan.classifier].classes)}.", flush=True)
         step(plan, built[plan.classifier].to(device))
         memory = f", at most {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device == "cuda" else ""
         print(f"{recipe}: one step on {device}, {time.monotonic() - began:.0f} s{memory}.", flush=True)
@@ -63,6 +65,14 @@ def build_random(name: str) -> Classifier:
         classifier = load_classifier(ARCHITECTURE.get(name, name), pretrained=False)
     classifier.blocks  # noqa: B018 (cuts it)
     return classifier
+
+
+def sizes_of(plan: LogitPlan, classes: int) -> str:
+    """How many numbers the plan's own networks have; they are built without memory."""
+    with torch.device("meta"):
+        networks = imagenet.logit_networks(plan, classes)
+    millions = [sum(parameter.numel() for parameter in network.parameters()) / 1e6 for network in networks]
+    return "generator {:.1f} million numbers, discriminator {:.1f} million".format(*millions)
 
 
 def step(plan: LogitPlan | BlockPlan, classifier: Classifier) -> None:

@@ -80,7 +80,7 @@ def crps(samples: Tensor, truth: Tensor) -> Interval:
     """
     s = len(samples)
     error = (samples - truth).abs().mean(0)
-    # The sum of |a - b| over all pairs, from the sorted samples: the k-th is the larger one k times.
+    # The sum of |a - b| over all pairs, from the sorted samples: the k-th is the larger one k times, else the smaller.
     weights = 2 * torch.arange(s, device=samples.device) - s + 1
     apart = (samples.sort(0).values * weights[:, None, None]).sum(0) / (s * (s - 1) / 2)
     return bootstrap((error - apart / 2).double().mean(1))
@@ -89,8 +89,8 @@ def crps(samples: Tensor, truth: Tensor) -> Interval:
 def row(plain: Tensor, warm: Tensor, truth: Tensor, seed: int = 0) -> dict[str, Interval]:
     """A row of the chapter's table.
 
-    plain, warm: samples at temperature 1 and at the calibrated one. "crps_shuffled" is the score of samples that belong
-    to the next image: no sampler is as bad.
+    plain, warm: samples at temperature 1 and at the calibrated one. "crps_shuffled", a control, is the score of
+    samples that belong to the next image.
     """
     return {
         "covered_plain": bootstrap(inside(plain, truth, seed)),

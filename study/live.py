@@ -27,7 +27,11 @@ import urllib.request
 import warnings
 from pathlib import Path
 
+from invkit import store
+
 CACHE = Path("build/live")
+ROOT = Path(__file__).parents[1]
+CODE = ("invkit/ffi/biggan.py", "invkit/data/glyphs.py", "study/live_glyphs.py", "study/live.py")  # what is exported by
 RUNTIME = {  # the newest whose WebAssembly is small; its licence is MIT, its copyright Microsoft's
     "url": "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.14.0.tgz",
     "integrity": "sha512-Kcqf43UMfW8mCydVGcX9OMXI2VN17c0p6XvR7IPSZzBf/6lteBzXHvcEVWDPmCKuGombl997HgLqj91F11DzXw==",
@@ -115,17 +119,11 @@ def as_text(content: bytes) -> str:
 
 
 def networks_key() -> str:
-    """What the exported networks follow from: weights, and code."""
-    import invkit.ffi.biggan
-    from invkit.data import glyphs
-    from study import live_glyphs
-
-    inverter = load()
-    digest = hashlib.sha256(json.dumps(inverter.card["classifier"]).encode())  # its fingerprint is that of its weights
-    for tensor in inverter.generator.state_dict().values():
-        digest.update(tensor.contiguous().numpy().tobytes())
-    for module in (invkit.ffi.biggan, glyphs, live_glyphs, sys.modules[__name__]):
-        digest.update(Path(module.__file__).read_bytes())
+    """What the exported networks follow from: weights, by what the inverter's card says of both, and code."""
+    card = store.read_card(INVERTER)
+    digest = hashlib.sha256(json.dumps([card["sha256"], card["classifier"]]).encode())
+    for file in CODE:
+        digest.update((ROOT / file).read_bytes())
     return digest.hexdigest()
 
 
@@ -192,26 +190,37 @@ def still() -> bytes:
 def networks() -> dict[str, bytes]:
     """ONNX, for one glyph at a time: "read", (label, factors) -> (image, logits); "write", (noise, logits) -> made."""
     import torch
-    from torch.nn import functional as F
 
-    import invkit.ffi.biggan
     from study.live_glyphs import reader
 
     inverter = load()
     torch.onnx.register_custom_op_symbolic("aten::atanh", lambda graph, x: graph.op("Atanh", x), OPSET)
     label = torch.zeros(1, dtype=torch.int32)
     read = _onnx(reader(inverter), (label, start(label)), ["label", "factors"], ["image", "logits"])
+    given = (torch.zeros(1, inverter.noise_dim), torch.zeros(1, inverter.classifier.classes))
+    with doubled_plainly():
+        write = _onnx(inverter.generator, given, ["noise", "logits"], ["made"])
+    return {"read": read, "write": write}
 
-    def double_and_convolve(x, weight, bias):  # the same map in the two steps that the exporter knows
+
+@contextlib.contextmanager
+def doubled_plainly():
+    """In this context, generators enlarge a map and convolve it in two steps, which the exporter knows.
+
+    Otherwise `biggan.double_and_convolve` gets the same numbers from the small map.
+    """
+    from torch.nn import functional as F
+
+    from invkit.ffi import biggan
+
+    def double_and_convolve(x, weight, bias):
         return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, bias, padding=1)
 
-    usual, invkit.ffi.biggan.double_and_convolve = invkit.ffi.biggan.double_and_convolve, double_and_convolve
+    usual, biggan.double_and_convolve = biggan.double_and_convolve, double_and_convolve
     try:
-        given = (torch.zeros(1, inverter.noise_dim), torch.zeros(1, inverter.classifier.classes))
-        write = _onnx(inverter.generator, given, ["noise", "logits"], ["made"])
+        yield
     finally:
-        invkit.ffi.biggan.double_and_convolve = usual
-    return {"read": read, "write": write}
+        biggan.double_and_convolve = usual
 
 
 def _onnx(network, given, inputs, outputs) -> bytes:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invkit.optimize import from_pyramid, pyramid_of, total_variation
+from invkit.optimize import from_pyramid, mismatch, pyramid_of
 from study.deep_image_prior import DeepImagePrior
 from study.norm_statistics import distances, mean_distance, norms_before
 
@@ -101,16 +101,11 @@ def descend(variables: Sequence[Tensor], objective: Callable[[], Tensor], rate: 
     return done
 
 
-def mismatch(inverter, features: Tensor, depth: int, tv: float) -> Callable[[Tensor], Tensor]:
+def objective_of(inverter, features: Tensor, depth: int, tv: float) -> Callable[[Tensor], Tensor]:
     """The objective: images (N, 3, S, S) -> a scalar, the sum over images, which do not see one another."""
-    classifier, stride = inverter.classifier, min(inverter.classifier.blocks[depth - 1].stride, 32)
-    energy = features.flatten(1).square().sum(1).clamp_min(1e-12)
-
-    def objective(images: Tensor) -> Tensor:
-        distance = (classifier.features(images, depth) - features).flatten(1).square().sum(1) / energy
-        return (distance + tv * stride**2 * total_variation(images)).sum()
-
-    return objective
+    stride = min(inverter.classifier.blocks[depth - 1].stride, 32)
+    each = mismatch(inverter.classifier, features, depth, tv * stride**2)
+    return lambda images: each(images).sum()
 
 
 # ---- the opponents: (inverter, features (N, ...), depth, settings, budget, seed) -> images, steps -------------------
@@ -128,13 +123,13 @@ def _noise(n: int, side: int, seed: int, like: Tensor) -> Tensor:
 
 def from_grey(inverter, features: Tensor, depth: int, settings: Settings, budget: Budget, seed: int):
     start = 0.5 + 0.01 * _noise(len(features), inverter.size, seed, features)
-    return _pixels(start, mismatch(inverter, features, depth, settings.tv), settings, budget)
+    return _pixels(start, objective_of(inverter, features, depth, settings.tv), settings, budget)
 
 
 def from_chain(inverter, features: Tensor, depth: int, settings: Settings, budget: Budget, seed: int):
     with torch.no_grad():
         start = inverter.invert(features, depth)
-    return _pixels(start, mismatch(inverter, features, depth, settings.tv), settings, budget)
+    return _pixels(start, objective_of(inverter, features, depth, settings.tv), settings, budget)
 
 
 def restarts(inverter, features: Tensor, depth: int, settings: Settings, budget: Budget, seed: int):
@@ -142,13 +137,13 @@ def restarts(inverter, features: Tensor, depth: int, settings: Settings, budget:
     many = features.repeat_interleave(settings.starts, 0)
     broad = F.interpolate(_noise(len(many), 7, seed, features), inverter.size, mode="bilinear")
     start = (0.5 + 0.2 * broad).clamp(0, 1)
-    images, done = _pixels(start, mismatch(inverter, many, depth, settings.tv), settings, budget)
+    images, done = _pixels(start, objective_of(inverter, many, depth, settings.tv), settings, budget)
     return images.unflatten(0, (-1, settings.starts)).mean(1), done
 
 
 def batch_norm_prior(inverter, features: Tensor, depth: int, settings: Settings, budget: Budget, seed: int):
     """The statistics are those of all images that are optimised together, as in the paper."""
-    objective = mismatch(inverter, features, depth, settings.tv)
+    objective = objective_of(inverter, features, depth, settings.tv)
     start = 0.5 + 0.01 * _noise(len(features), inverter.size, seed, features)
     with distances(norms_before(inverter.classifier, depth)) as found:
 
@@ -160,7 +155,7 @@ def batch_norm_prior(inverter, features: Tensor, depth: int, settings: Settings,
 
 def deep_image_prior(inverter, features: Tensor, depth: int, settings: Settings, budget: Budget, seed: int):
     networks = DeepImagePrior(len(features), inverter.size, seed=seed, device=features.device)
-    objective = mismatch(inverter, features, depth, settings.tv)
+    objective = objective_of(inverter, features, depth, settings.tv)
     done = descend(networks.variables, lambda: objective(networks.images()), settings.rate, budget)
     with torch.no_grad():
         return networks.images(), done

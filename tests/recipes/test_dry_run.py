@@ -9,7 +9,7 @@ import yaml
 
 from invkit.dci.training import Schedule
 from invkit.network.classifiers import load_classifier
-from recipes import dry_run
+from recipes import dry_run, imagenet
 from recipes.imagenet import PLANS, BlockPlan, LogitPlan
 
 ROOT = Path(__file__).parents[2]
@@ -65,8 +65,11 @@ def test_main_prints_a_line_for_all_that_it_tried(monkeypatch, capsys):
     dry_run.main("quick")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "torchvision:resnet18: 11.7 million numbers, 224 pixels, 10 blocks."
-    assert lines[1].startswith("thin: one step on cpu, ") and lines[2].startswith("shallow: one step on cpu, ")
-    assert len(lines) == 3
+    networks = imagenet.logit_networks(THIN, 1000)
+    g, d = (sum(parameter.numel() for parameter in network.parameters()) / 1e6 for network in networks)
+    assert lines[1] == f"thin: generator {g:.1f} million numbers, discriminator {d:.1f} million."
+    assert lines[2].startswith("thin: one step on cpu, ") and lines[3].startswith("shallow: one step on cpu, ")
+    assert len(lines) == 4
 
 
 def test_a_profile_that_does_not_exist_is_one_sentence(monkeypatch):
