@@ -26,6 +26,7 @@ from study.reconstructions import Reconstruction, reconstruct, represent_all
 from study.scores import SAME, word
 
 CHECK = {"same_class": 0.8, "independent": 0.6}  # least shares of samples in which the class is seen
+BUT = ", but not by both measures more than the less accurate control"
 SIGNS = {"better": 1, "worse": -1, SAME: 0}
 
 
@@ -57,15 +58,15 @@ def robust_verdict(over_standard: Mapping[str, Interval], over_control: Mapping[
     over_standard, over_control: `Scores.minus` of the robust classifier and the standard one, and of the robust one and
         the one that is as inaccurate as it.
     The rule looks at PSNR and at retrieval among all images. Returns "more" if both are better against both
-    classifiers, "more, but no more than the less accurate control" if only against the standard one, "less" if both are
-    worse than the standard one's, else "not told apart".
+    classifiers, `BUT` added if only against the standard one, "less" if both are worse than the standard one's, else
+    "not told apart".
     """
     standard, control = (
         [SIGNS[word(measure, differences[measure])] for measure in ("psnr", "found")]
         for differences in (over_standard, over_control)
     )
     if all(gain > 0 for gain in standard):
-        return "more" if all(gain > 0 for gain in control) else "more, but no more than the less accurate control"
+        return "more" if all(gain > 0 for gain in control) else f"more{BUT}"
     return "less" if all(gain < 0 for gain in standard) else SAME
 
 
