@@ -38,6 +38,10 @@ SNAKEMAKE = $(BIN)/python -m snakemake --cores all --rerun-incomplete --rerun-tr
 ALONE = mkdir -p build && flock --nonblock --conflict-exit-code 9 build/$(PROFILE).lock $(1) || \
 	{ status=$$?; [ $$status = 9 ] && echo "Another make is building the profile $(PROFILE); wait for it to end." >&2; exit $$status; }
 
+# Whatever the user's locale and cluster are: files here are UTF-8, and another project's Snakemake profile is not ours.
+export PYTHONUTF8 = 1
+unexport SNAKEMAKE_PROFILE
+
 .PHONY: book published notebook weights test test-book pages pdf lint format lab check publish clean
 .DEFAULT_GOAL := book
 
@@ -52,10 +56,13 @@ published: $(INSTALLED)
 	@echo "The book: build/published/html/index.html"
 
 notebook: AT_ONCE = 1
+notebook: CHAPTER = $(patsubst %.ipynb,%,$(notdir $(NAME)))
 notebook: $(INSTALLED)
 	@[ -n "$(NAME)" ] || { echo "Say which: make notebook NAME=07_zero_shot_inversion" >&2; exit 2; }
-	@$(call ALONE,$(SNAKEMAKE) --nolock build/$(PROFILE)/executed/$(NAME).ipynb)
-	@echo "The executed notebook: build/$(PROFILE)/executed/$(NAME).ipynb"
+	@[ -f "notebooks/$(CHAPTER).ipynb" ] || { echo "There is no notebook $(NAME); there are:" \
+		"$(basename $(notdir $(sort $(wildcard notebooks/*.ipynb))))" >&2; exit 2; }
+	@$(call ALONE,$(SNAKEMAKE) --nolock build/$(PROFILE)/executed/$(CHAPTER).ipynb)
+	@echo "The executed notebook: build/$(PROFILE)/executed/$(CHAPTER).ipynb"
 
 weights: PROFILE = published
 weights: $(INSTALLED)

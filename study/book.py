@@ -33,6 +33,8 @@ from study.published import publish, take
 
 PROGRESS = re.compile(r"\r|%\||\bit/s\b|\bs/it\b")  # in a line of a progress bar
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s:]+/)+(?=[^/\s:]+\.py:\d)")  # of the file that a warning is about
+BUSY = 600  # seconds in which a kernel on a busy machine may be late with a cell's output; nbclient's own 4 are few
+SOCKET_FOLDER = 60  # characters; a socket's path may have 107, and these names go below the folder
 EXPECTED = Path("profiles/quick.expected.json")
 
 
@@ -42,7 +44,7 @@ def run_notebook(name, profile):
     Raises StudyError when a cell fails; the copy executed so far is then ``build/<profile>/failed/<name>.ipynb``.
     """
     import papermill
-    from nbclient.exceptions import DeadKernelError
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     if name not in notebooks():
         raise StudyError(f"There is no notebook {name!r}; there are {', '.join(notebooks())}.")
@@ -60,7 +62,11 @@ def run_notebook(name, profile):
     long = ": no published copy of it as it is now, so it runs, perhaps for hours" if profile == "published" else ""
     print(f"{place} (profile {profile}){long}", flush=True)
     lock = attempt.with_suffix(".lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)  # a run whose Snakemake was killed may still be at it: wait for its end
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # a run whose Snakemake was killed may still be at it; its lock ends with it
+        print(f"{place}: another process runs it; waiting for that to end", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
     os.environ[RUN_VARIABLE] = json.dumps(
         {
             "profile": profile,
@@ -73,17 +79,21 @@ def run_notebook(name, profile):
     results.unlink(missing_ok=True)
     started = time.time()
     try:
-        with tempfile.TemporaryDirectory(prefix="invkit-") as sockets:
+        with tempfile.TemporaryDirectory(prefix="invkit-", dir=_short_folder()) as sockets:
             # The kernel talks through files of its own, not through TCP ports that others on the machine could reach.
             config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
-            bar = {"desc": name}  # another notebook may run at the same time
-            papermill.execute_notebook(f"notebooks/{name}.ipynb", attempt, given, progress_bar=bar, config=config)
+            settings = {"config": config, "iopub_timeout": BUSY, "progress_bar": {"desc": name}}
+            # JupyterLab writes the name of its own environment's kernel into a notebook; the study has this one.
+            settings |= {"kernel_name": "python3", "language": "python"}
+            papermill.execute_notebook(f"notebooks/{name}.ipynb", attempt, given, **settings)
     except papermill.PapermillExecutionError as error:
         first_line = (str(error.evalue).splitlines() or [""])[0]
         raise StudyError(
             f"{name} failed in its cell {error.cell_index}: {error.ename}: {first_line} "
             f"Its executed copy, up to there, is {attempt}."
         ) from None
+    except CellTimeoutError:
+        raise StudyError(f"{name}: its kernel did not answer for {BUSY} s; run it again on a less busy machine.") from None
     except DeadKernelError:
         raise StudyError(f"{name} lost its kernel (out of memory?); see {attempt}.") from None
     seconds = time.time() - started
@@ -94,6 +104,11 @@ def run_notebook(name, profile):
     write_text(executed / f"{name}.ipynb", json.dumps(_clean(read_json(attempt), facts), indent=1) + "\n")
     attempt.unlink()
     lock.close()
+
+
+def _short_folder():
+    """Where the kernel's sockets go: the temporary folder (None), or /tmp where the path of that is too long."""
+    return None if len(os.fsencode(tempfile.gettempdir())) <= SOCKET_FOLDER else "/tmp"
 
 
 def _clean(notebook, facts):

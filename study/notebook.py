@@ -296,7 +296,8 @@ def _significant(value, digits):
 
 def default_parameters(notebook):
     """``{name: value}`` of the one cell tagged ``parameters``, which holds nothing but assignments of literals."""
-    cells = [cell for cell in read_json(notebook)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    cells = read_json(notebook).get("cells", [])
+    cells = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     if len(cells) != 1:
         raise StudyError(f"{notebook} has {len(cells)} cells tagged 'parameters'; it needs exactly one.")
     try:

@@ -563,3 +563,51 @@ def test_a_warning_of_sphinx_leaves_the_old_pages(small, capfd):
     with pytest.raises(StudyError, match="no page was replaced"):  # nothing was glued
         book.compile("quick")
     assert "double" in capfd.readouterr().err and Path("build/quick/html/old").exists()
+
+
+def test_a_notebook_runs_as_the_jupyterlab_of_another_environment_leaves_it(small):
+    path = Path("notebooks/01_one.ipynb")
+    kernel = {"name": "somebodys-env", "display_name": "Somebody's", "language": "python"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"metadata": {"kernelspec": kernel}}))
+    book.run_notebook("01_one", "quick")
+    assert json.loads(Path("build/quick/executed/01_one.results.json").read_text())["double"]["value"] == 8
+
+
+def test_a_temporary_folder_with_a_long_path_is_no_place_for_sockets(small, monkeypatch):
+    long = small / ("long" * 30)
+    long.mkdir()
+    monkeypatch.setattr(book.tempfile, "tempdir", str(long))
+    book.run_notebook("01_one", "quick")
+    assert Path("build/quick/executed/01_one.ipynb").is_file()
+
+
+def test_a_kernel_that_is_late_is_one_sentence(small, monkeypatch):
+    import papermill
+    from nbclient.exceptions import CellTimeoutError
+
+    def late(*arguments, iopub_timeout, **settings):
+        assert iopub_timeout >= 600
+        raise CellTimeoutError("Timeout waiting for IOPub output")
+
+    monkeypatch.setattr(papermill, "execute_notebook", late)
+    with pytest.raises(StudyError, match="^01_one: its kernel did not answer for 600 s"):
+        book.run_notebook("01_one", "quick")
+
+
+def test_a_stray_file_among_the_notebooks_is_one_sentence(small):
+    Path("notebooks/Untitled.ipynb").write_text("{}")
+    with pytest.raises(StudyError, match="Untitled.ipynb has 0 cells tagged 'parameters'"):
+        default_parameters("notebooks/Untitled.ipynb")
+
+
+@pytest.mark.parametrize("name", ["5", "../README.md"])
+def test_make_says_which_notebooks_there_are(name):
+    command = ["make", "-o", ".venv/installed", "notebook", f"NAME={name}", "BIN=/nowhere"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert found.stderr.startswith(f"There is no notebook {name}; there are: 01_classifiers 02_")
+
+
+def test_make_hides_the_users_locale_and_cluster():
+    text = (ROOT / "Makefile").read_text()
+    assert "\nexport PYTHONUTF8 = 1\n" in text and "\nunexport SNAKEMAKE_PROFILE\n" in text
