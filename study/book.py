@@ -93,7 +93,7 @@ def run_notebook(name, profile):
             f"Its executed copy, up to there, is {attempt}."
         ) from None
     except CellTimeoutError:
-        raise StudyError(f"{name}: its kernel did not answer for {BUSY} s; run it again on a less busy machine.") from None
+        raise StudyError(f"{name}: its kernel was silent for {BUSY} s; run it again on a less busy machine.") from None
     except DeadKernelError:
         raise StudyError(f"{name} lost its kernel (out of memory?); see {attempt}.") from None
     seconds = time.time() - started

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
 
 from invkit import store
@@ -39,7 +40,7 @@ def test_round_trip_by_name_and_by_folder(shelf):
         "numbers": 109,
         "half": False,
     }
-    assert sorted(path.name for path in (shelf / "first").iterdir()) == ["card.json", "model.safetensors"]
+    assert sorted(path.name for path in (shelf / "first").iterdir()) == [store.LOCK, "card.json", "model.safetensors"]
 
 
 def test_tensors_that_share_memory_are_saved_each(shelf):
@@ -231,7 +232,7 @@ def test_a_full_disk_is_one_sentence_and_the_weights_before_stay(shelf, monkeypa
     with pytest.raises(OSError, match="No space left on device .*: make room, or name another"):
         store.save(shelf / "first", TENSORS, {})
     assert store.load("first")[1]["method"] == "dci"
-    assert sorted(path.name for path in (shelf / "first").iterdir()) == ["card.json", "model.safetensors"]
+    assert sorted(path.name for path in (shelf / "first").iterdir()) == [store.LOCK, "card.json", "model.safetensors"]
 
 
 def test_kept_tensors_are_made_once_and_written_whole(tmp_path):
@@ -278,7 +279,7 @@ def test_large_weights_are_parted_into_files_of_a_largest_size(tmp_path, monkeyp
     monkeypatch.setattr(store, "LARGEST_FILE", 2**16 + 1000)
     tensors = {f"layer {i}": torch.randn(100, generator=torch.Generator().manual_seed(i)) for i in range(7)}
     card = store.save(tmp_path, tensors, {"what": "seven layers"})
-    files = sorted(path.name for path in tmp_path.iterdir())
+    files = sorted(path.name for path in tmp_path.iterdir() if path.name != store.LOCK)
     assert files == ["card.json", *(f"model-0000{i}-of-00004.safetensors" for i in range(1, 5)),
                      "model.safetensors.index.json"]  # fmt: skip
     again, read = store.load(tmp_path)
@@ -289,7 +290,29 @@ def test_large_weights_are_parted_into_files_of_a_largest_size(tmp_path, monkeyp
     with pytest.raises(ValueError, match="model-00002-of-00004.* is not the file expected"):
         store.load(tmp_path)
     store.save(tmp_path, {"one": torch.ones(3)}, {})  # smaller weights in place of larger ones
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [store.LOCK, "card.json", "model.safetensors"]
     assert torch.equal(store.load(tmp_path)[0]["one"], torch.ones(3))
     store.save(tmp_path, tensors, {})
     assert not (tmp_path / "model.safetensors").exists() and store.load(tmp_path)[0].keys() == tensors.keys()
+
+
+def test_tensors_are_of_the_file_that_was_checked_also_where_another_process_replaces_it(tmp_path, monkeypatch):
+    store.save(tmp_path, {"a": torch.ones(3)}, {"made": 1})
+    checked = store._checked
+
+    def replaced_after(*arguments):
+        content = checked(*arguments)
+        store.save(tmp_path, {"a": torch.full((3,), 2.0)}, {"made": 2})
+        return content
+
+    monkeypatch.setattr(store, "_checked", replaced_after)
+    tensors, card = store.load(tmp_path)
+    assert (tensors["a"] == card["made"]).all()
+
+
+def test_who_saves_waits_for_another_one_who_does_and_gives_up_with_a_word(tmp_path, monkeypatch):
+    store.save(tmp_path, {"a": torch.ones(3)}, {"made": 1})
+    monkeypatch.setattr(store, "LONGEST_WAIT", 0.01)
+    with FileLock(tmp_path / store.LOCK), pytest.raises(TimeoutError, match="lock"):
+        store.save(tmp_path, {"a": torch.zeros(3)}, {"made": 2})
+    assert store.load(tmp_path)[1]["made"] == 1

@@ -590,7 +590,7 @@ def test_a_kernel_that_is_late_is_one_sentence(small, monkeypatch):
         raise CellTimeoutError("Timeout waiting for IOPub output")
 
     monkeypatch.setattr(papermill, "execute_notebook", late)
-    with pytest.raises(StudyError, match="^01_one: its kernel did not answer for 600 s"):
+    with pytest.raises(StudyError, match="^01_one: its kernel was silent for 600 s"):
         book.run_notebook("01_one", "quick")
 
 
