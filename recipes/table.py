@@ -65,13 +65,13 @@ def _glyph_classifier(kind: str, number: int, world: str = "informative", needs:
     return Recipe(train, classifiers.WORLDS[world], GLYPHS, needs)
 
 
-def _glyph_inverter(classifier: str, world: str = "glyphs", **options) -> Recipe:
+# Of the minutes of an inverter of glyphs: as most are trained, without an adversary, and with few steps.
+USUAL, REGRESSION = ffi.generator_shares(0.13, 0.39, 0.48), ffi.generator_shares(0.18, 0.82)
+BRIEF = ffi.generator_shares(0.48, 0.41, 0.11)
+
+
+def _glyph_inverter(classifier: str, world: str = "glyphs", shares: dict = USUAL, **options) -> Recipe:
     train = partial(ffi.ffi_glyphs, classifier=classifier, world=world, **options)
-    shares = ffi.generator_shares(0.13, 0.39, 0.48)
-    if options.get("objective") == "regression":
-        shares = ffi.generator_shares(0.18, 0.82)
-    elif world != "glyphs":
-        shares = ffi.generator_shares(0.48, 0.41, 0.11)
     return Recipe(train, world, GLYPHS, (classifier, *options.get("consistent", ffi.CONSISTENT)), shares)
 
 
@@ -99,12 +99,12 @@ RECIPES: dict[str, Recipe] = {
     "ffi-glyphs-early": _glyph_inverter("glyphs-early-0"),
     "ffi-glyphs-plain": _glyph_inverter("glyphs-plain-0"),
     "ffi-glyphs-onehot": _glyph_inverter("glyphs-standard-0", kind="one-hot"),
-    "ffi-glyphs-regression": _glyph_inverter("glyphs-standard-0", objective="regression"),
+    "ffi-glyphs-regression": _glyph_inverter("glyphs-standard-0", shares=REGRESSION, objective="regression"),
     "ffi-glyphs-independent-standard": _glyph_inverter(
-        "glyphs-independent-standard-0", "glyphs:independent", **ffi.INDEPENDENT
+        "glyphs-independent-standard-0", "glyphs:independent", BRIEF, **ffi.INDEPENDENT
     ),
     "ffi-glyphs-independent-robust": _glyph_inverter(
-        "glyphs-independent-robust-0", "glyphs:independent", **ffi.INDEPENDENT
+        "glyphs-independent-robust-0", "glyphs:independent", BRIEF, **ffi.INDEPENDENT
     ),
     "ffi-lite0-faces": Recipe(ffi.ffi_lite0_faces, "faces", FACES, shares=ffi.generator_shares(0.2, 0.6, 0.2)),
     "ffi-lite0-tiny": _photo_inverter("lite0", ()),
