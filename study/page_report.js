@@ -47,7 +47,8 @@
     const images = [...document.querySelectorAll("img")];
     const bad = images.filter((one) => !one.hasAttribute("alt") || /\.(png|jpe?g|webp|svg)$/.test(one.alt)
       || (one.alt === "" && one.closest("figure, a, .cell_output")));
-    return bad.map((one) => one.getAttribute("src").slice(0, 60));
+    const drawn = [...document.querySelectorAll("[role='img']:not([aria-label]), svg[aria-label='']")];
+    return [...bad.map((one) => one.getAttribute("src").slice(0, 60)), ...drawn.map((one) => one.outerHTML.slice(0, 60))];
   },
 
   // What can be reached with the keyboard without a sign that it was; a key must have been pressed before.

@@ -12,6 +12,7 @@ from importlib.resources import files
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from study import diagrams
 from study.notebook import read_json, write_text
 from study.touch import pictures_beside
 
@@ -120,6 +121,7 @@ class _Page:
     def finished(self, said):
         """The page as HTML. said: {address of a picture: what it shows}, of all pages."""
         self._scripts()
+        self._diagrams()
         self._pictures(said)
         self._tables()
         self._preview()
@@ -135,6 +137,15 @@ class _Page:
         for link in self.soup.find_all("link", rel="preload"):
             if link.get("as") == "font" or "fontawesome" in link.get("href", ""):
                 link.decompose()
+
+    def _diagrams(self):
+        """A diagram stands in the page itself, so that it has the page's colour of text and as many columns as fit."""
+        for image in self.body.find_all("img", src=re.compile(r"/diagram_\w+\.svg$")):
+            name = image["src"].rpartition("diagram_")[2].removesuffix(".svg")
+            words = {"class": "diagram", "role": "img", "aria-label": image["alt"]}
+            block = self.soup.new_tag("div", attrs=words)
+            block.append(BeautifulSoup(diagrams.inline(name), "html.parser"))
+            (image.find_parent("a") or image).replace_with(block)
 
     def _pictures(self, said):
         """Every picture has its size, loads when the reader comes near, and is a link to itself in full size."""

@@ -77,6 +77,14 @@ def test_a_picture_says_its_size_loads_late_and_leads_to_itself(html):
     assert large.parent["href"] == large["src"] and small.parent["href"] == "there"
 
 
+def test_a_diagram_stands_in_the_page_with_its_words(html):
+    write(html, "page", '<figure><img alt="Pixels change." src="_images/diagram_feature_optimisation.svg"></figure>')
+    finish(html)
+    block = read(html, "page").select_one("figure > .diagram")
+    assert block["aria-label"] == "Pixels change." and block["role"] == "img" and "classifier" in block.get_text()
+    assert block.select("svg.panel") and not read(html, "page").find_all("img")
+
+
 def test_a_large_picture_is_shipped_once_and_smaller(html):
     before = (html / HASH).stat().st_size
     write(html, "page", f'<img alt="noise" src="{HASH}">')
