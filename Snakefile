@@ -36,6 +36,7 @@ rule book:
         expand(BUILD + "/executed/{name}.ipynb", name=NOTEBOOKS) if RUNS else [],
         [f"notebooks/{name}.ipynb" for name in NOTEBOOKS],  # their prose
         [str(path) for path in Path("book").rglob("*") if path.is_file()],
+        [str(path) for path in Path("study").glob("*.*") if path.is_file()],  # what makes pages of them
         f"profiles/{PROFILE}.yaml",
         "_config.yml",
     output:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -139,25 +139,39 @@ def from_pyramid(pyramid: list[Tensor]) -> Tensor:
     return images + (images.clamp(0, 1) - images).detach()
 
 
-def _adam(variables: list[Tensor], objective: Callable[[], Tensor], steps: int, lr: float) -> tuple[Tensor, float]:
-    """Adam on the sum of per-image objectives; returns losses and seconds.
+def descend(
+    variables: Sequence[Tensor], objective: Callable[[], Tensor], lr: float, spent: Callable[[int], float]
+) -> Tensor:
+    """Adam on the sum of per-image objectives, until a budget is spent, but for one step at least.
 
     Adam's moments are per number, so the images do not see one another.
+
+    Args:
+        variables: what is moved.
+        objective: their objectives, (N,), or the sum of them.
+        lr: the first learning rate; it falls as half a cosine.
+        spent: which share of the budget is spent after so many steps.
+
+    Returns:
+        The objectives before every step, (steps, N).
     """
-    began = time.perf_counter()
-    adam = torch.optim.Adam(variables, lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
-    losses = []
-    for _ in range(steps):
-        loss = objective()
+    adam, losses = torch.optim.Adam(variables, lr=lr), []
+    while (share := spent(len(losses))) < 1 or not losses:
+        adam.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * min(share, 1))) / 2
         adam.zero_grad()
-        loss.sum().backward(inputs=variables)
+        loss = objective()
+        loss.sum().backward(inputs=list(variables))
         adam.step()
-        schedule.step()
         losses.append(loss.detach())
+    return torch.stack(losses)
+
+
+def _adam(variables: list[Tensor], objective: Callable[[], Tensor], steps: int, lr: float) -> tuple[Tensor, float]:
+    """So many steps of `descend`; returns the losses, those after the last step too, and the seconds."""
+    began = time.perf_counter()
+    losses = descend(variables, objective, lr, lambda done: done / steps)
     with torch.no_grad():
-        losses.append(objective())
-    return torch.stack(losses), time.perf_counter() - began
+        return torch.cat([losses, objective()[None]]), time.perf_counter() - began
 
 
 def invert_latents(

@@ -16,6 +16,8 @@ Samples are (S, N, D): S for each of N images, of D numbers each, such as pixels
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -47,10 +49,9 @@ def nominal(samples: int) -> float:
     return (samples - 1) / (samples + 1)
 
 
-def inside(samples: Tensor, truth: Tensor, seed: int = 0) -> Tensor:
-    """The share of each image's numbers that lie within the range of its samples, (N,)."""
-    found = ranks(samples, truth, seed)
-    return ((found > 0) & (found < len(samples))).double().mean(1)
+def inside(found: Tensor, samples: int) -> Tensor:
+    """The share of each image's numbers that lie within the range of its samples, (N,), from their `ranks`."""
+    return ((found > 0) & (found < samples)).double().mean(1)
 
 
 def temperature(inverter, images: Tensor, samples: int, seed: int = 0, steps: int = 5) -> float:
@@ -65,7 +66,7 @@ def temperature(inverter, images: Tensor, samples: int, seed: int = 0, steps: in
     for _ in range(steps):
         middle = (low * high) ** 0.5
         drawn = resample(inverter, logits, samples, seed, middle).flatten(2)
-        if inside(drawn, truth, seed).mean() < nominal(samples):
+        if inside(ranks(drawn, truth, seed), samples).mean() < nominal(samples):
             low = middle
         else:
             high = middle
@@ -86,22 +87,24 @@ def crps(samples: Tensor, truth: Tensor) -> Interval:
     return bootstrap((error - apart / 2).double().mean(1))
 
 
-def row(plain: Tensor, warm: Tensor, truth: Tensor, seed: int = 0) -> dict[str, Interval]:
+def row(plain: Tensor, warm: Tensor, truth: Tensor, found: Sequence[Tensor]) -> dict[str, Interval]:
     """A row of the chapter's table.
 
     plain, warm: samples at temperature 1 and at the calibrated one. "crps_shuffled", a control, is the score of
     samples that belong to the next image.
+    found: the `ranks` of both.
     """
+    covered = [bootstrap(inside(one, len(warm))) for one in found]
     return {
-        "covered_plain": bootstrap(inside(plain, truth, seed)),
-        "covered": bootstrap(inside(warm, truth, seed)),
+        "covered_plain": covered[0],
+        "covered": covered[1],
         "crps_plain": crps(plain, truth),
         "crps": crps(warm, truth),
         "crps_shuffled": crps(warm.roll(1, dims=1), truth),
     }
 
 
-def histogram(samples: Tensor, truth: Tensor, seed: int = 0) -> list[float]:
-    """The share of all numbers at each rank from 0 to S; all are 1 / (S + 1) for a calibrated sampler."""
-    counts = ranks(samples, truth, seed).flatten().bincount(minlength=len(samples) + 1)
+def histogram(found: Tensor, samples: int) -> list[float]:
+    """The share of all numbers at each of the `ranks` from 0 to S; all are 1 / (S + 1) for a calibrated sampler."""
+    counts = found.flatten().bincount(minlength=samples + 1)
     return (counts / counts.sum()).tolist()

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invkit.optimize import from_pyramid, mismatch, pyramid_of
+from invkit.optimize import descend, from_pyramid, mismatch, pyramid_of
 from study.deep_image_prior import DeepImagePrior
 from study.norm_statistics import distances, mean_distance, norms_before
 
@@ -89,18 +89,6 @@ class Budget:
         return time.perf_counter()
 
 
-def descend(variables: Sequence[Tensor], objective: Callable[[], Tensor], rate: float, budget: Budget) -> int:
-    """Minimise by Adam, at a rate that falls as half a cosine, until the budget is spent; returns the steps taken."""
-    adam, done = torch.optim.Adam(variables, lr=rate), 0
-    while (share := budget.spent(done)) < 1 or not done:
-        adam.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * min(share, 1))) / 2
-        adam.zero_grad()
-        objective().backward(inputs=list(variables))
-        adam.step()
-        done += 1
-    return done
-
-
 def objective_of(inverter, features: Tensor, depth: int, tv: float) -> Callable[[Tensor], Tensor]:
     """The objective: images (N, 3, S, S) -> a scalar, the sum over images, which do not see one another."""
     stride = min(inverter.classifier.blocks[depth - 1].stride, 32)
@@ -113,8 +101,8 @@ def objective_of(inverter, features: Tensor, depth: int, tv: float) -> Callable[
 
 def _pixels(start: Tensor, objective: Callable[[Tensor], Tensor], settings: Settings, budget: Budget):
     pyramid = pyramid_of(start, max(1, start.shape[-1].bit_length() - 1))
-    done = descend(pyramid, lambda: objective(from_pyramid(pyramid)), settings.rate, budget)
-    return from_pyramid(pyramid).detach(), done
+    losses = descend(pyramid, lambda: objective(from_pyramid(pyramid)), settings.rate, budget.spent)
+    return from_pyramid(pyramid).detach(), len(losses)
 
 
 def _noise(n: int, side: int, seed: int, like: Tensor) -> Tensor:
@@ -156,9 +144,9 @@ def batch_norm_prior(inverter, features: Tensor, depth: int, settings: Settings,
 def deep_image_prior(inverter, features: Tensor, depth: int, settings: Settings, budget: Budget, seed: int):
     networks = DeepImagePrior(len(features), inverter.size, seed=seed, device=features.device)
     objective = objective_of(inverter, features, depth, settings.tv)
-    done = descend(networks.variables, lambda: objective(networks.images()), settings.rate, budget)
+    losses = descend(networks.variables, lambda: objective(networks.images()), settings.rate, budget.spent)
     with torch.no_grad():
-        return networks.images(), done
+        return networks.images(), len(losses)
 
 
 def searched(inverter, features: Tensor, depth: int, settings: Settings, budget: Budget, seed: int):

@@ -70,6 +70,17 @@ def robust_verdict(over_standard: Mapping[str, Interval], over_control: Mapping[
     return "less" if all(gain < 0 for gain in standard) else SAME
 
 
+def standard_first(inverters: Mapping[str, LogitInverter]) -> dict[str, LogitInverter]:
+    """The same inverters by name, that of the standard classifier first, whose logits the baselines invert too.
+
+    Raises ValueError where none is called "standard".
+    """
+    if "standard" not in inverters:
+        there = ", ".join(inverters) or "none"
+        raise ValueError(f'One of the parameter `inverters` must be called "standard" and be there, not only {there}.')
+    return {"standard": inverters["standard"]} | dict(inverters)
+
+
 # ---- words, rows and figures of the page -----------------------------------------------------------------------------
 
 

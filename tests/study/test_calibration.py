@@ -19,10 +19,10 @@ def _normal(*shape, scale=1.0):
 def test_calibrated_samples_cover_as_often_as_they_say():
     centre = _normal(N, D, scale=3)
     samples, truth = centre + _normal(S, N, D), centre + _normal(N, D)
-    share = bootstrap(calibration.inside(samples, truth))
+    share = bootstrap(calibration.inside(calibration.ranks(samples, truth), S))
     assert calibration.nominal(S) == 0.9
     assert share.low < 0.9 < share.high and share.high - share.low < 0.02
-    counts = calibration.histogram(samples, truth)
+    counts = calibration.histogram(calibration.ranks(samples, truth), S)
     assert len(counts) == S + 1 and max(abs(c - 0.05) for c in counts) < 0.01
 
 
@@ -30,17 +30,17 @@ def test_calibrated_samples_cover_as_often_as_they_say():
 def test_samples_that_agree_too_much_or_too_little_are_told(spread, over):
     centre = _normal(N, D, scale=3)
     samples, truth = centre + _normal(S, N, D, scale=spread), centre + _normal(N, D)
-    share = bootstrap(calibration.inside(samples, truth))
+    share = bootstrap(calibration.inside(calibration.ranks(samples, truth), S))
     assert share.low > 0.95 if over else share.high < 0.6
-    counts = calibration.histogram(samples, truth)
+    counts = calibration.histogram(calibration.ranks(samples, truth), S)
     ends, middle = counts[0] + counts[-1], counts[S // 2]
     assert ends < 0.02 < middle if over else ends > 0.4
 
 
 def test_a_sampler_without_noise_covers_nothing_unless_it_is_right():
     truth = _normal(N, D)
-    assert calibration.inside((truth + 0.01).expand(S, -1, -1), truth).sum() == 0
-    ties = calibration.histogram(truth.expand(S, -1, -1), truth)  # the rank of equals is uniform
+    assert calibration.inside(calibration.ranks((truth + 0.01).expand(S, -1, -1), truth), S).sum() == 0
+    ties = calibration.histogram(calibration.ranks(truth.expand(S, -1, -1), truth), S)  # the rank of equals is uniform
     assert max(abs(c - 0.05) for c in ties) < 0.01
 
 
@@ -56,7 +56,8 @@ def test_the_score_is_that_of_a_normal_distribution_and_least_for_calibrated_sam
 def test_samples_of_another_image_score_worse_and_warmer_ones_cover_more():
     centre = _normal(N, D, scale=3)
     noise, truth = _normal(S, N, D), centre + _normal(N, D)
-    row = calibration.row(centre + 0.3 * noise, centre + noise, truth)
+    pair = centre + 0.3 * noise, centre + noise
+    row = calibration.row(*pair, truth, [calibration.ranks(one, truth) for one in pair])
     assert row["crps"].high < row["crps_shuffled"].low and row["crps"].high < row["crps_plain"].low
     assert row["covered_plain"].high < 0.6 < 0.89 < row["covered"].value < 0.91
 

@@ -1,5 +1,6 @@
 """Opponent and rules of chapter 2, where the right answer is known beforehand."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -74,3 +75,10 @@ def test_an_inverter_is_an_instrument_where_both_classifiers_see_the_class():
 def test_a_thumbnail_below_one_pixel_is_said_to_be_the_mean_colour():
     assert "mean colour alone" in study.thumbnail_words(0.0)
     assert "7 × 7 pixels" in study.thumbnail_words(7.02)
+
+
+def test_the_standard_inverter_is_the_one_of_that_name_wherever_it_stands():
+    tools = {"early": 1, "robust": 2, "standard": 3}  # as a YAML file with sorted keys has them
+    assert list(study.standard_first(tools).items()) == [("standard", 3), ("early", 1), ("robust", 2)]
+    with pytest.raises(ValueError, match='called "standard".*not only early'):
+        study.standard_first({"early": 1})
