@@ -32,11 +32,11 @@ LONGEST := 07_zero_shot_inversion
 FIRST = $(if $(wildcard notebooks/$(LONGEST).ipynb),--prioritize build/$(PROFILE)/executed/$(LONGEST).ipynb)
 WEIGHTS = build/weights$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
-SNAKEMAKE = $(BIN)/python -m snakemake --cores all --rerun-incomplete --rerun-triggers params input mtime code \
-	--quiet all --config profile=$(PROFILE) scale=$(SCALE) weights=$(WEIGHTS) at_once=$(AT_ONCE) $(RUN_STALE) $(SNAKEMAKE_OPTIONS)
 # The lock ends with the process that holds it, however that ends; Snakemake's own stays behind after a kill -9.
-ALONE = mkdir -p build && flock --nonblock --conflict-exit-code 9 build/$(PROFILE).lock $(1) || \
-	{ status=$$?; [ $$status = 9 ] && echo "Another make is building the profile $(PROFILE); wait for it to end." >&2; exit $$status; }
+ALONE = @mkdir -p build && $(BIN)/python -m study.alone build/$(PROFILE).lock \
+	"Another make is building the profile $(PROFILE); wait for it to end."
+SNAKEMAKE = snakemake --cores all --rerun-incomplete --rerun-triggers params input mtime code \
+	--quiet all --config profile=$(PROFILE) scale=$(SCALE) weights=$(WEIGHTS) at_once=$(AT_ONCE) $(RUN_STALE) $(SNAKEMAKE_OPTIONS) --nolock
 
 # Whatever the user's locale and cluster are: files here are UTF-8, and another project's Snakemake profile is not ours.
 export PYTHONUTF8 = 1
@@ -46,13 +46,13 @@ unexport SNAKEMAKE_PROFILE
 .DEFAULT_GOAL := book
 
 book: $(INSTALLED)
-	@$(call ALONE,$(SNAKEMAKE) --nolock $(if $(filter published,$(PROFILE)),,$(FIRST)) book)
+	$(ALONE) $(SNAKEMAKE) $(if $(filter published,$(PROFILE)),,$(FIRST)) book
 	@echo "The book: build/$(PROFILE)/html/index.html"
 
 published: PROFILE = published
 published: RUN_STALE = run_stale=1
 published: $(INSTALLED)
-	@$(call ALONE,$(SNAKEMAKE) --nolock book)
+	$(ALONE) $(SNAKEMAKE) book
 	@echo "The book: build/published/html/index.html"
 
 notebook: AT_ONCE = 1
@@ -61,12 +61,12 @@ notebook: $(INSTALLED)
 	@[ -n "$(NAME)" ] || { echo "Say which: make notebook NAME=07_zero_shot_inversion" >&2; exit 2; }
 	@[ -f "notebooks/$(CHAPTER).ipynb" ] || { echo "There is no notebook $(NAME); there are:" \
 		"$(basename $(notdir $(sort $(wildcard notebooks/*.ipynb))))" >&2; exit 2; }
-	@$(call ALONE,$(SNAKEMAKE) --nolock build/$(PROFILE)/executed/$(CHAPTER).ipynb)
+	$(ALONE) $(SNAKEMAKE) build/$(PROFILE)/executed/$(CHAPTER).ipynb
 	@echo "The executed notebook: build/$(PROFILE)/executed/$(CHAPTER).ipynb"
 
 weights: PROFILE = published
 weights: $(INSTALLED)
-	@( $(call ALONE,$(SNAKEMAKE) --nolock --keep-going weights) ); status=$$?; \
+	$(ALONE) $(SNAKEMAKE) --keep-going weights; status=$$?; \
 	INVKIT_WEIGHTS= $(BIN)/python -m recipes compare $(WEIGHTS); exit $$status
 
 test: $(INSTALLED)

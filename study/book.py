@@ -13,7 +13,6 @@ on: `study.profiles` (parameters), `study.fingerprint` (what must run again), `s
 
 import argparse
 import datetime
-import fcntl
 import json
 import os
 import re
@@ -22,6 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from traitlets.config import Config
 
 from invkit.store import code_version, machine_class
@@ -61,12 +61,12 @@ def run_notebook(name, profile):
 
     long = ": no published copy of it as it is now, so it runs, perhaps for hours" if profile == "published" else ""
     print(f"{place} (profile {profile}){long}", flush=True)
-    lock = attempt.with_suffix(".lock").open("w")
+    lock = FileLock(attempt.with_suffix(".lock"))
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # a run whose Snakemake was killed may still be at it; its lock ends with it
+        lock.acquire(timeout=0)
+    except Timeout:  # a run whose Snakemake was killed may still be at it; its lock ends with it
         print(f"{place}: another process runs it; waiting for that to end", flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.acquire(poll_interval=0.5)
     os.environ[RUN_VARIABLE] = json.dumps(
         {
             "profile": profile,
@@ -103,7 +103,7 @@ def run_notebook(name, profile):
         write_text(results, "{}\n")
     write_text(executed / f"{name}.ipynb", json.dumps(_clean(read_json(attempt), facts), indent=1) + "\n")
     attempt.unlink()
-    lock.close()
+    lock.release()
 
 
 def _short_folder():
