@@ -1,17 +1,20 @@
 """What is fast and by how much, as ratios measured in one run: the page "Speed and scale".
 
     python benchmarks/speed.py [--seconds 5] [--device cuda] [--page book/speed.md]
+    python benchmarks/speed.py --redraw --page book/speed.md    # the charts alone, from the numbers in the page
 
 Each row sets one thing beside another that is measured in turns with it, so that a busy machine slows both: the median
 over the turns of the ratio of two neighbouring measurements, and the middle half of these ratios. With --page, the
-table in that page is replaced.
+table and the charts of that page are replaced: a wide chart, and one for a phone, which `study.web_pages` offers too.
 """
 
 import argparse
 import os
+import re
 import resource
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -256,20 +259,57 @@ How many times each row reaches its goal: MET of ALL reach it.
 
 
 def write(page: Path, rows: Sequence[Row], machine: str) -> None:
-    """Replace the page's table and its chart."""
+    """Replace the page's table and its charts."""
     lines = ["| what | against | measured | goal |", "|---|---|---|---|"]
     lines += [f"| {' | '.join(row.cells())} |" for row in rows]
     figure = FIGURE.replace("MET", f"{sum(row.reached() >= 1 for row in rows)}").replace("ALL", f"{len(rows)}")
     made = "\n".join([BEGIN, "", f"Measured on {machine}.", "", *lines, "", figure, "", END])
     text = page.read_text(encoding="utf-8")
     page.write_text(text.split(BEGIN)[0] + made + text.split(END)[1], encoding="utf-8")
+    draw(page, rows)
+
+
+CELL = re.compile(r"(?P<middle>[\d.,]+)(?: \[(?P<low>[\d.,]+), (?P<high>[\d.,]+)\])? (?P<unit>.+)")
+
+
+def read(page: Path) -> list[Row]:
+    """The rows of a page's table, as far as its digits go."""
+    table = page.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    rows = []
+    for line in re.findall(r"^\| (.+ [≥≤] .+) \|$", table, re.MULTILINE):
+        what, against, measured, goal = line.split(" | ")
+        found, sign = CELL.fullmatch(measured), goal[0]
+        number = {name: float((found[name] or found["middle"]).replace(",", "")) for name in ("low", "middle", "high")}
+        level = float(CELL.fullmatch(goal[2:])["middle"].replace(",", ""))
+        rows.append(Row(what, against, **number, sign=sign, goal=level, unit=found["unit"]))
+    return rows
+
+
+def draw(page: Path, rows: Sequence[Row]) -> None:
+    """The page's charts: names beside the dots, and for narrow screens above them."""
+    reached, names = [row.reached() for row in rows], [f"{row.what}: {row.unit}" for row in rows]
     with plots.canvas(12.0, 0.9 + 0.32 * len(rows)) as (figure, axis):
-        names = [f"{row.what}: {row.unit}" for row in rows]
-        axis.scatter([row.reached() for row in rows], names, color=plots.COLOURS[0], zorder=3)
-        axis.axvline(1, color=plots.GREY, linestyle="--")
-        axis.set(xscale="log", xlabel="times the goal; right of the dashed line it is met")
-        axis.invert_yaxis()
-        figure.savefig(page.parent / "images" / "speed.svg", bbox_inches="tight")
+        axis.scatter(reached, names, color=plots.COLOURS[0], zorder=3)
+        _goal(axis)
+        figure.savefig(page.parent / "images" / "speed.svg", bbox_inches="tight", metadata={"Date": None})
+    with plots.canvas(3.7, 0.7 + 0.62 * len(rows)) as (figure, axis):
+        axis.scatter(reached, range(len(rows)), color=plots.COLOURS[0], zorder=3)
+        ground = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}  # the dashed line stops at words
+        for place, name in enumerate(names):
+            words = textwrap.fill(name, 46)
+            axis.text(
+                0, place - 0.2, words, transform=axis.get_yaxis_transform(), fontsize=9, va="bottom", zorder=4, **ground
+            )
+        axis.set(yticks=[], ylim=(-0.9, len(rows) - 0.6))
+        _goal(axis)
+        figure.savefig(page.parent / "_static" / "speed_narrow.svg", metadata={"Date": None})
+
+
+def _goal(axis) -> None:
+    axis.axvline(1, color=plots.GREY, linestyle="--", zorder=1)
+    axis.set(xscale="log", xlabel="times the goal; right of the dashed line it is met")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.invert_yaxis()
 
 
 def main() -> None:
@@ -277,9 +317,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="time spent on each row")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--page", type=Path, help="a page whose table is replaced")
+    parser.add_argument("--redraw", action="store_true", help="only draw the page's charts again from its table")
     parser.add_argument("--memory", action="store_true", help="only print the peak of a training step, in GiB")
     parser.add_argument("--worker", action="store_true", help="only train, as one of several processes")
     options = parser.parse_args()
+    if options.redraw:
+        if options.page is None:
+            parser.error("--redraw needs --page: the page whose table it draws.")
+        return draw(options.page, read(options.page))
     if options.memory or options.worker:
         return memory(options.device) if options.memory else worker()
     bench = Bench(options.seconds, options.device)

@@ -19,6 +19,7 @@ from study.touch import pictures_beside
 LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where that is smaller
 QUALITY = 92  # of a WebP: no difference is seen at twice the size
 DESCRIPTION = 160  # characters that a search engine or a preview shows
+NARROW = "(max-width: 600px)"
 UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf")  # in _static
 
 
@@ -159,6 +160,10 @@ class _Page:
             if not image.find_parent(["a", "button"]) and "touch-sheet" not in image.get("class", []):
                 image.wrap(self.soup.new_tag("a", href=image["src"], attrs={"class": "full-size"}))
                 image.parent["title"] = "Open the picture in full size"
+            narrow = f"_static/{file.stem}_narrow.svg"
+            if (self.folder / narrow).is_file():  # another drawing of the same for a narrow screen
+                picture = image.wrap(self.soup.new_tag("picture"))
+                picture.insert(0, self.soup.new_tag("source", attrs={"media": NARROW, "srcset": narrow}))
 
     def _by_section(self, image):
         """Words for a picture without any, where it is a result."""

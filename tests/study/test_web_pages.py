@@ -85,6 +85,15 @@ def test_a_diagram_stands_in_the_page_with_its_words(html):
     assert block.select("svg.panel") and not read(html, "page").find_all("img")
 
 
+def test_a_picture_with_a_narrow_variant_offers_it_to_phones(html):
+    write(html, "page", '<img alt="wide" src="_images/small.png"><img alt="noise" src="_images/0a1b.png">')
+    (html / "_static/small_narrow.svg").write_text("<svg></svg>")
+    finish(html)
+    (picture,) = read(html, "page").find_all("picture")
+    assert picture.source["srcset"] == "_static/small_narrow.svg" and "max-width" in picture.source["media"]
+    assert picture.img["alt"] == "wide" and picture.parent["href"] == "_images/small.png"
+
+
 def test_a_large_picture_is_shipped_once_and_smaller(html):
     before = (html / HASH).stat().st_size
     write(html, "page", f'<img alt="noise" src="{HASH}">')

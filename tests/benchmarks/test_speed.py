@@ -1,0 +1,32 @@
+"""The page on speed can be drawn again from the numbers that stand in it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+PAGE = Path("book/speed.md")
+SPECIFICATION = importlib.util.spec_from_file_location("speed", Path(__file__).parents[2] / "benchmarks" / "speed.py")
+speed = sys.modules["speed"] = importlib.util.module_from_spec(SPECIFICATION)  # where its dataclass looks for itself
+SPECIFICATION.loader.exec_module(speed)
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    for folder in ("images", "_static"):
+        (tmp_path / folder).mkdir()
+    page = tmp_path / "speed.md"
+    page.write_text(f"Before.\n{speed.BEGIN}\n{speed.END}\nAfter.")
+    rows = [
+        speed.Row("a step", "another", 1.25, 1.5, 2.0, "≥", 1000, "times as fast"),
+        speed.Row("a batch", "a step", 0.75, 0.75, 0.75, "≤", 5, "%"),
+        speed.Row("a pass", "a search", 1200.0, 1300.0, 1400.0, "≤", 3, "times as long"),
+    ]
+    speed.write(page, rows, "a machine")
+    assert speed.read(page) == rows
+    assert "1 of 3 reach it" in page.read_text() and page.read_text().startswith("Before.")
+    assert {path.name for path in tmp_path.rglob("*.svg")} == {"speed.svg", "speed_narrow.svg"}
+
+
+def test_the_page_of_the_book_is_read_whole():
+    made = PAGE.read_text().split(speed.BEGIN)[1].split(speed.END)[0]
+    table = [line for line in made.splitlines() if line.startswith("| ")][1:]
+    assert table and [row.what for row in speed.read(PAGE)] == [line.split(" | ")[0][2:] for line in table]
