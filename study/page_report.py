@@ -9,7 +9,7 @@ weight: bytes of all files that it loads before the reader scrolls or asks for a
 contrast: texts with less contrast than WCAG 2 AA asks for.
 alt: pictures without words.
 focus: links and buttons that do not show that the keyboard has reached them.
-links: internal links to a file or a place that does not exist.
+links: internal links to a file or a place that does not exist. What the book cites is checked at the end (study.links).
 wide: pages that are wider than a phone.
 console: warnings and errors.
 """
@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlparse
 
 from bs4 import BeautifulSoup
 
+from study import links
 from study.browser import Browser, executable
 
 WEIGHT = 3_000_000  # bytes
@@ -130,7 +131,7 @@ def main():
             print("".join(f"    {key}: {one}\n" for key in COLUMNS for one in found[key]), end="")
     faults = sum(map(faults_of, results.values()))
     print(f"{len(pages)} pages, {faults} faults; a page may weigh {WEIGHT / 1e6:.0f} MB.")
-    sys.exit(bool(faults))
+    sys.exit(bool(faults + links.main()))
 
 
 if __name__ == "__main__":
