@@ -10,7 +10,7 @@ It holds
   with it;
 - the SHA-256 of the weights that all this names (the shipped ones, or those in the folder INVKIT_WEIGHTS), and of the
   networks that their cards name;
-- the fingerprints of the earlier notebooks that its code or parameters name, because it loads their results.
+- the fingerprints of the other notebooks that its code or parameters name, because it loads their results.
 
 It does not hold prose, comments, docstrings, annotations and time stamps, nor the versions of PyTorch, timm and other
 packages: a new version of these moves numbers by less than their intervals, and would run the study for hours. Which
@@ -48,9 +48,9 @@ def fingerprint(name, profile):
 
 
 def notebooks_needed(name, profile):
-    """The earlier notebooks whose results this one loads: those that its code or parameters name."""
+    """The notebooks whose results this one loads: the others that its code or parameters name."""
     words = _words(name, parameters(name, profile))
-    return [other for other in notebooks() if other < name and other in words]
+    return [other for other in notebooks() if other != name and other in words]
 
 
 def code_cells(name):

@@ -56,7 +56,7 @@ class TestChapter:
 
 
 # The chapters whose experiment can be run with another classifier, each with a command that says how.
-TAKE_ANOTHER = ("01", "02", "03", "04", "05", "06", "07", "10", "11", "13")
+TAKE_ANOTHER = ("01", "02", "03", "04", "05", "06", "07", "10", "11", "13", "15")
 COMMAND = re.compile(r"^    (papermill notebooks/\S+ out\.ipynb .*(?:\n {8}.*)*)", re.MULTILINE)
 
 

@@ -60,7 +60,7 @@ def test_both_papers_have_enough_claims_and_no_id_comes_twice():
 @pytest.mark.parametrize("one", claims.CLAIMS, ids=IDS)
 def test_a_claim_rests_on_a_chapter_that_the_page_reads(one):
     source = (ROOT / "notebooks/12_claims.ipynb").read_text()
-    assert one.chapter in source and one.chapter < "12_claims"
+    assert one.chapter in source and one.chapter != "12_claims"
     assert one.checks and all(check.operands for check in one.checks)
     assert "Baseline: " in one.measure or one.measure.startswith("The same")
 

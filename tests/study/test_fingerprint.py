@@ -205,3 +205,9 @@ def test_the_library_is_followed_through_what_it_imports_when_first_used():
     kinds = {"invkit.dci.inverter.ClassifierInverter", "invkit.ffi.inverter.LogitInverter", "invkit.store.load"}
     assert {*kinds, "invkit.data.sources.load", "invkit.dci.training.train_chain"} <= names.keys()
     assert not [name for name in names if name.startswith(("study.", "recipes."))]
+
+
+def test_a_notebook_may_load_the_results_of_one_that_stands_after_it(small):
+    write_notebook(small / "notebooks/00_first.ipynb", [("code", "n = 1", "parameters"), ("code", "r = '03_read'")])
+    assert fingerprint.notebooks_needed("00_first", "quick") == ["03_read"]
+    assert fingerprint.notebooks_needed("03_read", "quick") == ["02_measure"]
