@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from importlib.resources import files
+from itertools import zip_longest
 
 from bs4 import BeautifulSoup
 from PIL import Image
@@ -19,6 +20,8 @@ from study.touch import pictures_beside
 LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where that is smaller
 QUALITY = 92  # of a WebP: no difference is seen at twice the size
 DESCRIPTION = 160  # characters that a search engine or a preview shows
+COLUMN = 700  # pixels that a page's column is wide on a desktop
+LONG, LONGEST = 14, 24  # rows from which on a table is folded: behind the figure of its section, and anyhow
 NARROW = "(max-width: 600px)"
 UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf")  # in _static
 
@@ -171,7 +174,10 @@ class _Page:
         return f"Picture in the section “{_words(title)}”." if title else image.get("alt", "")
 
     def _tables(self):
-        """Every table of results has a number and, as its caption, the title of its section; a header says of what."""
+        """Every table of results has a number and a caption; a wide one uses the margin, a long one is folded.
+
+        The caption is what the code says in a comment "# Table: ...", else the title of the section.
+        """
         chapter = self.soup.title.string.strip().partition(".")[0] if self.soup.title else ""
         number = 0
         for table in self.body.select("table.dataframe, table.table"):
@@ -182,10 +188,24 @@ class _Page:
             number += 1
             place = f"{chapter}.{number}" if chapter.isdigit() else f"{number}"
             caption = self.soup.new_tag("caption")
-            caption.string = f"Table {place}. {_words(title)}"
+            caption.string = f"Table {place}. {_said_of(table) or _words(title)}"
             table.insert(0, caption)
             for cell in table.find_all("th"):
                 cell["scope"] = "col" if cell.find_parent("thead") else "row"
+            _keep_intervals_whole(table)
+            output = table.find_parent("div", class_="cell_output")
+            if output and _width(table) > COLUMN and not output.find_parent(class_="tag_full-width"):
+                output["class"] = [*output["class"], "full-width"]
+            rows = len(table.select("tbody tr"))
+            if output and (rows > LONGEST or (rows > LONG and title.parent.select_one("figure"))):
+                self._fold(table, f"{caption.string} ({rows} rows)")
+
+    def _fold(self, table, words):
+        """What is long lies behind a line that unfolds it."""
+        folded = table.wrap(self.soup.new_tag("details", attrs={"class": "long-table"}))
+        summary = self.soup.new_tag("summary")
+        summary.string = words
+        folded.insert(0, summary)
 
     def _preview(self):
         """What search engines and messengers show of the page."""
@@ -233,6 +253,26 @@ def _join_headers(table):
         if not above.get_text(strip=True):
             above.replace_with(below)
     table.select("thead tr")[1].decompose()
+
+
+def _said_of(table):
+    """What the code that made a table calls it, in a comment; None where it says nothing."""
+    cell = table.find_parent("div", class_="cell")
+    said = re.search(r"^# Table: (.+)$", cell.get_text(), re.MULTILINE) if cell else None
+    return said and said[1].strip()
+
+
+def _keep_intervals_whole(table):
+    """No line ends within the brackets of an interval."""
+    for text in table.find_all(string=re.compile(r"\[[^\]]*, ")):
+        text.replace_with(re.sub(r"\[[^\]]+\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text))
+
+
+def _width(table):
+    """About how many pixels wide a table is where no line is broken."""
+    rows = [[cell.get_text(strip=True) for cell in row.find_all(["th", "td"])] for row in table.find_all("tr")]
+    columns = zip_longest(*(row[::-1] for row in rows), fillvalue="")  # from the right: a header may lack the corner
+    return sum(6.7 * max(map(len, column)) + 17 for column in columns)
 
 
 def _title_above(element):

@@ -163,3 +163,32 @@ def test_the_search_finds_the_text_of_other_pages_from_a_file(html):
         assert one.evaluate(f"{parsed}.querySelector('[role=main] #t').textContent") == "term"
         assert "Above." in one.evaluate(f"{parsed}.querySelector('[role=main] #top').textContent")
         assert not one.messages
+
+
+def cell_of(code, rows, text="0.5 [0.4, 0.6]", columns=2):
+    cells = f"<td>{text}</td>" * columns
+    table = TABLE.replace("<td>1</td>", cells).replace("<tbody>", "<tbody>" + f"<tr><td>{text}</td></tr>" * (rows - 1))
+    return f'<div class="cell"><pre>{code}</pre><div class="cell_output">{table}</div></div>'
+
+
+def test_a_table_is_called_what_the_code_says_and_keeps_intervals_whole(html):
+    cells = cell_of("x = 1", 1) + cell_of("x = 2\n# Table: under other noise\nx", 1)
+    write(html, "page", f"<section><h2>By depth</h2>{cells}</section>", "3. Depth")
+    finish(html)
+    first, second = read(html, "page").find_all("table")
+    assert (first.caption.string, second.caption.string) == ("Table 3.1. By depth", "Table 3.2. under other noise")
+    assert "0.5 [0.4,\N{NO-BREAK SPACE}0.6]" in first.get_text()
+
+
+def test_a_wide_table_uses_the_margin_once_and_a_long_one_is_folded_behind_its_figure(html):
+    wide, long = cell_of("", 1, columns=7), cell_of("", 20)
+    margin = f'<div class="tag_full-width">{wide}</div>'
+    section = "<section><h2>{}</h2>{}</section>"
+    figure = '<figure><img alt="f" src="_images/small.png"></figure>'
+    body = section.format("A", wide + margin) + section.format("B", long) + section.format("C", long + figure)
+    write(html, "page", body + section.format("D", cell_of("", 30)))
+    finish(html)
+    outputs = read(html, "page").select(".cell_output")
+    assert ["full-width" in one["class"] for one in outputs] == [True, False, False, False, False]
+    assert [bool(one.select("details > table")) for one in outputs] == [False, False, False, True, True]
+    assert outputs[3].summary.string == "Table 4. C (20 rows)"
