@@ -9,7 +9,7 @@ book's page they stand in the prose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from IPython.display import Markdown, display
@@ -23,7 +23,7 @@ from invkit.leakage import FACTORS, AtDepth, FromLogits, cuts, mean_colour_psnr
 from invkit.network.classifiers import Classifier
 from invkit.report_page import cut_sentence, leak_sentence, per_cent, rule_sentence
 from study import plots
-from study.notebook import Study, slug
+from study.notebook import Study
 
 BY_HAND = "by hand"  # the profile of a run outside the book
 SHOWN = 5  # photos a figure
@@ -119,34 +119,73 @@ def leakage_chart(classifier: Classifier, results: Sequence[AtDepth], reference:
     return figure
 
 
-def picture_logits(study: Study, photos: Data, inverter: LogitInverter, logits: FromLogits) -> None:
-    """Draw some images, the best guesses from their logits, and samples under some noise vectors."""
-    n = min(SHOWN + 3, len(photos))
-    rows = {"image": fit_square(photos.images[:n], inverter.size).clamp(0, 1), "best guess": logits.guess[:n]}
-    rows |= {f"sample {k + 1}": some[:n] for k, some in enumerate(logits.samples)}
-    captions = {"best guess": [f"{value:.1f}" for value in logits.psnr[:n].tolist()]}
+def picture_logits(
+    study: Study, photos: Data, readers: Mapping[str, LogitInverter], read: Mapping[str, FromLogits]
+) -> None:
+    """Draw some images, the best guesses of each inverter from their logits, and samples of the last one."""
+    n, last = min(SHOWN + 3, len(photos)), list(readers)[-1]
+    rows = {"image": fit_square(photos.images[:n], readers[last].size).clamp(0, 1)}
+    captions = {}
+    for name, logits in read.items():
+        row = "best guess" if len(read) == 1 else f"best guess,\n{name}"
+        rows[row] = fit_square(logits.guess[:n], readers[last].size).clamp(0, 1)
+        captions[row] = [f"{value:.1f}" for value in logits.psnr[:n].tolist()]
+    rows |= {f"sample {k + 1}": some[:n] for k, some in enumerate(read[last].samples)}
     keep_figure(study, "logits", plots.image_grid(rows, captions=captions))
 
 
-def picture_surgery(study: Study, by_factor: Tensor, way: Tensor) -> None:
-    """Draw guesses from multiplied logits, a row for each of some images, and those between two images' logits."""
-    rows = {f"image {i + 1}": by_factor[:, i] for i in range(min(3, by_factor.shape[1]))} | {"between two": way}
+def picture_surgery(study: Study, by_factor: Mapping[str, tuple[Tensor, Tensor]], way: Tensor) -> None:
+    """Draw the last inverter's guesses from multiplied logits of some images, and those between two images' logits."""
+    guesses = list(by_factor.values())[-1][0]
+    rows = {f"image {i + 1}": guesses[:, i] for i in range(min(3, guesses.shape[1]))} | {"between two": way}
     keep_figure(study, "surgery", plots.image_grid(rows, [f"× {factor:g}" for factor in FACTORS], scale=1.2))
 
 
-def record_logits(study: Study, inverter: LogitInverter, logits: FromLogits, same: Tensor) -> None:
-    """Record what was recovered from logits, what they leave open, and what multiplied logits still show.
+def record_logits(
+    study: Study,
+    readers: Mapping[str, LogitInverter],
+    read: Mapping[str, FromLogits],
+    by_factor: Mapping[str, tuple[Tensor, Tensor]],
+) -> None:
+    """Record what each inverter recovered from logits; what was trained by the clock has no tolerance."""
+    beside, of_the_longer = "Without images, this part is left out." if not readers else "", ""
+    for name, inverter in readers.items():
+        id, of_gain, of_share = ("logits", None, None) if not beside else ("logits_longer", 0.5, 15)
+        _record(study, id, len(inverter.classifier.blocks), read[name], of_gain, of_share)
+        study.record(f"spread_{id}", 100 * read[name].spread, unit="%", digits=2, tolerance=of_share)
+        seen = statistics.proportion(by_factor[name][1][FACTORS.index(1)]).times(100)
+        study.record(f"seen_{id}", seen, unit="%", digits=2, tolerance=of_share)
+        if beside:
+            of_the_longer = ", of the inverter trained for longer"
+            beside += f" The second one below was trained for {_length(inverter)}; samples and surgery are its."
+        else:
+            study.record("images", inverter.card["images"], tolerance=None)
+            beside = f"It was trained for {_length(inverter)}."
+    study.record_texts(compared=False, beside=beside, of_the_longer=of_the_longer)
 
-    same: whether the classifier sees in a guess the class that it saw in the image, (factors, N).
-    """
-    _record(study, "logits", len(inverter.classifier.blocks), logits, None, None)
-    study.record("images", inverter.card["images"], tolerance=None)
-    study.record("spread", 100 * logits.spread, unit="%", digits=2, tolerance=None)
-    for factor, row in zip(FACTORS, same, strict=True):
-        study.record(slug(f"same_{factor:g}"), statistics.proportion(row).times(100), unit="%", tolerance=None)
+
+def _length(inverter: LogitInverter) -> str:
+    minutes = 60 * inverter.card["hours"]
+    return f"{minutes:.0f} minutes" if minutes >= 2 else f"{60 * minutes:.0f} seconds"
 
 
-def surgery_rows(same: Tensor) -> dict[str, dict[str, str]]:
-    """A row of a table: by the factor of the logits, the share of guesses in which the class of the image is seen."""
-    shares = zip(FACTORS, same.float().mean(1).tolist(), strict=True)
-    return {"the image's class is seen": {f"× {factor:g}": per_cent(share) for factor, share in shares}}
+def logit_rows(readers: Mapping[str, LogitInverter], read: Mapping[str, FromLogits]) -> dict[str, dict[str, object]]:
+    """Rows of a table, one an inverter of the logits."""
+    return {
+        name: {
+            "trained for": _length(readers[name]),
+            "images": f"{readers[name].card['images']:,}",
+            "over the mean colour, dB": f"{one.gain:+.1f}",
+            "found": one.found,
+            "spread": per_cent(one.spread),
+        }
+        for name, one in read.items()
+    }
+
+
+def surgery_rows(by_factor: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, dict[str, str]]:
+    """A row an inverter: by the factor of the logits, the share of guesses in which the class of the image is seen."""
+    return {
+        name: {f"× {factor:g}": per_cent(row.float().mean().item()) for factor, row in zip(FACTORS, same, strict=True)}
+        for name, (_, same) in by_factor.items()
+    }

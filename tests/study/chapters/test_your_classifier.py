@@ -7,7 +7,7 @@ from invkit.data.images import Data
 from invkit.leakage import FACTORS, AtDepth, FromLogits
 from invkit.statistics import Interval
 from study.chapters import your_classifier as chapter
-from study.notebook import Study, slug
+from study.notebook import Study
 
 N = 6
 
@@ -81,16 +81,54 @@ def test_the_chart_has_both_networks_on_both_axes():
     assert places == 2 * [[1 / 3, 2 / 3], [4 / 19, 9 / 19, 18 / 19]]
 
 
+def reader(hours, images=40):
+    return SimpleNamespace(size=16, classifier=CLASSIFIER, card={"images": images, "hours": hours})
+
+
+def from_logits(photos, gain):
+    samples = torch.rand(2, N, 3, 16, 16)
+    return FromLogits(photos.images, samples, torch.rand(N), interval(gain), interval(0.5), 0.25)
+
+
+SAME = torch.tensor([[True] * N] * 2 + [[True] * 5 + [False]] + [[True] * N] + [[True] * 3 + [False] * 3])
+BY_FACTOR = (torch.rand(len(FACTORS), N, 3, 16, 16), SAME)
+
+
 def test_logits(study, photos):
-    logits = FromLogits(photos.images, torch.rand(2, N, 3, 16, 16), torch.rand(N), interval(1.5), interval(0.5), 0.25)
-    same = torch.tensor([[True] * N] * 4 + [[True] * 3 + [False] * 3])
-    inverter = SimpleNamespace(size=16, classifier=CLASSIFIER, card={"images": 40})
-    chapter.picture_logits(study, photos, inverter, logits)
-    chapter.picture_surgery(study, torch.rand(len(FACTORS), N, 3, 16, 16), torch.rand(5, 3, 16, 16))
-    chapter.record_logits(study, inverter, logits, same)
+    readers, read = {"trained here": reader(0.002)}, {"trained here": from_logits(photos, 1.5)}
+    by_factor = {"trained here": BY_FACTOR}
+    chapter.picture_logits(study, photos, readers, read)
+    chapter.picture_surgery(study, by_factor, torch.rand(5, 3, 16, 16))
+    chapter.record_logits(study, readers, read, by_factor)
     kept = study._results
-    assert kept["images"]["value"] == 40 and kept["spread"]["value"] == 25
+    assert kept["images"]["value"] == 40 and kept["spread_logits"]["value"] == 25
     assert kept["gain_logits"]["value"] == 1.5 and kept["depth_logits"]["value"] == 3
-    assert kept[slug("same_4")]["value"] == 50 and kept["same_0_25"]["tolerance"] is None
+    assert kept["seen_logits"]["value"] == pytest.approx(500 / 6) and kept["seen_logits"]["tolerance"] is None
+    assert kept["beside"]["text"] == "It was trained for 7 seconds." and not kept["of_the_longer"]["text"]
     assert {"logits", "surgery"} == study._figures
-    assert chapter.surgery_rows(same)["the image's class is seen"]["× 4"] == "50 %"
+    assert chapter.surgery_rows(by_factor)["trained here"]["× 4"] == "50 %"
+
+
+def test_an_inverter_that_was_trained_for_longer_is_set_beside(study, photos):
+    readers = {"trained here": reader(0.002), "for longer": reader(0.8, 15000)}
+    read = {"trained here": from_logits(photos, -4.0), "for longer": from_logits(photos, -2.0)}
+    by_factor = {"trained here": (BY_FACTOR[0], ~SAME), "for longer": BY_FACTOR}
+    chapter.picture_logits(study, photos, readers, read)
+    chapter.record_logits(study, readers, read, by_factor)
+    kept = study._results
+    assert kept["gain_logits"]["tolerance"] is None and kept["gain_logits_longer"]["tolerance"] == 0.5
+    assert kept["seen_logits_longer"]["value"] == pytest.approx(500 / 6)
+    assert kept["beside"]["text"].endswith(
+        "The second one below was trained for 48 minutes; samples and surgery are its."
+    )
+    rows = chapter.logit_rows(readers, read)
+    assert rows["for longer"]["images"] == "15,000" and rows["for longer"]["over the mean colour, dB"].startswith(
+        "-2.0"
+    )
+    assert list(chapter.surgery_rows(by_factor)) == list(readers)
+
+
+def test_without_images_the_part_on_logits_says_so(study):
+    chapter.record_logits(study, {}, {}, {})
+    assert study._results["beside"]["text"] == "Without images, this part is left out."
+    assert chapter.logit_rows({}, {}) == {} == chapter.surgery_rows({})
