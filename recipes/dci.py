@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from invkit import dci
 from invkit.dci import synthetic
-from invkit.dci.chain import ChainLossWeights
+from invkit.dci.chain import ChainLossWeights, map_shapes
 from invkit.dci.invert import add_feedback, invert_classifier, invert_generator, new_card
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.training import Schedule
@@ -123,6 +123,47 @@ def dci_small(
         weights=DIVIDE_WEIGHTS, synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0),
     )  # fmt: skip
     return _finished(inverter, network, synthetic.dead_leaves(32, network.size, (seed + 2) * 100_003), budget)
+
+
+def dci_network(
+    folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, depth: int, divide: int, synchronise: int,
+    device: str = "cpu", budget: Budget | None = None,
+) -> ClassifierInverter:  # fmt: skip
+    """The zero-shot inverter of an ImageNet network down to a depth: one recipe, and no setting but the steps.
+
+    Every inverse starts as the linear map of least squares; all are trained by themselves at the same time, and then
+    re-synchronised, the deeper ones more often. Its weights are kept in 8 bits each.
+
+    Args:
+        folder, seed, scale, device, budget: as for every recipe.
+        classifier: name of the network.
+        depth: the deepest block to invert.
+        divide: steps in which the inverses are trained by themselves.
+        synchronise: steps in which all are trained together, each from one random depth.
+    """
+    network = load_classifier(classifier).to(device)
+    shapes = map_shapes(network)[: depth + 1]
+    leaves = _leaves(4096, network.size + 96, seed, scale, device, budget)
+    sizes = [network_size(shape) for shape in shapes[1:]]
+    often = tuple(0.5 + k / depth for k in range(1, depth + 1))
+    schedule = Schedule(
+        divide=round(divide * scale), synchronise=round(synchronise * scale), divide_lr=2e-3, synchronise_lr=1e-3,
+        often=often, cycle_every=4,
+    )  # fmt: skip
+    if budget:
+        budget.early = _early(network, sizes, schedule, seed)
+    inverter = invert_classifier(
+        low_precision(network), leaves, depth=depth, sizes=sizes, at_once=True, schedule=schedule, folder=folder,
+        seed=seed, precision="auto", crops=lambda depth: (8 * BATCHES[device], network.size),
+        weights=DIVIDE_WEIGHTS, synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0.1),
+    )  # fmt: skip
+    inverter.card["bits"] = 8
+    return _finished(inverter, network, synthetic.dead_leaves(8, network.size, (seed + 2) * 100_003), budget)
+
+
+def network_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(width, residual blocks) of the inverse of a map of this shape: the smaller the map, the wider."""
+    return (32 if shape[1] > 56 else 48 if shape[1] > 14 else 64), 1
 
 
 def low_precision(classifier: Classifier) -> Classifier:

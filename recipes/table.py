@@ -85,12 +85,19 @@ def _small_zero_shot(classifier: str) -> Recipe:
     return Recipe(train, "synthetic", SYNTHETIC, (classifier,), dci.chain_shares(8, 0.2, 0.8))
 
 
+def _network(classifier: str, **settings) -> Recipe:
+    train = partial(dci.dci_network, classifier=classifier, **settings)
+    return Recipe(train, "synthetic", SYNTHETIC, shares={"divide": 0.2, "synchronise": 0.8})
+
+
 RECIPES: dict[str, Recipe] = {
     # zero-shot inverters of every block
     "dci-facegan": Recipe(dci.dci_facegan, "synthetic", SYNTHETIC),
     "dci-lite0": Recipe(
         dci.dci_lite0, "synthetic", SYNTHETIC, shares=dci.chain_shares(18, 0.15, 0.4, shallow=0.25, deep=0.2)
     ),
+    "dci-resnet50-thin": _network("resnet50-thin", depth=14, divide=300, synchronise=2000),
+    "dci-squeezenet": _network("squeezenet", depth=17, divide=300, synchronise=2000),
     "dci-tiny-standard": _small_zero_shot("tiny-standard"),
     "dci-tiny-robust": _small_zero_shot("tiny-robust"),
     # feedforward inverters of logits

@@ -62,7 +62,7 @@ class InverseBlock(nn.Module):
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         source, target = _as_map(in_shape), _as_map(out_shape)
         # by their widths: maps are squares, but for rows of tokens without a place (`invkit.dci.layout`)
-        self.up, self.down = math.ceil(target[2] / source[2]), math.ceil(source[2] / target[2])
+        self.up, self.down = (max(1, round(a[2] / b[2])) for a, b in ((target, source), (source, target)))
         outputs = target[0] * self.up**2
         dense = self.down > 1 and target[1:] == (1, 1)  # from a map to a vector: every place has weights of its own
         self.in_place = nn.Parameter(torch.zeros(1, *source)) if places[0] else None
@@ -88,7 +88,8 @@ class InverseBlock(nn.Module):
         """Add the residual path (enter, body, leave) and the linear one beside it (skip)."""
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         if self.down > 1 and not dense:
-            self.enter = nn.Conv2d(source[0], width, 2 * self.down, self.down, padding=self.down // 2)
+            kernel = 2 * self.down - self.down % 2  # as many places as the skip has
+            self.enter = nn.Conv2d(source[0], width, kernel, self.down, padding=self.down // 2)
             self.skip = nn.Conv2d(source[0], outputs, self.down, self.down)
         else:
             self.enter = nn.Conv2d(source[0], width, 3 if source[1:] != (1, 1) else 1, padding="same")
@@ -134,7 +135,9 @@ class InverseBlock(nn.Module):
         rows, columns = y.shape[2] // self.down, y.shape[3] // self.down
         x = F.pixel_unshuffle(y[:, :, : rows * self.down, : columns * self.down], self.down)
         beyond = [max(0, n * self.up - side) for n, side in zip((columns, rows), (h.shape[3], h.shape[2]), strict=True)]
-        h = F.pad(h, (0, beyond[0], 0, beyond[1]), mode="replicate")[:, :, : rows * self.up, : columns * self.up]
+        h = F.pad(h, (0, beyond[0], 0, beyond[1]), mode="replicate")
+        top, left = (h.shape[2] - rows * self.up) // 2, (h.shape[3] - columns * self.up) // 2  # as `_fitted` has them
+        h = h[:, :, top : top + rows * self.up, left : left + columns * self.up]
         x, h = (part.transpose(0, 1).flatten(1) for part in (x, F.pixel_unshuffle(h, self.up)))
         x = F.pad(x, (0, 0, 0, 1), value=1.0)  # for the bias
         square = x @ x.T / x.shape[1] + penalty * torch.eye(len(x), device=x.device)
@@ -156,11 +159,23 @@ class InverseBlock(nn.Module):
         if self.up > 1:
             h = F.pixel_shuffle(h, self.up)
         if native and len(self.out_shape) == 3:
-            missing = self.out_shape[1] - h.shape[2]  # rows of tokens that f has left out
-            h = F.pad(h, (0, 0, 0, missing)) if missing > 0 else h[..., : self.out_shape[1], : self.out_shape[2]]
+            h = _fitted(h, *self.out_shape[1:])
             h = h if self.out_place is None else h + self.out_place
         h = h * self.out_std + self.out_mean
         return h.flatten(1) if len(self.out_shape) == 1 else h
+
+
+def _fitted(h: Tensor, rows: int, columns: int) -> Tensor:
+    """A map cut or padded to this size: at its edges by what is there, since a network whose convolutions or pools are
+    not padded (27 places to 13) does not see them; tokens that f has left out, which are rows alone, by zeros."""
+    below, right = rows - h.shape[2], columns - h.shape[3]
+    if below <= 0 and right <= 0:
+        return h[..., :rows, :columns]
+    if right == 0:
+        return F.pad(h, (0, 0, 0, below))
+    below, right = max(0, below), max(0, right)
+    edges = (right // 2, right - right // 2, below // 2, below - below // 2)
+    return F.pad(h, edges, mode="replicate")[..., :rows, :columns]
 
 
 def _as_map(shape: Sequence[int]) -> tuple[int, int, int]:

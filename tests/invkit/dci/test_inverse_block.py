@@ -12,7 +12,10 @@ SHAPES = [
     ((8, 4, 4), (6, 8, 8)),  # up
     ((8, 4, 4), (3, 16, 16)),  # up by four
     ((8, 4, 4), (3, 7, 7)),  # up, odd: cropped
+    ((8, 13, 13), (6, 27, 27)),  # up by two and one place more
+    ((8, 10, 10), (6, 12, 12)),  # a convolution without padding
     ((6, 8, 8), (8, 4, 4)),  # down
+    ((6, 9, 9), (8, 3, 3)),  # down by three
     ((8, 4, 4), (10,)),  # to a vector
     ((10,), (8, 4, 4)),  # from a vector
     ((10,), (12,)),  # between vectors
@@ -46,6 +49,19 @@ def test_upsampling_starts_as_nearest_neighbour():
     h = InverseBlock((4, 4, 4), (3, 8, 8), width=8)(torch.randn(2, 4, 4, 4))
     cells = h.unfold(2, 2, 2).unfold(3, 2, 2)
     assert (cells.flatten(4).std(-1) < 1e-6).all() and h.std() > 0.05
+
+
+@pytest.mark.parametrize("f", [lambda h: F.max_pool2d(h, 3, 2), lambda h: F.avg_pool2d(h, 3, 1)])
+def test_what_is_not_padded_is_inverted_in_its_place(f):
+    """27 places come from 13 or 25: the right and lower edges are reconstructed as well as the left and upper ones."""
+    torch.manual_seed(0)
+    h = F.interpolate(torch.randn(64, 4, 7, 7), size=27, mode="bicubic")
+    y = f(h)
+    block = InverseBlock(tuple(y.shape[1:]), tuple(h.shape[1:]), width=8)
+    block.calibrate(y, h)
+    block.fit_linear(y, h)
+    error = (block(y) - h).square().mean((0, 1))
+    assert error[-9:, -9:].mean() < 1.5 * error[:9, :9].mean() < 0.4
 
 
 def test_maps_of_other_sizes_work():
