@@ -12,7 +12,7 @@ from study.notebook import check_parameters, default_parameters, source_of
 
 CHAPTERS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 HIDING = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
-LINES, WIDTH = 120, 100
+LINES, WIDTH = 125, 88
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -39,8 +39,8 @@ class TestChapter:
         assert code[-1].strip().endswith("study.stamp()")
 
     def test_shows_its_experiment(self, path):
-        """At most 120 lines of code beside the parameters, most of them visible, none too wide for the page."""
-        lines = {True: 0, False: 0}
+        """At most 125 lines of code beside the parameters, most of them visible, none too wide for the page."""
+        lines, comments = {True: 0, False: 0}, 0
         for cell in json.loads(path.read_text())["cells"]:
             tags = set(cell["metadata"].get("tags", []))
             if cell["cell_type"] == "code" and "parameters" not in tags:
@@ -48,7 +48,8 @@ class TestChapter:
                 assert all(len(line) <= WIDTH for line in code)
                 code = [line for line in code if not line.startswith("# Table: ")]  # a caption, which the page shows
                 lines[not tags & HIDING] += len(code) if len(code) > 1 else 0  # one line only shows a table
-        assert lines[True] > lines[False] and sum(lines.values()) <= LINES, lines
+                comments += sum(line.lstrip().startswith("#") for line in code)
+        assert lines[True] > lines[False] and sum(lines.values()) - comments <= LINES, lines
 
     def test_records_what_its_prose_shows(self, path):
         """By the study's own methods, so that a results file holds it: no bare glue."""
