@@ -78,20 +78,20 @@ class Photos:
     candidates: Tensor
 
     @classmethod
-    def load(cls, where: str, part: str, n: int, seed: int, size: int, device: str = "cpu") -> Photos:
+    def load(cls, where: str, part: str, n: int, among: int, seed: int, size: int, device: str = "cpu") -> Photos:
         """At most n photos of one part of a set, drawn at random, at a size in pixels; the same ones at every size.
 
         where, part: see `invkit.data.load` and `study.confirmation.only_part`.
-        The other photos of the set are candidates alone: nothing is reconstructed of them.
+        among: how many candidates, at most. Photos besides the n are candidates alone: nothing is reconstructed of
+            them, whichever part they belong to.
         """
         everything = data.load(where, n=None, size=size)
         allowed = set(confirmation.only_part(everything, part).names)
-        rows = torch.tensor([row for row, name in enumerate(everything.names) if name in allowed])
-        drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:n].sort().values
-        chosen = torch.zeros(len(everything), dtype=torch.bool)
-        chosen[rows[drawn]] = True
-        originals, others = everything.images[chosen].to(device), everything.images[~chosen].to(device)
-        return cls(originals, torch.cat([originals, others]))
+        order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(seed)).tolist()
+        chosen = sorted([row for row in order if everything.names[row] in allowed][:n])
+        others = [row for row in order if row not in set(chosen)][: max(0, among - len(chosen))]
+        originals, rivals = (everything.images[rows].to(device) for rows in (chosen, sorted(others)))
+        return cls(originals, torch.cat([originals, rivals]))
 
 
 def map_depths(inverter) -> list[int]:

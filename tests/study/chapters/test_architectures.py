@@ -148,10 +148,12 @@ def test_the_same_photos_are_drawn_at_every_size_and_the_others_are_rivals(monke
         return Data(grey.expand(12, 3, size, size), torch.full((12,), -1), names)
 
     monkeypatch.setattr(data, "load", load)
-    small, large = (architectures.Photos.load("any", "development", 3, 0, size) for size in (8, 16))
+    small, large = (architectures.Photos.load("any", "development", 3, 99, 0, size) for size in (8, 16))
     assert torch.equal(small.originals[:, 0, 0, 0], large.originals[:, 0, 0, 0]) and len(small.originals) == 3
     assert len(small.candidates) == 12 and len(small.candidates[:, 0, 0, 0].unique()) == 12
     assert torch.equal(small.candidates[:3], small.originals)
+    fewer = architectures.Photos.load("any", "development", 3, 7, 0, 8)
+    assert torch.equal(fewer.originals, small.originals) and len(fewer.candidates[:, 0, 0, 0].unique()) == 7
     drawn = [names[round(12 * value)] for value in small.originals[:, 0, 0, 0].tolist()]
     assert all(confirmation.part_of(name) == "development" for name in drawn)
 
