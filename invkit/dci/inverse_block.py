@@ -10,7 +10,6 @@ convolutional encoder, the cheapest there is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
