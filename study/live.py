@@ -1,4 +1,4 @@
-"""Live: two networks of the study, run by the page itself in the reader's browser.
+"""Live: networks of the study, run by the page itself in the reader's browser.
 
 PyTorch's networks become ONNX, which onnxruntime-web runs as WebAssembly. A page that is opened from a file may not
 fetch anything, so that networks and runtime travel as text inside scripts, compressed, and a script is loaded only once
@@ -14,9 +14,9 @@ it is known. What was fetched and exported once is kept in build/live.
 from __future__ import annotations
 
 import base64
-import contextlib
 import gzip
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -24,14 +24,14 @@ import sys
 import tarfile
 import time
 import urllib.request
-import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-
-from invkit import store
 
 CACHE = Path("build/live")
 ROOT = Path(__file__).parents[1]
-CODE = ("invkit/ffi/biggan.py", "invkit/data/glyphs.py", "study/live_glyphs.py", "study/live.py")  # what is exported by
+# {what a figure names as its kind: the module with its KIND}; book/_static/live_<kind>.js shows it.
+KINDS = {"glyphs": "study.live_glyphs"}
 RUNTIME = {  # the newest whose WebAssembly is small; its licence is MIT, its copyright Microsoft's
     "url": "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.14.0.tgz",
     "integrity": "sha512-Kcqf43UMfW8mCydVGcX9OMXI2VN17c0p6XvR7IPSZzBf/6lteBzXHvcEVWDPmCKuGombl997HgLqj91F11DzXw==",
@@ -39,10 +39,21 @@ RUNTIME = {  # the newest whose WebAssembly is small; its licence is MIT, its co
     "binary": "package/dist/ort-wasm-simd.wasm",
 }
 ANSWER, WHOLE = 4, 90  # seconds: until the registry answers, and for the whole file
-INVERTER = "ffi-glyphs-standard"
-FIRST = "R"  # the character shown first
-FIGURE = '<figure class="touch live" data-live="glyphs"'
-OPSET = 17
+FIGURE = '<figure class="touch live" data-live="{}"'
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a page can compute.
+
+    key: what its script and its picture follow from, to know them again; see `key_of`.
+    script: makes the script with its networks, which is loaded when asked for. Raises ImportError without onnx.
+    still: makes the PNG that stands in the page until then.
+    """
+
+    key: Callable[[], str]
+    script: Callable[[], bytes]
+    still: Callable[[], bytes]
 
 
 def put_beside(html: Path) -> None:
@@ -50,12 +61,16 @@ def put_beside(html: Path) -> None:
 
     Prints one sentence where the runtime or the exporter is missing; the figure then stays the picture that it is.
     """
-    pages = [page for page in html.glob("*.html") if FIGURE in page.read_text(encoding="utf-8")]
-    if not pages:
+    texts = {page: page.read_text(encoding="utf-8") for page in html.glob("*.html")}
+    asked = [name for name in KINDS if any(FIGURE.format(name) in text for text in texts.values())]
+    kinds = {name: importlib.import_module(KINDS[name]).KIND for name in asked}
+    for name, kind in kinds.items():
+        (html / "_static" / f"live_{name}.png").write_bytes(made_once(f"{name}.png", kind.still, kind.key()))
+    if not kinds:
         return
-    (html / "_static" / "live_glyphs.png").write_bytes(made_once("glyphs.png", still, networks_key()))
     try:
-        scripts = {"runtime": made_once("runtime.js", runtime, RUNTIME["integrity"]), "glyphs": glyphs_script()}
+        scripts = {"runtime": made_once("runtime.js", runtime, RUNTIME["integrity"])}
+        scripts |= {name: made_once(f"{name}.js", kind.script, kind.key()) for name, kind in kinds.items()}
     except (OSError, ImportError) as error:
         print(f"Nothing in the book is computed live, and a picture stands there instead: {error}", file=sys.stderr)
         return
@@ -63,14 +78,17 @@ def put_beside(html: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name, script in scripts.items():
         (folder / f"{name}.js").write_bytes(script)
-    megabytes = sum(map(len, scripts.values())) / 1e6
-    for page in pages:
-        text = page.read_text(encoding="utf-8")
-        page.write_text(text.replace(FIGURE, f'{FIGURE} data-megabytes="{megabytes:.0f}"'), encoding="utf-8")
+    for page, text in texts.items():
+        told = text
+        for name in kinds:
+            megabytes = (len(scripts["runtime"]) + len(scripts[name])) / 1e6
+            told = told.replace(FIGURE.format(name), f'{FIGURE.format(name)} data-megabytes="{megabytes:.0f}"')
+        if told != text:
+            page.write_text(told, encoding="utf-8")
 
 
 def made_once(name: str, make, key: str) -> bytes:
-    """What `make()` returns, from build/live where it was made under the same key before."""
+    """What `make()` returns, from build/live where it was made under the same key before; others go."""
     path = CACHE / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}-{name}"
     if not path.is_file():
         content = make()
@@ -78,7 +96,17 @@ def made_once(name: str, make, key: str) -> bytes:
         half = path.with_suffix(f".{os.getpid()}")
         half.write_bytes(content)
         half.replace(path)
+        for older in set(CACHE.glob(f"*-{name}")) - {path}:
+            older.unlink(missing_ok=True)
     return path.read_bytes()
+
+
+def key_of(facts: object, code: tuple[str, ...]) -> str:
+    """What exported networks follow from: facts, as JSON has them, on their weights, and files of code."""
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for file in ("study/live.py", "study/live_onnx.py", *code):
+        digest.update((ROOT / file).read_bytes())
+    return digest.hexdigest()
 
 
 # ---- the runtime -----------------------------------------------------------------------------------------------------
@@ -110,128 +138,21 @@ def fetch(url: str) -> bytes:
     return b"".join(parts)
 
 
+# ---- scripts and pictures --------------------------------------------------------------------------------------------
+
+
 def as_text(content: bytes) -> str:
     """Bytes as text: compressed, then base64."""
     return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
 
 
-# ---- the networks ----------------------------------------------------------------------------------------------------
+def as_script(kind: str, facts: dict[str, object]) -> bytes:
+    """The script that hands facts, as JSON has them, to what shows a kind."""
+    return f"live.data.{kind} = {json.dumps(facts)};\n".encode()
 
 
-def networks_key() -> str:
-    """What the exported networks follow from: weights, by what the inverter's card says of both, and code."""
-    card = store.read_card(INVERTER)
-    digest = hashlib.sha256(json.dumps([card["sha256"], card["classifier"]]).encode())
-    for file in CODE:
-        digest.update((ROOT / file).read_bytes())
-    return digest.hexdigest()
-
-
-def load():
-    """The inverter of glyphs, in the form that the exporter takes."""
-    import torch
-
-    import invkit
-
-    inverter = invkit.load_inverter(INVERTER)
-    inverter.generator.to(memory_format=torch.contiguous_format)
-    return inverter
-
-
-def glyphs_script() -> bytes:
-    """The script with both networks and what the sliders need to know. Raises ImportError without the package onnx."""
-    return made_once("glyphs.js", _glyphs_script, networks_key())
-
-
-def _glyphs_script() -> bytes:
-    import torch
-
-    from invkit.data.glyphs import CHARACTERS
-
-    label = CHARACTERS.index(FIRST)
-    facts = {"characters": CHARACTERS, "label": label, "noise": load().noise_dim}
-    facts["factors"] = start(torch.tensor([label]))[0].tolist()
-    facts |= {name: as_text(network) for name, network in networks().items()}
-    return f"live.data.glyphs = {json.dumps(facts)};\n".encode()
-
-
-def start(labels):
-    """Factors (N, 7), as `live_glyphs.Reader` takes them, in the colours that each of these characters prefers."""
-    import torch
-
-    from invkit.data.glyphs import preferred_hue
-
-    hues = preferred_hue(labels.double()).float()[:, None]
-    plain = torch.tensor([[0.0, 0.0, 0.7, 0.0]]).expand(len(labels), 4)
-    return torch.cat([plain, hues, (hues + 1 / 3) % 1, torch.full_like(hues, 0.5)], 1)
-
-
-def still() -> bytes:
-    """A PNG: glyphs above, their reconstructions below, eight of them."""
-    import torch
-    from PIL import Image
-
-    from study.live_glyphs import reader
-    from study.touch import packed
-
-    inverter = load()
-    labels = torch.arange(10, 26, 2, dtype=torch.int32)
-    factors = start(labels)
-    factors[:, 3] = torch.linspace(-20, 20, 8)
-    with torch.no_grad():
-        images, logits = reader(inverter)(labels, factors)
-        made = inverter.invert(logits, noise=inverter.sample_noise(8))
-    picture = packed(torch.cat([images, made]), 8)
+def as_png(picture) -> bytes:
+    """A Pillow image as a PNG file."""
     file = io.BytesIO()
-    picture.resize([3 * side for side in picture.size], Image.Resampling.NEAREST).save(file, "PNG")
-    return file.getvalue()
-
-
-def networks() -> dict[str, bytes]:
-    """ONNX, for one glyph at a time: "read", (label, factors) -> (image, logits); "write", (noise, logits) -> made."""
-    import torch
-
-    from study.live_glyphs import reader
-
-    inverter = load()
-    torch.onnx.register_custom_op_symbolic("aten::atanh", lambda graph, x: graph.op("Atanh", x), OPSET)
-    label = torch.zeros(1, dtype=torch.int32)
-    read = _onnx(reader(inverter), (label, start(label)), ["label", "factors"], ["image", "logits"])
-    given = (torch.zeros(1, inverter.noise_dim), torch.zeros(1, inverter.classifier.classes))
-    with doubled_plainly():
-        write = _onnx(inverter.generator, given, ["noise", "logits"], ["made"])
-    return {"read": read, "write": write}
-
-
-@contextlib.contextmanager
-def doubled_plainly():
-    """In this context, generators enlarge a map and convolve it in two steps, which the exporter knows.
-
-    Otherwise `biggan.double_and_convolve` gets the same numbers from the small map.
-    """
-    from torch.nn import functional as F
-
-    from invkit.ffi import biggan
-
-    def double_and_convolve(x, weight, bias):
-        return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, bias, padding=1)
-
-    usual, biggan.double_and_convolve = biggan.double_and_convolve, double_and_convolve
-    try:
-        yield
-    finally:
-        biggan.double_and_convolve = usual
-
-
-def _onnx(network, given, inputs, outputs) -> bytes:
-    """A network as ONNX, for inputs of the shapes given."""
-    import onnx  # noqa: F401 -- what the exporter would miss later, in more words
-    import torch
-
-    file = io.BytesIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # of the checks of inputs, which are left out of the graph
-        torch.onnx.export(
-            network, given, file, dynamo=False, opset_version=OPSET, input_names=inputs, output_names=outputs
-        )
+    picture.save(file, "PNG")
     return file.getvalue()

@@ -1,16 +1,28 @@
-"""A glyph drawn and read in one graph, which a browser can run: `invkit.data.glyphs.render` and a classifier.
+"""Chapter 5, live: a glyph drawn and read in one graph, and read back in another (`study.live`).
 
-One upright regular font without stroke is kept, since all the masks would be larger than the networks.
+The first is `invkit.data.glyphs.render` and a classifier. One upright regular font without stroke is kept, since all
+the masks would be larger than the networks.
 """
 
+import contextlib
 import math
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import invkit
+from invkit import store
 from invkit.data import glyphs
+from invkit.ffi import biggan
+from study import live
+from study.live_onnx import OPSET, as_onnx
+from study.touch import packed
 
+INVERTER = "ffi-glyphs-standard"
+CODE = ("invkit/ffi/biggan.py", "invkit/data/glyphs.py", "study/live_glyphs.py")
+FIRST = "R"  # the character shown first
 MIDDLE, SATURATION = 0.5, 0.8  # luma between ink and ground, and saturation of both
 FONT = 0  # index in `glyphs.FAMILIES`
 
@@ -62,3 +74,80 @@ class Reader(nn.Module):
 def reader(inverter) -> Reader:
     """The reader of an inverter's classifier."""
     return Reader(inverter.classifier, inverter.size).eval()
+
+
+# ---- what study.live asks for ----------------------------------------------------------------------------------------
+
+
+def _key() -> str:
+    """What script and picture follow from: weights, by what the inverter's card says of both, and code."""
+    card = store.read_card(INVERTER)
+    return live.key_of([card["sha256"], card["classifier"]], CODE)
+
+
+def load():
+    """The inverter of glyphs, in the form that the exporter takes."""
+    inverter = invkit.load_inverter(INVERTER)
+    inverter.generator.to(memory_format=torch.contiguous_format)
+    return inverter
+
+
+def _script() -> bytes:
+    """The script with both networks and what the sliders need to know. Raises ImportError without the package onnx."""
+    inverter = load()
+    label = glyphs.CHARACTERS.index(FIRST)
+    facts = {"characters": glyphs.CHARACTERS, "label": label, "noise": inverter.noise_dim}
+    facts["factors"] = start(torch.tensor([label]))[0].tolist()
+    facts |= {name: live.as_text(network) for name, network in networks(inverter).items()}
+    return live.as_script("glyphs", facts)
+
+
+def start(labels: Tensor) -> Tensor:
+    """Factors (N, 7), as `Reader` takes them, in the colours that each of these characters prefers."""
+    hues = glyphs.preferred_hue(labels.double()).float()[:, None]
+    plain = torch.tensor([[0.0, 0.0, 0.7, 0.0]]).expand(len(labels), 4)
+    return torch.cat([plain, hues, (hues + 1 / 3) % 1, torch.full_like(hues, 0.5)], 1)
+
+
+def _still() -> bytes:
+    """A PNG: glyphs above, their reconstructions below, eight of them."""
+    inverter = load()
+    labels = torch.arange(10, 26, 2, dtype=torch.int32)
+    factors = start(labels)
+    factors[:, 3] = torch.linspace(-20, 20, 8)
+    with torch.no_grad():
+        images, logits = reader(inverter)(labels, factors)
+        made = inverter.invert(logits, noise=inverter.sample_noise(8))
+    picture = packed(torch.cat([images, made]), 8)
+    return live.as_png(picture.resize([3 * side for side in picture.size], Image.Resampling.NEAREST))
+
+
+def networks(inverter) -> dict[str, bytes]:
+    """ONNX, for one glyph at a time: "read", (label, factors) -> (image, logits); "write", (noise, logits) -> made."""
+    torch.onnx.register_custom_op_symbolic("aten::atanh", lambda graph, x: graph.op("Atanh", x), OPSET)
+    label = torch.zeros(1, dtype=torch.int32)
+    read = as_onnx(reader(inverter), (label, start(label)), ["label", "factors"], ["image", "logits"])
+    given = (torch.zeros(1, inverter.noise_dim), torch.zeros(1, inverter.classifier.classes))
+    with doubled_plainly():
+        write = as_onnx(inverter.generator, given, ["noise", "logits"], ["made"])
+    return {"read": read, "write": write}
+
+
+@contextlib.contextmanager
+def doubled_plainly():
+    """In this context, generators enlarge a map and convolve it in two steps, which the exporter knows.
+
+    Otherwise `biggan.double_and_convolve` gets the same numbers from the small map.
+    """
+
+    def double_and_convolve(x, weight, bias):
+        return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, bias, padding=1)
+
+    usual, biggan.double_and_convolve = biggan.double_and_convolve, double_and_convolve
+    try:
+        yield
+    finally:
+        biggan.double_and_convolve = usual
+
+
+KIND = live.Kind(_key, _script, _still)

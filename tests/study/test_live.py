@@ -26,14 +26,14 @@ def cache(monkeypatch):
 
 @pytest.fixture(scope="module")
 def inverter():
-    return live.load()
+    return live_glyphs.load()
 
 
 def pages_in(folder):
     """A folder with one page that has the figure, as the compiled book has it."""
     shutil.copytree(STATIC, folder / "_static")
     page = folder / "page.html"
-    page.write_text(PAGE.format(figure=f"{live.FIGURE}>"))
+    page.write_text(PAGE.format(figure=live.FIGURE.format("glyphs") + ">"))
     return page
 
 
@@ -68,6 +68,14 @@ def test_without_the_runtime_the_picture_stays(tmp_path, monkeypatch, capsys, co
     assert "data-megabytes" not in page.read_text()
     assert (page.parent / "_static" / "live_glyphs.png").stat().st_size > 1000
     assert not (page.parent / "_static" / "live").exists()
+
+
+def test_what_was_made_under_another_key_is_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "CACHE", tmp_path)
+    assert live.made_once("a.js", lambda: b"first", "1") == live.made_once("a.js", lambda: b"never", "1") == b"first"
+    live.made_once("b.js", lambda: b"another", "1")
+    assert live.made_once("a.js", lambda: b"second", "2") == b"second"
+    assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"another", b"second"]
 
 
 def test_every_script_has_less_than_200_lines():
