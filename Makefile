@@ -5,6 +5,7 @@
 # make publish  store what make published executed in book/published/, to be committed
 # make notebook NAME=07_zero_shot_inversion [PROFILE=...]                             -> build/<profile>/executed/
 # make weights  train every shipped network from nothing, some hours (SCALE=0.1: a rehearsal); goes on where it stopped
+#               NETWORKS="glyphs-plain-0 ffi-glyphs-plain": these, and those that they need
 #               -> build/weights/; INVKIT_WEIGHTS=build/weights make published   runs the study on them
 # make test     the tests, in a process for each core, four at most (TESTS_AT_ONCE=1: one after the other)
 # make test-book  of these, the ones that touch the book in headless Chromium, where there is one
@@ -17,6 +18,7 @@
 #
 # Each makes .venv first where it is missing or the requirements changed. PyTorch comes without CUDA, which is far smaller,
 # where no NVIDIA GPU is seen and its index answers within three seconds; TORCH=cpu or TORCH=cuda decides it.
+# CLUSTER=slurm or kubernetes sends each notebook and training to a cluster, with what profiles/$CLUSTER says it takes.
 # VERSIONS=newest installs the newest versions that pyproject.toml allows, in place of the tested ones.
 
 PYTHON ?= python3
@@ -41,7 +43,7 @@ WEIGHTS = build/weights$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 # The lock ends with the process that holds it, however that ends; Snakemake's own stays behind after a kill -9.
 ALONE = @mkdir -p build && $(BIN)/python -m study.alone build/$(PROFILE).lock \
 	"Another make is building the profile $(PROFILE); wait for it to end."
-SNAKEMAKE = snakemake --cores all --rerun-incomplete --rerun-triggers params input mtime code \
+SNAKEMAKE = snakemake $(if $(CLUSTER),--workflow-profile profiles/$(CLUSTER),--cores all) --rerun-incomplete --rerun-triggers params input mtime code \
 	--quiet all --config profile=$(PROFILE) scale=$(SCALE) weights=$(WEIGHTS) at_once=$(AT_ONCE) $(RUN_STALE) $(SNAKEMAKE_OPTIONS) --nolock
 
 # Whatever the user's locale and cluster are: files here are UTF-8, and another project's Snakemake profile is not ours.
@@ -72,7 +74,7 @@ notebook: $(INSTALLED)
 
 weights: PROFILE = published
 weights: $(INSTALLED)
-	$(ALONE) $(SNAKEMAKE) --keep-going weights; status=$$?; \
+	$(ALONE) $(SNAKEMAKE) --keep-going $(or $(NETWORKS:%=$(WEIGHTS)/%/card.json),weights); status=$$?; \
 	INVKIT_WEIGHTS= $(BIN)/python -m recipes compare $(WEIGHTS); exit $$status
 
 test: $(INSTALLED)

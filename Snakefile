@@ -2,8 +2,8 @@
 # trained from nothing once those that its recipe loads are there.
 #
 # Content decides, not time stamps: a notebook runs again when its fingerprint (study/fingerprint.py) changes or a
-# notebook whose results it loads ran again. To run on a cluster, add an executor, for instance
-# `--executor slurm --jobs 10` (README).
+# notebook whose results it loads ran again. On a cluster, `make CLUSTER=slurm` takes the threads, memory, GPUs and minutes
+# of each rule from profiles/slurm/config.yaml.
 
 import sys
 from pathlib import Path
@@ -14,6 +14,7 @@ from study.profiles import notebooks, parameters
 
 PROFILE = config.get("profile", "quick")
 AT_ONCE = int(config.get("at_once", 1))  # notebooks at the same time on one machine, which share its cores
+CORES = workflow.resource_settings.cores or 1  # on a cluster none is given here: its profile sets the threads
 BUILD = f"build/{PROFILE}"
 # The profile "published" takes hours. Its book is compiled from the published copies, as they are, and only
 # `make published` (run_stale=1) runs what has changed since these were made.
@@ -55,7 +56,7 @@ rule notebook:
         BUILD + "/executed/{name}.results.json",
     params:
         fingerprint=lambda wildcards: fingerprint(wildcards.name, PROFILE),
-    threads: -(-workflow.cores // AT_ONCE)  # of PyTorch too: Snakemake hands them down
+    threads: -(-CORES // AT_ONCE)  # of PyTorch too: Snakemake hands them down
     shell:
         "{sys.executable:q} -m study.book run {wildcards.name} --profile {PROFILE:q}"
 
@@ -86,7 +87,7 @@ rule train:
         WEIGHTS + "/{weights,[^/]+}/card.json",
     params:
         folder=lambda wildcards: f"{WEIGHTS}/{wildcards.weights}",
-    threads: workflow.cores
+    threads: CORES
     shell:  # with no other weights to load than these; the checkpoints, gigabytes, go when all is done
         "INVKIT_WEIGHTS={WEIGHTS:q} {sys.executable:q} -m recipes train {wildcards.weights} --folder {params.folder:q}"
         " --scale {SCALE} && rm -r {params.folder:q}/training"

@@ -14,7 +14,7 @@ from study.notebook import StudyError, read_json, write_text
 
 PAGE = Path("book/licences.md")
 BEGIN, END = "<!-- made by study/licences.py: begin -->", "<!-- end -->"
-PINS = ("constraints.txt", "requirements-networks.txt", "requirements-nodeps.txt")
+PINS = ("constraints.txt", "requirements-networks.txt", "requirements-nodeps.txt", "requirements-cluster.txt")
 # Those whose packages hold neither a word on it nor the licence itself.
 ELSEWHERE = {"torchsummary": "MIT (its repository)", "cuda-toolkit": "NVIDIA, proprietary (it holds no file)"}
 LONGEST = 110  # characters of a licence's name; what is longer is its text
