@@ -9,6 +9,7 @@ import ast
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from study.notebook import StudyError, injected_parameters, read_json, source_of
 from study.profiles import notebooks
 from study.web_pages import finish
 
+BEFORE = Path("book/before.yaml")
+FENCE = re.compile(r"^(```|:::)", re.MULTILINE)  # that a figure, a note or a warning begins with
 COLUMNS = 88  # to which the values of parameters are wrapped
 
 
@@ -39,7 +42,7 @@ def compile(profile):
     print("Compiling the pages", flush=True)
     for folder in (source, made):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree("book", source, ignore=shutil.ignore_patterns("published"))
+    shutil.copytree("book", source, ignore=shutil.ignore_patterns("published", BEFORE.name))
     (source / "_static").mkdir(exist_ok=True)
     for name, path in copies.items():
         write_text(source / f"{name}.ipynb", json.dumps(_page(name, read_json(path), profile)))
@@ -123,12 +126,36 @@ def _page(name, executed, profile):
         outputs = iter([cell for cell in cells if cell["cell_type"] == "code"])
         source = read_json(f"notebooks/{name}.ipynb")["cells"]
         cells = [next(outputs) | cell_ if cell_["cell_type"] == "code" else cell_ for cell_ in map(_unexecuted, source)]
+        cells[0] = framed(cells[0], name, facts)
     else:
-        cells = [_with_note(cells[0], name, facts, profile), *cells[1:]]
+        cells = [_with_note(framed(cells[0], name, facts), name, facts, profile), *cells[1:]]
     for cell in cells:
         if "parameters" in cell["metadata"].get("tags", []):
             cell["source"] = with_values(source_of(cell), injected)
     return executed | {"cells": cells}
+
+
+def framed(cell, name, facts):
+    """A chapter's first cell with its answer in a box, and with what to know before and how long it takes to run.
+
+    The answer is what stands between the title and the first figure. facts: of the executed copy, with its seconds.
+    """
+    title, _, rest = source_of(cell).partition("\n")
+    first = FENCE.search(rest)
+    answer, more = (rest[: first.start()], rest[first.start() :]) if first else (rest, "")
+    if "{admonition}" not in rest:
+        answer = f"\n::::{{admonition}} The answer\n:class: answer\n{answer.strip()}\n::::\n\n"
+    lines = []
+    known = yaml.safe_load(BEFORE.read_text(encoding="utf-8")) if BEFORE.is_file() else {}
+    if "**Before you start**" not in rest and name in known:
+        lines.append(f"**Before you start**: {known[name]}")
+    if "**Time to run**" not in rest and "seconds" in facts:
+        lines.append(f"**Time to run**: {_duration(facts['seconds'])} with the parameters below ({facts['machine']}).")
+    return cell | {"source": f"{title}\n{answer}{more.rstrip()}\n\n" + "\n".join(lines) + "\n"}
+
+
+def _duration(seconds):
+    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
 
 def _unexecuted(cell):

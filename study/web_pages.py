@@ -22,6 +22,7 @@ QUALITY = 92  # of a WebP: no difference is seen at twice the size
 DESCRIPTION = 160  # characters that a search engine or a preview shows
 COLUMN = 700  # pixels that a page's column is wide on a desktop
 LONG, LONGEST = 14, 24  # rows from which on a table is folded: behind the figure of its section, and anyhow
+OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 NARROW = "(max-width: 600px)"
 UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf")  # in _static
 
@@ -209,7 +210,7 @@ class _Page:
 
     def _preview(self):
         """What search engines and messengers show of the page."""
-        title, first = self.soup.select_one("article h1"), self.soup.select_one("article section > p")
+        title, first = self.soup.select_one("article h1"), self.soup.select_one(OPENING)
         if title is None or first is None or self.soup.find("meta", attrs={"name": "description"}):
             return
         text = " ".join(first.get_text().split())
