@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MODEL, CARD = "model.safetensors", "card.json"
 INDEX = MODEL + ".index.json"  # of weights in several files: which file holds which tensor, and each file's SHA-256
 LARGEST_FILE = 16 * 2**20  # bytes; larger weights are parted
+SCALE = ".scale"  # after the name of a tensor that is kept in 8 bits: what its numbers are multiplied by
 PENDING_CARD = CARD + ".partial"  # the card of a model that is about to be put in place, or was just before a kill
 LOCK, LONGEST_WAIT = ".lock", 60  # of a folder; seconds that one who saves waits for another
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -61,7 +62,9 @@ def whole(path: str | Path) -> Iterator[Path]:
 # ---- weights and their cards -----------------------------------------------------------------------------------------
 
 
-def save(folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], half: bool = False) -> dict[str, Any]:
+def save(
+    folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], half: bool = False, eight_bits: bool = False
+) -> dict[str, Any]:
     """Write tensors and their card, whole or not at all, in place of what the folder held.
 
     Weights of more than `LARGEST_FILE` bytes become several files, model-00001-of-0000N.safetensors and so on, with an
@@ -72,6 +75,8 @@ def save(folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], h
         tensors: a state dict that is not empty; on any device.
         card: what the weights are, of values that JSON can hold.
         half: store floating-point tensors as float16, which halves the file and keeps three digits.
+        eight_bits: store matrices and kernels as int8, in units of a scale for each output channel; the rest as `half`
+            says.
 
     Returns:
         The card as written: with "sha256", "bytes", "numbers" (how many the tensors hold in all) and "half" added.
@@ -88,7 +93,10 @@ def save(folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], h
             stored[name] = stored[name].half()
             if stored[name].isinf().any() and not tensor.isinf().any():
                 raise ValueError(f"{name} holds numbers above 65504, too large for float16: save with half=False.")
+        if eight_bits and _has_scales(name, tensor):
+            stored[name], stored[name + SCALE] = to_eight_bits(plain(tensor))
 
+    numbers = sum(tensor.numel() for tensor in tensors.values())
     parts, folder = _parted(stored), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / LOCK, timeout=LONGEST_WAIT):  # of two that save at once, the last one's weights stay
@@ -104,7 +112,6 @@ def save(folder: str | Path, tensors: dict[str, Tensor], card: dict[str, Any], h
                 hashes = {name: file_hash(path) for name, path in written.items()}
                 index = {"metadata": {"total_size": size}, "weight_map": files_of, "sha256": hashes}
                 main.write_text(json.dumps(index, indent=1) + "\n")
-            numbers = sum(tensor.numel() for tensor in stored.values())
             card = card | {"sha256": file_hash(main), "bytes": size, "numbers": numbers, "half": half}
             # The pending card is complete before the model is replaced: `load` finds it if the process ends in between.
             _write_card(folder / PENDING_CARD, card)
@@ -186,7 +193,32 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError(f"{folder / name} holds no tensors ({error}): fetch or train it again.") from error
     if card.get("half"):
         tensors = {key: tensor.float() if tensor.dtype == torch.float16 else tensor for key, tensor in tensors.items()}
+    for name in [name for name in tensors if name + SCALE in tensors]:
+        tensors[name] = tensors[name] * tensors.pop(name + SCALE).float()
     return tensors, card
+
+
+def to_eight_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers from -127 to 127, int8, and the float16 scale of each first index, whose product is the tensor."""
+    import torch
+
+    largest = tensor.abs().flatten(1).amax(1).view(-1, *[1] * (tensor.dim() - 1))
+    scale = (largest / 127).half().clamp_min(2.0**-24)  # the smallest that float16 has
+    return (tensor / scale.float()).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def round_in_place(tensors: Mapping[str, Tensor], eight_bits: bool = False) -> None:
+    """Round floating-point tensors to what `save` keeps of them, so that what is loaded gives the same numbers."""
+    for name, tensor in tensors.items():
+        if eight_bits and _has_scales(name, tensor):
+            whole_numbers, scale = to_eight_bits(tensor)
+            tensor.copy_(whole_numbers * scale.float())
+        elif tensor.is_floating_point():
+            tensor.copy_(tensor.half())
+
+
+def _has_scales(name: str, tensor: Tensor) -> bool:
+    return name.endswith("weight") and tensor.is_floating_point() and tensor.dim() > 1
 
 
 def _main_file(folder: Path) -> Path | None:
@@ -269,6 +301,7 @@ def _save_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] 
         save_file(tensors, path, metadata)
     except SafetensorError as error:  # a full disk, for one
         raise OSError(f"{path.parent} takes no file of these tensors ({error}): make room, or name another.") from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # who may read the folder may read the file, which was the owner's
 
 
 # ---- cards and folders -----------------------------------------------------------------------------------------------

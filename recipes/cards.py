@@ -57,15 +57,13 @@ def figures(inverter: LogitInverter | ClassifierInverter | GeneratorInverter, so
 def add_figures(trained) -> None:
     """Put on the card of a freshly trained inverter what it will reach once saved; nothing where it is no inverter.
 
-    Files hold weights in half precision, so the weights are rounded to it first.
+    Files hold weights in half precision or in 8 bits, so the weights are rounded to it first.
     """
     if type(trained) not in KINDS:
         return
     network = KINDS[type(trained)][1](trained)
     with torch.no_grad():
-        for tensor in network.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.copy_(tensor.half())
+        store.round_in_place(network.state_dict(), eight_bits=trained.card.get("bits") == 8)
     trained.card["metrics"] = figures(trained, trained.card["data"])
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from invkit import dci
+from invkit import dci, store
 from invkit.dci import synthetic
 from invkit.dci.chain import ChainLossWeights, map_shapes
 from invkit.dci.invert import add_feedback, invert_classifier, invert_generator, new_card
@@ -158,6 +158,8 @@ def dci_network(
         weights=DIVIDE_WEIGHTS, synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0.1),
     )  # fmt: skip
     inverter.card["bits"] = 8
+    with torch.no_grad():  # the feedback is chosen for what is kept
+        store.round_in_place(inverter.chain.state_dict(), eight_bits=True)
     return _finished(inverter, network, synthetic.dead_leaves(8, network.size, (seed + 2) * 100_003), budget)
 
 

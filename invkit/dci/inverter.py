@@ -49,10 +49,12 @@ class _ChainInverter:
     def save(self, folder: str | Path) -> dict:
         """Write the weights, in half precision, and the card for `load_inverter(folder)`; returns the card as written.
 
+        Where card["bits"] is 8, kernels are written in 8 bits a weight.
+
         Raises:
             ValueError: the card is not JSON, or a weight is too large for half precision.
         """
-        return store.save(folder, self.chain.state_dict(), self.card, half=True)
+        return store.save(folder, self.chain.state_dict(), self.card, half=True, eight_bits=self.card.get("bits") == 8)
 
     def _depth(self, depth: int | None) -> int:
         if depth is None:

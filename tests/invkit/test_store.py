@@ -27,6 +27,38 @@ def shelf(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_eight_bits(tmp_path):
+    """Kernels come back as `round_in_place` makes them, to 1/254 of each channel's largest; all else in half."""
+    kernel = (
+        torch.randn(4, 16, 3, 3, generator=torch.Generator().manual_seed(0))
+        * torch.logspace(-6, 3, 4)[:, None, None, None]
+    )
+    kernel[0, 0] = 0
+    tensors = {"a.weight": kernel, "a.bias": torch.randn(4), "in_mean": 1000 * torch.randn(1, 40, 1, 1)}
+    tensors["dead.weight"] = torch.zeros(2, 64)
+    store.save(tmp_path / "x", tensors, {}, half=True, eight_bits=True)
+    found, card = store.load(tmp_path / "x")
+    assert found.keys() == tensors.keys() and card["numbers"] == sum(t.numel() for t in tensors.values())
+    unit = kernel.abs().amax((1, 2, 3), keepdim=True) / 254
+    assert ((found["a.weight"] - kernel).abs() <= 1.02 * unit.clamp_min(2.0**-24)).all()
+    assert torch.equal(found["in_mean"], tensors["in_mean"].half().float())
+    rounded = {name: tensor.clone() for name, tensor in tensors.items()}
+    store.round_in_place(rounded, eight_bits=True)
+    assert all(torch.equal(found[name], rounded[name]) for name in tensors)
+    wide = {"a.weight": torch.randn(64, 512)}
+    sizes = [store.save(tmp_path / str(bits), wide, {}, True, bits == 8)["bytes"] for bits in (8, 16)]
+    assert sizes[0] < 0.55 * sizes[1]
+
+
+def test_who_may_read_the_folder_may_read_the_weights(tmp_path):
+    for mode, expected in ((0o755, 0o644), (0o775, 0o664), (0o700, 0o600)):
+        folder = tmp_path / oct(mode)
+        folder.mkdir(mode=mode)
+        folder.chmod(mode)
+        store.save(folder, TENSORS, {})
+        assert (folder / "model.safetensors").stat().st_mode & 0o777 == expected
+
+
 def test_round_trip_by_name_and_by_folder(shelf):
     for name in ("first", shelf / "first", str(shelf / "first")):
         tensors, card = store.load(name)
