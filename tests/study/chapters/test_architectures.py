@@ -14,6 +14,7 @@ from study import claims, confirmation, verdicts
 from study.chapters import architectures, architectures_page
 from study.notebook import Study, slug
 from study.reconstructions import reconstruct_every_depth
+from study.scores import Scores
 
 SIZE = 32
 
@@ -109,10 +110,40 @@ def test_what_was_read_is_recorded_under_the_ids_of_the_claims(study, networks, 
     kept = study.results_of("15_architectures")
     for mark in ("first", "past_20", "deepest"):
         assert {f"{what}_deep_{mark}" for what in ("psnr", "gain", "gain_next", "found", "found_next")} <= kept.keys()
-    assert kept["deepest_network"]["text"] == "deep" and kept["candidates"]["value"] == 9
+    assert kept["names"]["text"] == "shallow and deep" and kept["candidates"]["value"] == 9
     rows = architectures_page.deepest_rows(networks, readings)
-    assert [row["convolutions"] for row in rows.values()] == [3, 22] and list(rows) == ["shallow", "deep"]
+    assert [row["convolutions"] for row in rows.values()] == ["3 of 3", "22 of 22"] and list(rows) == [
+        "shallow",
+        "deep",
+    ]
     assert architectures_page.how_far(readings, networks).count("\n") == 1
+
+
+def reading(gain, convolutions, half=0.0):
+    """A reading whose PSNR exceeds the mean colour's by so many dB, with an interval about so wide."""
+    spread = torch.tensor([-half, half] * 4)
+    psnr, found = Scores({"psnr": 10 + gain + spread, "found": torch.ones(8)}), Scores({"psnr": torch.full((8,), 10.0)})
+    return architectures.Reading(convolutions, 0.5, 0.0, None, psnr, found, psnr)
+
+
+def test_the_farthest_reading_is_the_deepest_that_beats_the_mean_colour():
+    readings = {"a": {1: reading(20, 1), 2: reading(3, 24), 3: reading(0.5, 33, half=9)}, "b": {1: reading(5, 26)}}
+    assert architectures_page.farthest(readings) == ("b", readings["b"][1])
+    worse = {"a": {1: reading(-1, 1), 2: reading(-2, 9)}}
+    assert architectures_page.farthest(worse) == ("a", worse["a"][1])
+
+
+def test_how_far_a_network_is_read_is_said_of_each(networks):
+    marks = architectures.landmarks(networks["deep"])
+    many = {"deep": networks["deep"], "poor": networks["deep"], "part": networks["deep"]}
+    gains = {"deep": (9, 8, 7), "poor": (-1, -2, -3), "part": (9, 8, -3)}
+    readings = {
+        name: {depth: reading(gain, k) for depth, gain, k in zip(marks.values(), gains[name], (1, 21, 22), strict=True)}
+        for name in many
+    }
+    whole, none, part = architectures_page.how_far(readings, many).split("\n")
+    assert "at the deepest map" in whole and "no better than" in none and "after up to 21;" in part
+    assert part.endswith("after 22 convolutions the PSNR is -3.0 [-3.0, -3.0] dB above it, and 100 % are found.")
 
 
 def test_the_first_network_is_compared_with_the_others_of_its_size(study, networks, readings):
