@@ -1,6 +1,7 @@
 """The workflow asks for no more than it needs, and runs nothing that can change under its name."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,47 @@ def test_actions_are_pinned_by_hash_and_permissions_are_the_least(path):
                 assert step["with"]["persist-credentials"] is False
 
 
-def test_what_is_called_is_there_and_runs_also_by_the_calendar():
-    text = (ROOT / ".github/workflows/study.yml").read_text()
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_what_is_called_is_there_and_runs_also_by_the_calendar(path):
+    text = path.read_text()
     assert yaml.safe_load(text)[True]["schedule"]  # YAML reads the key `on` as true
-    targets = set(re.findall(r"run: make (\w+)", text))
     makefile = (ROOT / "Makefile").read_text()
-    assert {"lint", "test", "book", "check"} <= targets
-    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in re.findall(r"run: make ([a-z]+)", text))
     assert all((ROOT / script).is_file() for script in re.findall(r"python (benchmarks/\S+)", text))
+    assert all((ROOT / file).is_file() for file in re.findall(r"-r (\S+)", text))
+    assert "make published" not in text  # hours: a stale published copy is told of by `make book PROFILE=published`
+
+
+def commands(workflow):
+    jobs = yaml.safe_load((ROOT / ".github/workflows" / workflow).read_text())["jobs"]
+    return {name: " ; ".join(step["run"] for step in job["steps"] if "run" in step) for name, job in jobs.items()}
+
+
+def test_what_has_to_run_is_called():
+    study, newest = commands("study.yml"), commands("newest.yml")
+    called = ("make lint", "make test", "make book", "make check", "make book PROFILE=published")
+    assert all(one in study["study"].split(" ; ") for one in called)
+    assert re.search(r"make weights SCALE=0\.0\d+ NETWORKS=", study["rehearsal"])
+    assert "VERSIONS=newest" in newest["newest"] and "make check" in newest["newest"]
+    assert all(file in newest["audit"] for file in ("constraints.txt", *sorted(path.name for path in pinned())))
+
+
+def pinned():
+    """What is installed besides requirements.txt, which constraints.txt repeats."""
+    return set(ROOT.glob("requirements-*.txt"))
+
+
+def test_every_version_and_system_that_is_promised_is_tried():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = {one.rpartition(" ")[2] for one in project["classifiers"] if "Python" in one}
+    jobs = yaml.safe_load((ROOT / ".github/workflows/study.yml").read_text())["jobs"]
+    tried = jobs["machines"]["strategy"]["matrix"]["include"]
+    assert {one["python"] for one in tried} == promised
+    assert {one["os"].partition("-")[0] for one in tried} == {"ubuntu", "macos"}
+    assert any(one["os"].endswith("-arm") for one in tried) and project["requires-python"] == f">={min(promised)}"
+    assert ", ".join(sorted(promised)[:-1]) + f" or {max(promised)} will do" in (ROOT / "README.md").read_text()
+
+
+def test_new_versions_of_packages_and_actions_are_proposed():
+    updates = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
+    assert {update["package-ecosystem"] for update in updates} == {"github-actions", "pip"}
