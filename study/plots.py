@@ -24,8 +24,10 @@ COLOURS = tuple(seaborn.color_palette("colorblind", 8).as_hex())
 DASHES = ("--", ":", "-.", (0, (1, 3)))
 GREY = "#555555"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-WIDTH = 9.0  # inches: about the width of the book's text at 110 dots per inch
+WIDTH = 9.0  # inches: about the width of the book's text and margin at 110 dots per inch
 DPI = 110
+LARGE, SHOWN, MOST_DPI = 3.2, 300, 200  # of a photo: inches at most, and dots wanted, within so many an inch
+PHOTO = 96  # pixels a side from which on an image is a photo, not a pattern of squares
 
 Number = float | Interval
 
@@ -80,7 +82,9 @@ def image_grid(
     columns: N titles above.
     captions: {row's label: N short texts under its images}.
     scale: inches an image; by default N images fit the page.
-    Small images keep hard pixels. Raises ValueError for numbers that do not fit together.
+    Small images keep hard pixels; photos are drawn finely enough to be looked at in full size. Three photos or fewer,
+    without titles, have their labels above, which leaves them the whole width.
+    Raises ValueError for numbers that do not fit together.
     """
     if not rows:
         raise ValueError("There is nothing to draw: give rows={label: images}.")
@@ -92,14 +96,21 @@ def image_grid(
             )
     if unknown := set(captions or {}) - set(rows):
         raise ValueError(f"There are captions for {sorted(unknown)}, which are no rows: the rows are {list(rows)}.")
-    margin = 0.2 + 0.085 * max(map(len, rows))  # inches that the longest label takes
-    scale = scale or min(2.4, (WIDTH - margin) / n)
+    photos = max(images.shape[-1] for images in rows.values()) >= PHOTO
+    above = photos and n <= 3 and not columns
+    margin = 0.1 if above else 0.2 + 0.085 * max(map(len, rows))  # inches that the longest label takes
+    scale = scale or min(LARGE if photos else 2.4, (WIDTH - margin) / n)
     height = sum(scale * images.shape[-2] / images.shape[-1] for images in rows.values()) + 0.23 * len(captions or {})
+    height += 0.3 * len(rows) * above
     size = (margin + scale * n, height + 0.3 * bool(columns) + 0.3 * bool(title) + 0.04 * len(rows))
-    with canvas(*size, title, nrows=len(rows), ncols=n, squeeze=False) as (figure, axes):
+    dpi = min(MOST_DPI, max(1.5 * DPI, SHOWN / scale)) if photos else DPI
+    with canvas(*size, title, nrows=len(rows), ncols=n, squeeze=False, dpi=dpi) as (figure, axes):
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
         for row, (label, images) in zip(axes, rows.items(), strict=True):
-            row[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
+            if above:
+                row[0].set_title(label, loc="left")
+            else:
+                row[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
             texts = (captions or {}).get(label, [""] * n)
             for axis, image, text in zip(row, images, texts, strict=True):
                 _show(axis, image, hard=images.shape[-1] < scale * DPI)

@@ -21,6 +21,7 @@ LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where tha
 QUALITY = 92  # of a WebP: no difference is seen at twice the size
 DESCRIPTION = 160  # characters that a search engine or a preview shows
 COLUMN = 700  # pixels that a page's column is wide on a desktop
+GRID = 1300  # pixels of a picture from which on it shows photos side by side, and uses the margin
 LONG, LONGEST = 14, 24  # rows from which on a table is folded: behind the figure of its section, and anyhow
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 NARROW = "(max-width: 600px)"
@@ -161,6 +162,9 @@ class _Page:
             if not image.get("width") and file.suffix != ".svg" and file.is_file():
                 with Image.open(file) as picture:
                     image["width"], image["height"] = (str(side) for side in picture.size)
+            figure = image.find_parent("figure")
+            if figure and file.suffix != ".svg" and int(image.get("width") or 0) > GRID:
+                figure["class"] = [*figure.get("class", []), "full-width"]
             if not image.find_parent(["a", "button"]) and "touch-sheet" not in image.get("class", []):
                 image.wrap(self.soup.new_tag("a", href=image["src"], attrs={"class": "full-size"}))
                 image.parent["title"] = "Open the picture in full size"

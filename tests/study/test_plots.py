@@ -128,10 +128,31 @@ def test_vectors_name_the_largest_entries():
 
 
 def test_figures_are_white_closed_and_small():
-    figure = plots.image_grid({"noise": torch.rand(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))})
+    figure = plots.image_grid({"noise": torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))})
     assert not plt.get_fignums()
     assert drawn(figure)[0, 0].tolist() == [255, 255, 255]
     assert drawn(figure).shape[1] <= 1100
+
+
+def shown_sides(n, shown, columns=None):
+    """Pixels a side of the pictures of a row of n photos, in full size, and where the figure is shown so wide."""
+    figure = plots.image_grid({"a photo": torch.rand(n, 3, 224, 224)}, columns)
+    drawn(figure)  # lays it out
+    width = figure.axes[0].get_window_extent().width
+    return width, width / figure.get_window_extent().width * shown
+
+
+@pytest.mark.parametrize("n, shown", [(1, 352), (2, 704), (3, 957)])  # pixels of the column, and with the margin
+def test_few_photos_are_shown_large(n, shown):
+    full, side = shown_sides(n, shown)
+    assert full >= side >= 300
+
+
+def test_many_photos_can_be_looked_at_in_full_size():
+    assert shown_sides(7, 957)[0] >= 200
+    labelled = plots.image_grid({"a photo": torch.rand(3, 3, 224, 224)}, columns=["a", "b", "c"])
+    assert labelled.axes[0].get_ylabel() == "a photo" and labelled.axes[0].get_title(loc="left") == ""
+    assert plots.image_grid({"a photo": torch.rand(3, 3, 224, 224)}).axes[0].get_title(loc="left") == "a photo"
 
 
 def test_the_style_does_not_leak():

@@ -85,6 +85,15 @@ def test_a_diagram_stands_in_the_page_with_its_words(html):
     assert block.select("svg.panel") and not read(html, "page").find_all("img")
 
 
+def test_a_row_of_photos_uses_the_margin(html):
+    Image.new("RGB", (1500, 300)).save(html / "_images/photos.png")
+    figure = '<figure><img alt="f" src="_images/{}.png"></figure>'
+    write(html, "page", figure.format("photos") + figure.format("small"))
+    finish(html)
+    photos, small = read(html, "page").find_all("figure")
+    assert "full-width" in photos["class"] and "full-width" not in small.get("class", [])
+
+
 def test_a_picture_with_a_narrow_variant_offers_it_to_phones(html):
     write(html, "page", '<img alt="wide" src="_images/small.png"><img alt="noise" src="_images/0a1b.png">')
     (html / "_static/small_narrow.svg").write_text("<svg></svg>")
