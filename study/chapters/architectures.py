@@ -186,13 +186,13 @@ def read_depths(inverter, photos: Photos, made: Mapping[int, TimedImages]) -> di
     return readings
 
 
-def differences_at(
+def comparable_readings(
     networks: Mapping[str, object], readings: Mapping[str, Mapping[int, Reading]]
-) -> dict[tuple[str, str, str], dict[str, Interval]]:
-    """How the first network's reconstructions differ from those of the others of its size, at comparable convolutions.
+) -> dict[tuple[str, str, str], tuple[Reading, Reading]]:
+    """Readings of the first network and of each other one of its size, at comparable convolutions, on the same photos.
 
     Comparable are the first depths with more than 20 convolutions, or 40.
-    Returns {(first, other, "past 20"): {measure: first less other, on the same photos}}.
+    Returns {(first, other, "past 20"): their readings}.
     """
     (first, inverter), *others = networks.items()
     found = {}
@@ -200,9 +200,8 @@ def differences_at(
         shared = landmarks(inverter).keys() & landmarks(other).keys()
         for mark in (f"past {number}" for number in PAST):
             if other.size == inverter.size and mark in shared:
-                ours = readings[first][landmarks(inverter)[mark]].scores
-                theirs = readings[name][landmarks(other)[mark]].scores
-                found[first, name, mark] = ours.minus(theirs)
+                pair = (first, inverter), (name, other)
+                found[first, name, mark] = tuple(readings[key][landmarks(one)[mark]] for key, one in pair)
     return found
 
 

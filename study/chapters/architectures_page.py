@@ -38,22 +38,24 @@ def record_readings(study: Study, networks: Mapping[str, object], readings: Read
 
 
 def record_differences(
-    study: Study, differences: Mapping[tuple[str, str, str], Mapping[str, Interval]]
+    study: Study, pairs: Mapping[tuple[str, str, str], tuple[Reading, Reading]]
 ) -> dict[tuple[str, str], dict[str, str]]:
     """Record by how much the first network reads better than others, as "psnr_<first>_less_<other>_<landmark>".
 
-    Returns rows of a table, one a pair and landmark.
+    Returns rows of a table, one a pair and landmark, with what else the two differ in.
     """
     rows = {}
-    for (first, other, mark), by_measure in differences.items():
+    for (first, other, mark), (ours, theirs) in pairs.items():
+        by_measure = ours.scores.minus(theirs.scores)
         gain = by_measure["psnr"]
         word = verdict(gain, f"{title_of(first)} is read better", f"{title_of(other)} is read better")
         study.record(slug(f"psnr {first} less {other} {mark}"), gain, unit="dB", digits=2, tolerance=0.5, verdict=word)
-        number = mark.removeprefix("past ")
-        rows[title_of(other), f"more than {number}"] = {
-            "PSNR, difference in dB": f"{gain:+.2f}",
+        rows[title_of(other), mark.replace("past", "more than")] = {
+            "convolutions of each": f"{ours.convolutions}, {theirs.convolutions}",
+            "numbers": f"{ours.numbers:.2f}, {theirs.numbers:.2f}",
+            "zeros": f"{ours.zeros:.0%}, {theirs.zeros:.0%}",
+            "PSNR, difference in dB": f"{gain:+.2f}: {word}",
             "perceptual, difference": f"{by_measure['perceptual']:+.3f}",
-            "by PSNR": word,
         }
     return rows
 

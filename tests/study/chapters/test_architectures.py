@@ -147,12 +147,13 @@ def test_how_far_a_network_is_read_is_said_of_each(networks):
 
 
 def test_the_first_network_is_compared_with_the_others_of_its_size(study, networks, readings):
-    assert not architectures.differences_at(networks, readings)  # the shallow one has no such depth
+    assert not architectures.comparable_readings(networks, readings)  # the shallow one has no such depth
     twice = {"deep": networks["deep"], "same": networks["deep"]}
-    differences = architectures.differences_at(twice, {"deep": readings["deep"], "same": readings["deep"]})
-    assert list(differences) == [("deep", "same", "past 20")]
-    rows = architectures_page.record_differences(study, differences)
-    assert rows["same", "more than 20"]["by PSNR"] == "not told apart"
+    pairs = architectures.comparable_readings(twice, {"deep": readings["deep"], "same": readings["deep"]})
+    assert list(pairs) == [("deep", "same", "past 20")]
+    rows = architectures_page.record_differences(study, pairs)
+    row = rows["same", "more than 20"]
+    assert row["convolutions of each"] == "21, 21" and row["PSNR, difference in dB"].endswith(": not told apart")
     assert study.results_of("15_architectures")["psnr_deep_less_same_past_20"]["value"] == 0
 
 
