@@ -26,6 +26,9 @@ from study.profiles import notebooks
 from study.web_pages import finish
 
 BEFORE = Path("book/before.yaml")
+FIGURES = Path("book/figures.yaml")
+CLAIMS = Path(__file__).with_name("claims.yaml")
+FIGURE = re.compile(r"^(?P<block>```\{glue:figure\} (?P<figure>\w+)\n.*?)^```", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^(```|:::)", re.MULTILINE)  # that a figure, a note or a warning begins with
 COLUMNS = 88  # to which the values of parameters are wrapped
 
@@ -42,7 +45,7 @@ def compile(profile):
     print("Compiling the pages", flush=True)
     for folder in (source, made):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree("book", source, ignore=shutil.ignore_patterns("published", BEFORE.name))
+    shutil.copytree("book", source, ignore=shutil.ignore_patterns("published", BEFORE.name, FIGURES.name))
     (source / "_static").mkdir(exist_ok=True)
     for name, path in copies.items():
         write_text(source / f"{name}.ipynb", json.dumps(_page(name, read_json(path), profile)))
@@ -130,6 +133,8 @@ def _page(name, executed, profile):
     else:
         cells = [_with_note(framed(cells[0], name, facts), name, facts, profile), *cells[1:]]
     for cell in cells:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = naming_claims(source_of(cell), name)
         if "parameters" in cell["metadata"].get("tags", []):
             cell["source"] = with_values(source_of(cell), injected)
     return executed | {"cells": cells}
@@ -152,6 +157,23 @@ def framed(cell, name, facts):
     if "**Time to run**" not in rest and "seconds" in facts:
         lines.append(f"**Time to run**: {_duration(facts['seconds'])} with the parameters below ({facts['machine']}).")
     return cell | {"source": f"{title}\n{answer}{more.rstrip()}\n\n" + "\n".join(lines) + "\n"}
+
+
+def naming_claims(source, name):
+    """A page's prose in which the caption of each figure ends with the claims that it answers."""
+    figures = yaml.safe_load(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
+    claims = {claim["id"]: claim for claim in yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))}
+
+    def named(match):
+        answered = [claims[id] for id in figures.get(name, {}).get(match["figure"], [])]
+        if not answered:
+            return match[0]
+        titles = [f"*{claim['title'].lstrip('… ')}*" for claim in answered]
+        said = " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
+        papers = " and ".join(dict.fromkeys(claim["paper"].partition(",")[0] for claim in answered))
+        return f"{match['block']}Claim answered: {said} ({papers}; [verdict](12_claims.ipynb)).\n```"
+
+    return FIGURE.sub(named, source)
 
 
 def _duration(seconds):

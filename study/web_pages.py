@@ -23,6 +23,7 @@ DESCRIPTION = 160  # characters that a search engine or a preview shows
 COLUMN = 700  # pixels that a page's column is wide on a desktop
 GRID = 1300  # pixels of a picture from which on it shows photos side by side, and uses the margin
 LONG, LONGEST = 14, 24  # rows from which on a table is folded: behind the figure of its section, and anyhow
+PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "table", "dt"]  # where no term is linked
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 NARROW = "(max-width: 600px)"
 UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf")  # in _static
@@ -37,6 +38,9 @@ def finish(html):
     smaller = _smaller_pictures(html / "_images")
     pages = {path: _Page(path, smaller) for path in sorted(html.glob("*.html")) if path.name != "index.html"}
     said = {src: alt for page in pages.values() for src, alt in page.alternatives().items()}
+    terms = {term: place for page in pages.values() for term, place in page.glossary().items()}
+    for page in pages.values():
+        page.link_terms(terms)
     for path, page in pages.items():
         path.write_text(page.finished(said), encoding="utf-8")
     _searched_offline(html, pages)
@@ -101,7 +105,7 @@ class _Page:
         html = path.read_text(encoding="utf-8")
         for old, new in smaller.items():
             html = html.replace(f"_images/{old}", f"_images/{new}")
-        self.folder = path.parent
+        self.path, self.folder = path, path.parent
         self.soup = BeautifulSoup(pictures_beside(html, self.folder / "_images"), "html.parser")
         self.body = self.soup.select_one("article") or self.soup
 
@@ -115,6 +119,31 @@ class _Page:
             elif caption and (text := caption.select_one(".caption-text")):
                 found[image["src"]] = " ".join(text.get_text().split())
         return found
+
+    def glossary(self):
+        """{term: address of its explanation}, of the terms that this page explains."""
+        terms = self.soup.select("dl.glossary dt[id]")
+        return {_words(term).lower(): f"{self.path.name}#{term['id']}" for term in terms}
+
+    def link_terms(self, terms):
+        """The first time that a chapter's prose uses a term, it leads to the explanation."""
+        if not self.soup.select_one("article .cell"):
+            return
+        wanted = re.compile(
+            rf"(?<![\w-])({'|'.join(map(re.escape, sorted(terms, key=len, reverse=True)))})s?(?![\w-])", re.I
+        )
+        linked = set()
+        for paragraph in self.body.select("p, li") if terms else []:
+            for text in paragraph.find_all(string=wanted):
+                if text.find_parent(PROSE_NOT):
+                    continue
+                match = next((one for one in wanted.finditer(text) if one[1].lower() not in linked), None)
+                if match is None:
+                    continue
+                linked.add(match[1].lower())
+                link = self.soup.new_tag("a", href=terms[match[1].lower()], attrs={"class": "term"})
+                link.string = match[0]
+                text.replace_with(text[: match.start()], link, text[match.end() :])
 
     def text(self):
         """The page's own text in one element, as the search expects it; empty where there is none."""

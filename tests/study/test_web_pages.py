@@ -85,6 +85,21 @@ def test_a_diagram_stands_in_the_page_with_its_words(html):
     assert block.select("svg.panel") and not read(html, "page").find_all("img")
 
 
+def test_the_first_use_of_a_term_in_a_chapter_leads_to_the_glossary(html):
+    write(
+        html,
+        "methods",
+        '<dl class="glossary"><dt id="term-logits">logits<a class="headerlink">#</a></dt><dd>x</dd></dl>',
+    )
+    chapter = '<p><code>logits</code> and <b>Logits</b> of <em>logits</em></p><p>logits</p><div class="cell"></div>'
+    write(html, "chapter", chapter)
+    write(html, "front", "<p>logits</p>")
+    finish(html)
+    (link,) = read(html, "chapter").select("a.term")
+    assert link["href"] == "methods.html#term-logits" and link.string == "Logits" and link.parent.name == "b"
+    assert not read(html, "front").select("a.term") and not read(html, "methods").select("a.term")
+
+
 def test_a_row_of_photos_uses_the_margin(html):
     Image.new("RGB", (1500, 300)).save(html / "_images/photos.png")
     figure = '<figure><img alt="f" src="_images/{}.png"></figure>'
