@@ -167,7 +167,7 @@ def networks_chart(networks: Mapping[str, object], readings: Readings) -> Figure
                 _draw(above, [one.convolutions for one in some], some, measure, look | {"label": label})
                 _draw(below, [one.numbers for one in some], some, measure, look | {"linestyle": "none"})
             above.set(title=title, xlabel="convolutions")
-            below.set(xlabel="numbers per number of the image", xscale="log")
+            below.set(xlabel="numbers per image number", xscale="log")
             below.invert_xaxis()
             below.xaxis.set_major_formatter("{x:g}")
             for axis in (above, below):
