@@ -10,7 +10,10 @@ The settings follow those of `recipes`; the number of images and of steps is fit
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
@@ -33,10 +36,10 @@ from invkit.ffi.invert import train_inverter as train_logit_inverter
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.pairs import pairs
 from invkit.ffi.training import GeneratorLossWeights
-from invkit.minutes import FEEDBACK, Budget
+from invkit.minutes import FEEDBACK, RESERVE, Budget
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.store import whole
-from invkit.training import supervised
+from invkit.training import Progress, supervised
 
 PIXELS = 2**17  # in a step of zero-shot training, about
 POOL_BYTES = 2**30  # of synthetic images, at most
@@ -46,6 +49,7 @@ LOGIT_WEIGHTS = GeneratorLossWeights(adversary=1.0, reading=1.0, squares=(1, 2, 
 IMAGE_BYTES = 2**29  # of a folder's images, at most
 FEWEST = 4  # images that logits can be inverted from
 GENERATED = 5000  # images of a source that generates them
+FEW_STEPS = 10  # of an inverter, for which error feedback is not chosen
 CALL = "call.json"  # what a training was begun with
 
 
@@ -69,8 +73,8 @@ def train_inverter(
             (`invkit.ffi`), images that the classifier was not trained on: a tensor (N, 3, S, S) or (N, 1, S, S) of
             uint8 or of floats in [0, 1], or `Data`, or the name of a data set, as "folder:PATH", whose split
             "inverter" is taken.
-        minutes: for all of it, on this machine; a large network takes some ten seconds in any case. Of a training
-            that goes on, what was trained before counts; computing the images again does not.
+        minutes: for all of it, on this machine. In too few for a few steps of each phase, a sentence says how many it
+            takes. Of a training that goes on, what was trained before counts; computing the images again does not.
         depths: of the blocks to invert: the first so many, or their numbers, of which the largest says how many
             inverses are trained; None for all down to the last map or the last tokens. Not for logits.
         size: side of the reconstructions from logits in pixels, a power of two from 8; None for the largest up to 64.
@@ -85,7 +89,7 @@ def train_inverter(
         Its images have as many channels as the classifier's; those from logits are always in colour.
 
     Raises:
-        TypeError, ValueError: no classifier, no such depths or images, or a folder of another call.
+        TypeError, ValueError: no classifier, no such depths or images, too few minutes, or a folder of another call.
     """
     if not isinstance(minutes, int | float) or not minutes > 0:
         raise ValueError(f"minutes must be a number above 0, not {minutes!r}.")
@@ -112,7 +116,7 @@ def train_inverter(
         pixels = None if images is None else _images(images, classifier)
         call |= {"depths": chosen, "size": size, "pixels": list(getattr(pixels, "shape", ()))}
         _check_same_call(place, call)
-        budget = Budget(minutes, BLOCK_SHARES if pixels is None else LOGIT_SHARES, place, progress=progress)
+        budget = _Enough(minutes, BLOCK_SHARES if pixels is None else LOGIT_SHARES, place, progress=progress)
         inverter: ClassifierInverter | LogitInverter
         with supervised(budget), closing(budget.bar):
             if pixels is None:
@@ -135,6 +139,31 @@ def _check_same_call(place: Path, call: dict[str, Any]) -> None:
             )
     with whole(file) as partial_file:
         partial_file.write_text(json.dumps(call))
+
+
+class _Enough(Budget):
+    """Minutes that are refused where they are too few for the first steps of every phase."""
+
+    def minutes(self, folder: Path | None) -> float:
+        self.phase_began = time.monotonic()
+        if folder and len(self.waiting) == len(self.shares) and not folder.exists():
+            self._check(self.phase_began - self.began)  # as long again for the steps
+        return super().minutes(folder)
+
+    def after_step(self, progress: Progress) -> None:
+        super().after_step(progress)
+        if progress.step == 1 and self.waiting:  # the phases to come are twice as long
+            self._check(2 * len(self.waiting) * (time.monotonic() - self.phase_began))
+
+    def _check(self, seconds: float) -> None:
+        """ValueError where so many more would end late."""
+        least = (time.monotonic() - self.began + seconds) / (1 - RESERVE) / 60
+        if least > self.minutes_in_all:
+            shutil.rmtree(self.folder, ignore_errors=True)  # it holds nothing but the first steps
+            raise ValueError(
+                f"{self.minutes_in_all:g} minutes are too few to train an inverter of this network on this machine: "
+                f"give minutes={math.ceil(11 * least) / 10:g} or more."
+            )
 
 
 @contextmanager
@@ -171,7 +200,7 @@ def _invert_blocks(
 ) -> ClassifierInverter:
     seed, depth, side = common["seed"], depths[-1], min(2 * classifier.size, classifier.size + 96)
     make = partial(synthetic.draw_pool, size=side, seed=seed, device=classifier.device)
-    pool = make(budget.amount("leaves", min(4096, POOL_BYTES // (3 * side**2)), make, few=8, least=16))
+    pool = make(budget.amount("leaves", min(4096, POOL_BYTES // (3 * side**2)), make, few=2, least=8))
     shapes = map_shapes(classifier)[: depth + 1]
     schedule = Schedule(
         divide=200, synchronise=500, divide_lr=2e-3, synchronise_lr=1e-3,
@@ -191,7 +220,7 @@ def _invert_blocks(
     _round(inverter.chain)
     held_out = synthetic.dead_leaves(8, classifier.size, (seed + 2) * 100_003, device=classifier.device)
     held_out = synthetic_for(classifier, held_out)
-    n = budget.amount(
+    n = inverter.card["steps"] >= FEW_STEPS and budget.amount(
         "held-out", len(held_out), lambda n: add_feedback(inverter, held_out[:n], [depth], progress=False), few=1,
         share=FEEDBACK / len(depths), least=0,
     )  # fmt: skip
@@ -250,7 +279,8 @@ def _invert_logits(
     classifier: Classifier, images: Tensor, size: int | None, budget: Budget, common: dict[str, Any]
 ) -> LogitInverter:
     size = size or 2 ** min(6, images.shape[-1].bit_length() - 1)
-    n = budget.amount("logits", len(images), lambda n: pairs(classifier, images[:n]), few=min(64, len(images)))
+    n = budget.amount("logits", len(images), lambda n: pairs(classifier, images[:n]), few=min(16, len(images)),
+                      least=min(64, len(images)))  # fmt: skip
     many = classifier.classes > 200
     channels = tuple(max(16, c // 2) for c in LEAN_GENERATOR.get(size, ()))  # at half the width, thrice the pace
     generator = {"channels": channels or None, "hidden": 96 if many else 192, "coarse": min(16, size),

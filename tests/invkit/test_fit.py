@@ -15,7 +15,6 @@ from invkit.dci.invert import synthetic_for
 from invkit.minutes import Budget
 
 LENGTH = {"minutes": 0.1, "progress": False}  # 6 seconds of the clock below: some 15 steps
-SHORT = {"minutes": 0.03, "progress": False}
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +67,8 @@ def test_without_an_image_every_map_is_inverted_and_what_is_kept_is_what_was_tra
 
 
 def test_depths_of_ones_own_choice(classifier, tmp_path):
-    assert invkit.train_inverter(classifier, depths=1, **SHORT).depths == [1]
-    some = invkit.train_inverter(classifier, depths=(3, 1), **SHORT)  # the third are the logits
+    assert invkit.train_inverter(classifier, depths=1, **LENGTH).depths == [1]
+    some = invkit.train_inverter(classifier, depths=(3, 1), **LENGTH)  # the third are the logits
     assert some.depths == [1, 3] and len(some.chain.inverses) == 3
     some.save(tmp_path)
     assert invkit.load_inverter(tmp_path, classifier=classifier).depths == [1, 3]
@@ -83,7 +82,7 @@ def test_depths_of_ones_own_choice(classifier, tmp_path):
 def test_with_images_the_logits_are_inverted(classifier, tmp_path):
     for i, image in enumerate((photos(60) * 255).byte().permute(0, 2, 3, 1).numpy()):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
-    inverter = invkit.train_inverter(classifier, f"folder:{tmp_path}", **SHORT)
+    inverter = invkit.train_inverter(classifier, f"folder:{tmp_path}", **LENGTH)
     assert isinstance(inverter, invkit.LogitInverter) and inverter.size == 16
     assert 10 < inverter.card["images"] < 40  # the split "inverter"
     inverter.save(tmp_path / "mine")
@@ -124,18 +123,18 @@ def test_shallow_blocks_are_trained_on_crops_where_the_network_takes_them():
 def test_an_mlp_a_module_and_a_name():
     torch.manual_seed(0)
     mlp = nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.ReLU(), nn.Linear(32, 4))
-    inverter = invkit.train_inverter(invkit.Classifier(mlp, "mlp", size=8), **SHORT)
+    inverter = invkit.train_inverter(invkit.Classifier(mlp, "mlp", size=8), **LENGTH)
     assert inverter.depths == [1, 2] and inverter.reconstruct(photos(size=8)).shape == (8, 3, 8, 8)
-    assert invkit.train_inverter("glyphs-plain-0", depths=1, **SHORT).classifier.name == "glyphs-plain-0"
+    assert invkit.train_inverter("glyphs-plain-0", depths=1, **LENGTH).classifier.name == "glyphs-plain-0"
 
 
 def test_grey_images():
     grey = invkit.Classifier(network(channels=1), "grey", size=16)
-    inverter = invkit.train_inverter(grey, **SHORT)
+    inverter = invkit.train_inverter(grey, **LENGTH)
     assert inverter.reconstruct(photos()).shape == (8, 1, 16, 16)
     assert torch.equal(inverter.reconstruct(grey.convert(photos())), inverter.reconstruct(photos()))
-    assert invkit.train_inverter(grey, photos(8), size=8, **SHORT).reconstruct(photos()).shape == (8, 3, 8, 8)
-    inverter = invkit.train_inverter(grey, grey.convert(photos(8)), size=8, **SHORT)
+    assert invkit.train_inverter(grey, photos(8), size=8, **LENGTH).reconstruct(photos()).shape == (8, 3, 8, 8)
+    inverter = invkit.train_inverter(grey, grey.convert(photos(8)), size=8, **LENGTH)
     assert inverter.card["images"] == 8 and inverter.reconstruct(grey.convert(photos())).shape == (8, 3, 8, 8)
 
 
@@ -200,3 +199,17 @@ def raise_inside(classifier):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Budget, "after_step", interrupted)
         invkit.train_inverter(classifier, **LENGTH)
+
+
+@pytest.mark.parametrize("of_logits", [False, True])
+def test_too_few_minutes_are_refused_and_those_that_are_named_will_do(classifier, tmp_path, of_logits):
+    images = photos() if of_logits else None
+    settings = {"folder": tmp_path, "progress": False}
+    before = time.monotonic()
+    with pytest.raises(ValueError, match="0.02 minutes are too few .*: give minutes=") as refused:
+        invkit.train_inverter(classifier, images, minutes=0.02, **settings)
+    assert time.monotonic() - before < 2 and not (tmp_path / "training").exists()
+    least = float(str(refused.value).partition("minutes=")[2].partition(" ")[0])
+    before = time.monotonic()
+    invkit.train_inverter(classifier, images, minutes=least, **settings)
+    assert time.monotonic() - before < 60 * least
