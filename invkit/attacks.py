@@ -62,7 +62,7 @@ def pgd(
         TypeError, ValueError: no images, no labels, or no ball.
     """
     logits = classifier.logits if isinstance(classifier, Classifier) else classifier
-    _check_attack(classifier, images, labels, epsilon, steps)
+    images = _checked_attack(classifier, images, labels, epsilon, steps)
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
     low, high = (images - epsilon).clamp(min=0), (images + epsilon).clamp(max=1)
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(images.device)
@@ -82,8 +82,7 @@ def pgd(
 @torch.no_grad()
 def clean_accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
     """Whether each image is classified correctly: bool (N,)."""
-    check_images(images)
-    check_labels(labels, len(images), classifier.classes)
+    images = _checked(classifier, images, labels)
     parts = zip(images.split(BATCH), labels.split(BATCH), strict=True)
     return torch.cat([classifier.logits(part).argmax(1) == label for part, label in parts])
 
@@ -98,7 +97,7 @@ def robust_accuracy(
     """
     import foolbox  # slow to import, and only measuring needs it
 
-    _check_attack(classifier, images, labels, epsilon, steps)
+    images = _checked_attack(classifier, images, labels, epsilon, steps)
     right = clean_accuracy(classifier, images, labels)
     mean, std = (torch.tensor(v, device=images.device) for v in (classifier.mean, classifier.std))
     preprocessing = {"mean": mean, "std": std, "axis": -3}
@@ -136,11 +135,17 @@ def robustness_curve(
     return torch.stack(curve)
 
 
-def _check_attack(classifier: Classifier | Logits, images: Tensor, labels: Tensor, epsilon: float, steps: int) -> None:
+def _checked(classifier: Classifier | Logits, images: Tensor, labels: Tensor) -> Tensor:
+    """The images, single and within [0, 1]: a rounding beyond it is clipped, which foolbox would not take."""
     check_images(images)
     check_labels(labels, len(images), classifier.classes if isinstance(classifier, Classifier) else None)
+    return images.detach().float().clamp(0, 1)
+
+
+def _checked_attack(
+    classifier: Classifier | Logits, images: Tensor, labels: Tensor, epsilon: float, steps: int
+) -> Tensor:
     if not 0 < epsilon < 1:
-        raise ValueError(
-            f"epsilon is in units of [0, 1] images, above 0 and below 1, such as 8 / 255, not {epsilon!r}."
-        )
+        raise ValueError(f"epsilon is in units of [0, 1] images, above 0 and below 1, such as 8 / 255, not {epsilon}.")
     check_whole_number(steps, 1, "steps")
+    return _checked(classifier, images, labels)

@@ -85,9 +85,7 @@ def read(
     made, wanted = run["settings"], json.loads(json.dumps(settings))
     for key in made | wanted:
         if made.get(key) != wanted.get(key):
-            raise ValueError(
-                f"{folder} was made with {key} = {made.get(key)}, this call has {settings.get(key)}: {again}"
-            )
+            raise ValueError(f"{folder} was made with {key} = {made.get(key)}, not {settings.get(key)}: {again}")
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if "/adam/" not in name}
     for name in sorted(found | dict(shapes)):
         if found.get(name) != shapes.get(name):

@@ -88,9 +88,7 @@ def check_labels(labels: Any, count: int, classes: int | None = None) -> None:
     """Raise TypeError or ValueError for anything but `count` class numbers, int64, from 0 to below `classes`."""
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (count,):
         shape = f" {tuple(labels.shape)}" if isinstance(labels, Tensor) else ""
-        raise TypeError(
-            f"labels must be an int64 tensor of one class number an image, ({count},), not {_kind(labels)}{shape}."
-        )
+        raise TypeError(f"labels must be int64, one class number an image, ({count},), not {_kind(labels)}{shape}.")
     if classes is not None and not (0 <= labels.min() and labels.max() < classes):
         low, high = labels.min().item(), labels.max().item()
         raise ValueError(f"Labels run from {low} to {high}, but there are {classes} classes, from 0: give others.")
@@ -112,9 +110,7 @@ def reading_card(where: Any) -> Iterator[None]:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"The card of {where} does not describe its weights ({why}): fetch or train it again."
-        ) from error
+        raise ValueError(f"The card of {where} does not describe its weights ({why}): fetch it again.") from error
 
 
 class Unfilled(TorchFunctionMode):

@@ -140,7 +140,8 @@ def train(
         (the raw weights stay in the checkpoint). The caller's global random numbers are left as they were.
 
     Raises:
-        ValueError: settings that make no sense, or a folder made with others, or in use by another process.
+        ValueError: settings that make no sense, or a folder made with others, with batches of other shapes, or in use
+            by another process.
         FloatingPointError: a loss or a gradient that is not finite; the checkpoint before stays.
         KeyboardInterrupt, SystemExit (code 143): Ctrl-C and SIGTERM, once the checkpoint is written.
     """
@@ -255,6 +256,8 @@ def _loop(
     started = time.monotonic() - run["seconds"]
     with closing(_ahead(batches, first, steps, accelerator)) as stream:
         for step, batch in enumerate(stream, start=first):
+            if step == first:
+                _check_batch(run, batch, lambda: batches(accelerator.process_index), folder)
             rate = learning_rate(step, steps, settings["warmup"], settings["schedule"])
             log.add(_one_step(learners, batch, settings["seed"], step, rate))
             done = step + 1
@@ -351,9 +354,7 @@ class _Learner:
         self.raw = player.module.to(accelerator.device).train()
         self.parameters = {name: p for name, p in self.raw.named_parameters() if p.requires_grad}
         if not self.parameters:
-            raise ValueError(
-                f"Player {player.name!r} has no parameter to train: give it a module with requires_grad on."
-            )
+            raise ValueError(f"Player {player.name!r} has no parameter to train: give it a module with requires_grad.")
         # Fused on a GPU alone: on a CPU that kernel is wrong where a weight is channels_last and its gradient is not.
         self.fused = accelerator.device.type == "cuda"
         optimizer = torch.optim.AdamW(
@@ -596,6 +597,25 @@ def _accelerator() -> Accelerator:
 def _mix(*numbers: int) -> int:
     """Numbers to one well-mixed 32-bit seed (PyTorch's CPU generator looks at no more bits)."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _check_batch(run: dict[str, Any], batch: Any, begin: Callable[[], Any], folder: Path | None) -> None:
+    """Note the shapes of a run's first batch; ValueError where one that goes on has others.
+
+    Shapes may change from step to step: only where this step's are others is the call's own first batch made again.
+    """
+    if run["step"] == 0:
+        run["batch"] = _shapes(batch)
+    elif (made := run.get("batch")) and made != _shapes(batch) and made != (given := _shapes(begin())):
+        raise ValueError(f"{folder} was made with batches of {made}, this call has {given}: use another folder.")
+
+
+def _shapes(batch: Any) -> Any:
+    """The shapes of a batch's tensors, JSON."""
+    if isinstance(batch, Tensor | np.ndarray):
+        return list(batch.shape)
+    parts = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, tuple | list) else []
+    return [_shapes(part) for part in parts]
 
 
 def _check_finite(step: int, means: dict[str, float], learners: list[_Learner], folder: Path | None) -> None:

@@ -30,9 +30,7 @@ def cache_folder() -> Path:
     try:
         return Path(os.environ.get("INVKIT_CACHE") or Path.home() / ".cache" / "invkit")
     except RuntimeError:
-        raise FileNotFoundError(
-            "There is no home folder to keep decoded photos in: name one by INVKIT_CACHE."
-        ) from None
+        raise FileNotFoundError("There is no home folder for decoded photos: name one by INVKIT_CACHE.") from None
 
 
 def decoded(files: Sequence[Path], name: str, size: int | None = None) -> Tensor:

@@ -110,9 +110,7 @@ def _parts(folder: Path) -> list[tuple[Path, dict[str, tuple[float, float]]]]:
     """The folders that hold the photos, and which share of each is which split's."""
     names = {child.name.casefold() for child in class_folders(folder)}
     if names and names <= PARTS and not ({"train"} < {child.name for child in class_folders(folder)}):
-        raise ValueError(
-            f"{folder} holds {' and '.join(sorted(names))}, splits and no classes: call them train and val."
-        )
+        raise ValueError(f"{folder} holds {' and '.join(sorted(names))}, splits, no classes: call them train and val.")
     validation = next((folder / name for name in ("val", "valid", "validation") if (folder / name).is_dir()), None)
     test = folder / "test" if (folder / "test").is_dir() else None
     if not (folder / "train").is_dir() or not (validation or test):
@@ -128,9 +126,7 @@ def _of_one(folder: Path, classes: list[str]) -> list[Labelled]:
     labelled = [(file, classes.index(child.name)) for child in children for file in image_files(child)]
     flat = [(file, -1) for file in image_files(folder, deep=False)]
     if labelled and flat:
-        raise ValueError(
-            f"{folder} holds both images and folders of images: make it one folder a class, or one folder."
-        )
+        raise ValueError(f"{folder} holds images and folders of images: make it one folder a class, or one folder.")
     if not labelled and not flat:
         raise ValueError(f"{folder} holds no image ({', '.join(IMAGE_ENDINGS)}), nor do folders in it: check the path.")
     held = {label for _, label in labelled}

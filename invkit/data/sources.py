@@ -96,10 +96,8 @@ def load_bytes(
 def _source(name: str, split: str | None) -> tuple[str, str, str]:
     """(source, path or world, split) of a data set's name; ValueError where there is no such source or split."""
     source, colon, path = name.partition(":")
-    may_have_path = ("glyphs", "folder", *ARCHIVES)
-    wrong_path = (
-        bool(colon) != bool(path) or (path and source not in may_have_path) or (source == "folder" and not path)
-    )
+    with_path = ("glyphs", "folder", *ARCHIVES)
+    wrong_path = bool(colon) != bool(path) or (path and source not in with_path) or (source == "folder" and not path)
     if source not in SOURCES or wrong_path:
         raise ValueError(f"There is no data set {name!r}: choose {', '.join(SOURCES)}:PATH.")
     splits = SOURCES[source][1]

@@ -56,9 +56,7 @@ def _test_files(folder: Path) -> list[tuple[Path, int]]:
     classes = [child.name for child in class_folders(folder / "train", least=2)]
     table = folder / "val" / "val_annotations.txt"
     if not table.is_file():
-        raise FileNotFoundError(
-            f"There is no file {table}: unpack the official archive again, it lists the test images."
-        )
+        raise FileNotFoundError(f"There is no {table}: unpack the official archive again, it lists the test images.")
     rows = [line.split("\t")[:2] for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not all(len(row) == 2 for row in rows):
         raise ValueError(f"{table} has no tab between file and class, as the archive's has: unpack it again.")

@@ -61,7 +61,7 @@ class Classifier:
 
     Raises:
         TypeError: what is no PyTorch module that computes in Python.
-        ValueError: a model that does not take such images or does not return such logits.
+        ValueError: a model that does not take such images or does not return such logits, the same ones every time.
 
     Warns (UserWarning): of a softmax at the end, and of means and std in units of 0 to 255, which are divided by 255.
     """
@@ -146,10 +146,8 @@ class Classifier:
             try:
                 return by_modules()
             except Exception as error:
-                if not close(self.model(self._example()), self.model(self._example())):
-                    finite = self.model(self._example()).isfinite().all()
-                    what = "other logits every time: take the noise" if finite else "NaN or infinity: take these"
-                    raise ValueError(f"{self.name} gives {what} out of it.") from error
+                if not self.model(self._example()).isfinite().all():
+                    raise ValueError(f"{self.name} gives NaN or infinity: take these out of it.") from error
                 first = str(untraced).partition(": ")[0]
                 raise ValueError(f"{self.name} cannot be cut: {first}; {str(error).splitlines()[0]}") from error
         if not missed:
@@ -258,7 +256,10 @@ class Classifier:
         if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"{self.name} must map one image to logits of shape (1, classes), not {found}: wrap it.")
-        sure = logits.shape[1] > 1 and logits.device.type != "meta"
+        on_meta = logits.device.type == "meta"
+        if not on_meta and logits.isfinite().all() and not close(logits, self.model(self._example())):
+            raise ValueError(f"{self.name} gives other logits every time, also in eval mode: take the noise out of it.")
+        sure = logits.shape[1] > 1 and not on_meta
         if sure and (logits >= 0).all() and (logits.sum() - 1).abs() < 1e-3:
             warnings.warn(
                 f"{self.name} ends in a softmax, so that its outputs are probabilities and no logits: leave that off.",

@@ -40,10 +40,11 @@ class Block(nn.Module):
             T tokens the root of T.
         dtype: in which the network computes; None for float32. What a block takes and returns is float32 in any case.
         contiguous: whether the network takes its maps in the usual order of memory only.
+        in_place: whether its operations change what they are given; they are then given a copy.
     """
 
     dtype: torch.dtype | None = None
-    contiguous = False
+    contiguous = in_place = False
 
     def __init__(
         self, body: nn.Module, depth: int, name: str, shape: tuple[int, ...], convolutions: int, stride: float
@@ -60,6 +61,7 @@ class Block(nn.Module):
         return _is_map_or_tokens(self.shape)
 
     def forward(self, h: Tensor) -> Tensor:
+        h = h.clone() if self.in_place else h
         h = h.contiguous() if self.contiguous else h
         with evaluating(self):
             return self.body(h) if self.dtype is None else self.body(h.to(self.dtype)).float()
@@ -130,14 +132,16 @@ def compose(
     blocks, convolutions, h = [], 0, example_input
     with torch.no_grad():
         for depth, (name, body) in enumerate(named, start=1):
+            before, given = h, h.clone()
             try:
-                h = body(h)
+                h = body(given)
                 shape = tuple(h.shape[1:])
             except Exception as error:
                 raise ValueError(f"Block {depth} ({name}) does not map its input to one tensor: {error}") from error
             convolutions += sum(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in body.modules())
             stride = _side(example_input) / _side(h)
             blocks.append(Block(body, depth, name, shape, convolutions, round(stride) if stride > 1 else stride))
+            blocks[-1].in_place = not torch.equal(before, given)
         output = model(example_input)
     if not close(h, output):
         raise ValueError(

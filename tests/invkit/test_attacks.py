@@ -118,6 +118,17 @@ def test_foolbox_breaks_no_less_than_our_own_attack_of_as_many_steps():
     assert abs(ours.sum() - theirs.sum()) <= 3
 
 
+def test_images_a_rounding_beyond_the_range_are_those_that_were_clipped(linear, images):
+    """foolbox alone would end in an assertion without words."""
+    images[0], images[1] = 1, 0
+    beyond, labels = images * 1.001 - 0.0005, labels_of(linear, images)
+    for measure in (robust_accuracy, pgd):
+        found = [measure(linear, given, labels, EPSILON, steps=2) for given in (beyond, beyond.clamp(0, 1))]
+        assert torch.equal(*found)
+    assert pgd(linear, beyond, labels, EPSILON, steps=2).max() <= 1
+    assert torch.equal(*(clean_accuracy(linear, given, labels) for given in (beyond, beyond.clamp(0, 1))))
+
+
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 

@@ -477,8 +477,9 @@ class Odd(nn.Module):
 
 
 def test_models_that_are_random_or_not_finite_are_told_of_by_what_they_do():
-    with pytest.raises(ValueError, match="gives other logits every time: take the noise out"):
-        Classifier(Odd(lambda x: x + torch.rand(1)), size=12).blocks  # noqa: B018
+    for noisy in (lambda x: x + torch.rand(1), lambda x: nn.functional.dropout(x + 1)):
+        with pytest.raises(ValueError, match="gives other logits every time, also in eval mode: take the noise out"):
+            Classifier(Odd(noisy), size=12)
     with pytest.raises(ValueError, match="gives NaN or infinity: take these out"):
         Classifier(Odd(lambda x: x * float("nan")), size=12).blocks  # noqa: B018
 
@@ -488,6 +489,31 @@ def test_a_model_that_changes_its_input_leaves_the_images_as_they_were():
     before, logits = images.clone(), classifier.logits(images)
     torch.testing.assert_close(classifier.features(images, len(classifier.blocks)), logits)
     assert torch.equal(images, before) and torch.equal(classifier.logits(images), logits)
+
+
+class Doubling(nn.Module):
+    """A unit that changes what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.conv(x.mul_(2))
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_blocks_that_change_their_input_are_given_a_copy(by_hand):
+    units = [("one", Doubling()), ("two", Doubling()), ("head", nn.Sequential(nn.Flatten(), nn.Linear(432, 2)))]
+    network = nn.Sequential(*(unit for _, unit in units))
+    classifier = Classifier(network, size=12, blocks=units if by_hand else None)
+    assert len(classifier.blocks) == 3 and any(block.in_place for block in classifier.blocks)
+    images = torch.rand(2, 3, 12, 12)
+    features = [classifier.features(images, depth) for depth in (1, 2, 3)]
+    for block, given, returned in zip(classifier.blocks[1:], features, features[1:], strict=False):
+        before = given.clone()
+        assert torch.equal(block(given), returned) and torch.equal(given, before)
+    assert torch.equal(features[-1], classifier.logits(images))
 
 
 def test_loading_an_inverter_does_not_import_the_compiler():

@@ -178,6 +178,43 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path, change):
         train_denoiser(tmp_path, **{"steps": 5} | change)
 
 
+def test_going_on_with_batches_of_other_shapes_is_refused(tmp_path):
+    def of(count):
+        return lambda step: (noise(step)[:count], {"labels": torch.zeros(count)})
+
+    def loss(module, batch, step):
+        return denoise(module, batch[0], step)
+
+    def stops(step):
+        if step == 12:
+            raise RuntimeError("stop")
+        return of(4)(step)
+
+    with pytest.raises(RuntimeError, match="stop"):
+        train_denoiser(tmp_path, batches=stops, loss=loss)
+    sentence = r"with batches of \[\[4, 3, 10, 10\], \[\[4\]\]\], this call has \[\[2, 3, .*: use another folder"
+    with pytest.raises(ValueError, match=sentence):
+        train_denoiser(tmp_path, batches=of(2), loss=loss)
+    train_denoiser(tmp_path, batches=of(4), loss=loss)
+    assert checkpoint(tmp_path)[1]["step"] == 40
+
+
+def test_going_on_where_batches_have_other_shapes_in_other_steps_is_no_other_call(tmp_path):
+    def shrinking(step):
+        return noise(step)[: 4 if step < 8 else 3]
+
+    def stops(step):
+        if step == 12:
+            raise RuntimeError("stop")
+        return shrinking(step)
+
+    with pytest.raises(RuntimeError, match="stop"):
+        train_denoiser(tmp_path / "stopped", batches=stops)
+    train_denoiser(tmp_path / "stopped", batches=shrinking)
+    train_denoiser(tmp_path / "undisturbed", batches=shrinking)
+    assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed")
+
+
 def half_way(folder, steps=40):
     """A run that stops at step 12; its checkpoints are of the steps 5 and 10."""
 

@@ -109,7 +109,7 @@ def test_a_split_that_lacks_a_class_keeps_the_numbers_of_the_others(tmp_path):
 def test_splits_are_never_taken_for_classes(tmp_path, names):
     for name in names:
         fill(tmp_path / name / "cats", range(2))
-    with pytest.raises(ValueError, match="splits and no classes: call them train and val"):
+    with pytest.raises(ValueError, match="splits, no classes: call them train and val"):
         labelled_images(tmp_path)
 
 

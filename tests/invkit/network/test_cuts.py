@@ -406,7 +406,7 @@ class Counting(Looking):
 
 @pytest.mark.parametrize(
     ("network", "sentence"),
-    [(WithoutGradients, "No gradient"), (Counting, "other modules"), (Noisy, "other logits every time")],
+    [(WithoutGradients, "No gradient"), (Counting, "other modules"), (Noisy, "other logits every time, also in eval")],
 )
 def test_what_cannot_be_cut_gets_one_sentence(network, sentence):
     with pytest.raises(ValueError, match=sentence) as raised:
