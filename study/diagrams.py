@@ -228,7 +228,7 @@ DIAGRAMS = {
 }
 
 
-def write(folder):
+def write_diagrams(folder):
     """Write every diagram to ``folder/diagram_<name>.svg``, its panels one below the other. folder: a Path.
 
     Such a file is light on dark where the reader's system is dark, as on GitHub.
@@ -249,4 +249,4 @@ def inline(name: str) -> str:
 
 
 if __name__ == "__main__":
-    write(FOLDER)
+    write_diagrams(FOLDER)

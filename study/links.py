@@ -71,7 +71,7 @@ class _Stays(HTTPRedirectHandler):
         return None
 
 
-def reached(url):
+def status_of(url):
     """The status with which a site answers; None where it does not."""
     request = Request(url, method="HEAD", headers={"User-Agent": "Mozilla/5.0 (link check)"})
     try:
@@ -83,8 +83,8 @@ def reached(url):
         return None
 
 
-def report(ask=reached):
-    """(sentences about faults, one sentence on what was asked of the network). ask: `reached`, or a stand-in."""
+def check_citations(ask=status_of):
+    """(sentences about faults, one sentence on what was asked of the network). ask: `status_of`, or a stand-in."""
     works, text = bibliography(), prose()
     found = faults(works, text)
     if found:
@@ -100,7 +100,7 @@ def report(ask=reached):
 
 
 def main():
-    found, words = report()
+    found, words = check_citations()
     print(*found, words, sep="\n")
     return len(found)
 

@@ -15,7 +15,7 @@ OUTSIDE = """[...document.querySelectorAll("text")].filter((text) => {
 
 
 def test_the_committed_files_are_what_is_drawn(tmp_path):
-    diagrams.write(tmp_path)
+    diagrams.write_diagrams(tmp_path)
     drawn = {path.name: path.read_text() for path in tmp_path.iterdir()}
     kept = {path.name: path.read_text() for path in diagrams.FOLDER.glob("diagram_*.svg")}
     assert drawn == kept, "python -m study.diagrams writes them again"

@@ -44,5 +44,5 @@ ANSWERS = [(None, 0, "No network"), (302, 0, "0 do not exist"), (404, 42, "42 do
 @pytest.mark.parametrize("status, gone, words", ANSWERS)
 def test_the_network_is_asked_where_there_is_one(status, gone, words, monkeypatch):
     monkeypatch.setattr(links, "addresses", lambda *_: [f"https://example.org/{i}" for i in range(42)])
-    found, said = links.report(lambda url: status)
+    found, said = links.check_citations(lambda url: status)
     assert len(found) == gone and words in said and said.count(".") == 1
