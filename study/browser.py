@@ -8,6 +8,7 @@ byte, as the Chrome DevTools Protocol has it: no driver, no port and no package 
         browser.evaluate("document.title")
         browser.press("ArrowRight"), browser.click(".button"), browser.tap(".button")
         browser.messages   # what the console said, and uncaught exceptions
+        browser.requests   # the addresses that the page has asked for
 """
 
 import base64
@@ -54,7 +55,8 @@ class Browser:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(start, pass_fds=(commands, answers), **quiet)
         os.close(commands), os.close(answers)
-        self._number, self._rest, self._session, self._events, self.messages = 0, b"", None, [], []
+        self._number, self._rest, self._session, self._events = 0, b"", None, []
+        self.messages, self.requests = [], []
         page = self._ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._ask("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -97,6 +99,8 @@ class Browser:
     def _keep(self, event):
         self._events.append(event.get("method"))
         about = event.get("params", {})
+        if event.get("method") == "Network.requestWillBeSent":
+            self.requests.append(about["request"]["url"])
         if event.get("method") == "Runtime.consoleAPICalled" and about["type"] in ("error", "warning", "assert"):
             self.messages.append(" ".join(str(one.get("value", one)) for one in about["args"]))
         elif event.get("method") == "Runtime.exceptionThrown":
@@ -107,7 +111,7 @@ class Browser:
 
     def open(self, url, width=1300, height=900, dark=False, scripts=True):
         """Load a page in a window of so many CSS pixels, and wait until it has loaded. scripts: let them run."""
-        self._events, self.messages = [], []
+        self._events, self.messages, self.requests = [], [], []
         mobile = width < 600
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
         self._ask("Emulation.setDeviceMetricsOverride", **size)
@@ -152,6 +156,11 @@ class Browser:
         at = self._place(selector, x, y)
         self._ask("Input.dispatchTouchEvent", type="touchStart", touchPoints=[at])
         self._ask("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    def upload(self, selector, path):
+        """Choose a file in a file input."""
+        found = self._ask("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        self._ask("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
 
     def _place(self, selector, x, y):
         return self.evaluate(

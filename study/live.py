@@ -31,7 +31,7 @@ from pathlib import Path
 CACHE = Path("build/live")
 ROOT = Path(__file__).parents[1]
 # {what a figure names as its kind: the module with its KIND}; book/_static/live_<kind>.js shows it.
-KINDS = {"glyphs": "study.live_glyphs"}
+KINDS = {"glyphs": "study.live_glyphs", "photo": "study.live_photo"}
 RUNTIME = {  # the newest whose WebAssembly is small; its licence is MIT, its copyright Microsoft's
     "url": "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.14.0.tgz",
     "integrity": "sha512-Kcqf43UMfW8mCydVGcX9OMXI2VN17c0p6XvR7IPSZzBf/6lteBzXHvcEVWDPmCKuGombl997HgLqj91F11DzXw==",
@@ -48,12 +48,13 @@ class Kind:
 
     key: what its script and its picture follow from, to know them again; see `key_of`.
     script: makes the script with its networks, which is loaded when asked for. Raises ImportError without onnx.
-    still: makes the PNG that stands in the page until then.
+    still: makes the picture that stands in the page until then, as _static/live_<name of the kind>.<picture>.
     """
 
     key: Callable[[], str]
     script: Callable[[], bytes]
     still: Callable[[], bytes]
+    picture: str = "png"
 
 
 def put_beside(html: Path) -> None:
@@ -65,7 +66,8 @@ def put_beside(html: Path) -> None:
     asked = [name for name in KINDS if any(FIGURE.format(name) in text for text in texts.values())]
     kinds = {name: importlib.import_module(KINDS[name]).KIND for name in asked}
     for name, kind in kinds.items():
-        (html / "_static" / f"live_{name}.png").write_bytes(made_once(f"{name}.png", kind.still, kind.key()))
+        picture = made_once(f"{name}.{kind.picture}", kind.still, kind.key())
+        (html / "_static" / f"live_{name}.{kind.picture}").write_bytes(picture)
     if not kinds:
         return
     try:
@@ -151,8 +153,8 @@ def as_script(kind: str, facts: dict[str, object]) -> bytes:
     return f"live.data.{kind} = {json.dumps(facts)};\n".encode()
 
 
-def as_png(picture) -> bytes:
-    """A Pillow image as a PNG file."""
+def as_file(picture, kind: str = "PNG", **options: object) -> bytes:
+    """A Pillow image as a file of one of its formats, with the options of that."""
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    picture.save(file, kind, **options)
     return file.getvalue()

@@ -119,7 +119,7 @@ def _still() -> bytes:
         images, logits = reader(inverter)(labels, factors)
         made = inverter.invert(logits, noise=inverter.sample_noise(8))
     picture = packed(torch.cat([images, made]), 8)
-    return live.as_png(picture.resize([3 * side for side in picture.size], Image.Resampling.NEAREST))
+    return live.as_file(picture.resize([3 * side for side in picture.size], Image.Resampling.NEAREST))
 
 
 def networks(inverter) -> dict[str, bytes]:

@@ -1,9 +1,13 @@
 """What several test modules share."""
 
 import json
+import shutil
+from pathlib import Path
 
 import torch
 from torch import nn
+
+from study.live import FIGURE
 
 
 def write_notebook(path, cells):
@@ -28,3 +32,17 @@ def randomise(model):
             module.weight.uniform_(0.5, 1.5)
             module.bias.normal_(0, 0.2)
     return model
+
+
+def live_page(folder, kind, picture="png"):
+    """The path of a page in a new folder, with the figure of one kind of `study.live` as the compiled book has it."""
+    static = Path(__file__).parents[1] / "book" / "_static"
+    shutil.copytree(static, folder / "_static")
+    styles = [f'<link rel="stylesheet" href="_static/{name}.css">' for name in ("study", "live")]
+    scripts = [f'<script src="_static/{path.name}"></script>' for path in sorted(static.glob("*.js"))]
+    (page := folder / "page.html").write_text(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'{"".join(styles + scripts)}<body>{FIGURE.format(kind)} data-time="some seconds"><div class="live-still">'
+        f'<img src="_static/live_{kind}.{picture}" alt="Images and their reconstructions"></div></figure></body></html>'
+    )
+    return page

@@ -93,7 +93,7 @@ window.live = (() => {
     const { make } = window.touch;
     for (const figure of document.querySelectorAll(`figure.live[data-live="${kind}"][data-megabytes]`)) {
       const button = make("button", { type: "button", class: "touch-button" },
-        `Compute it here (loads ${figure.dataset.megabytes} MB)`);
+        `Compute it here (loads ${figure.dataset.megabytes} MB${figure.dataset.time ? `; ${figure.dataset.time}` : ""})`);
       const told = make("p", { class: "touch-told", role: "status" });
       button.addEventListener("click", async () => {
         button.disabled = true;

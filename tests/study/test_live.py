@@ -6,17 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import live_page
 
 from invkit.data import glyphs
 from study import browser, live, live_glyphs
 
 REPOSITORY = Path(__file__).parents[2]
 STATIC = REPOSITORY / "book" / "_static"
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<link rel="stylesheet" href="_static/study.css"><link rel="stylesheet" href="_static/live.css">
-<script src="_static/touch.js"></script><script src="_static/live.js"></script>
-<script src="_static/live_glyphs.js"></script><body>{figure}<div class="live-still">
-<img src="_static/live_glyphs.png" alt="Glyphs and their reconstructions"></div></figure></body></html>"""
 
 
 @pytest.fixture(autouse=True)
@@ -27,14 +23,6 @@ def cache(monkeypatch):
 @pytest.fixture(scope="module")
 def inverter():
     return live_glyphs.load()
-
-
-def pages_in(folder):
-    """A folder with one page that has the figure, as the compiled book has it."""
-    shutil.copytree(STATIC, folder / "_static")
-    page = folder / "page.html"
-    page.write_text(PAGE.format(figure=live.FIGURE.format("glyphs") + ">"))
-    return page
 
 
 def factors_of(n):
@@ -61,8 +49,7 @@ def test_without_the_runtime_the_picture_stays(tmp_path, monkeypatch, capsys, co
         package.write_bytes(content)
     monkeypatch.setitem(live.RUNTIME, "url", package.as_uri())
     monkeypatch.setattr(live, "CACHE", tmp_path / "cache")
-    (tmp_path / "html").mkdir()
-    page = pages_in(tmp_path / "html")
+    page = live_page(tmp_path / "html", "glyphs")
     live.put_beside(page.parent)
     assert sentence in (told := capsys.readouterr().err) and told.count("\n") == 1
     assert "data-megabytes" not in page.read_text()
@@ -80,7 +67,7 @@ def test_what_was_made_under_another_key_is_deleted(tmp_path, monkeypatch):
 
 def test_every_script_has_less_than_200_lines():
     scripts = list(STATIC.glob("live*.js"))
-    assert len(scripts) == 2 and all(path.read_text().count("\n") < 200 for path in scripts)
+    assert len(scripts) == 4 and all(path.read_text().count("\n") < 200 for path in scripts)
 
 
 # ---- in the browser --------------------------------------------------------------------------------------------------
@@ -94,7 +81,7 @@ needs_browser = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The address of a page with the networks beside it."""
-    path = pages_in(tmp_path_factory.mktemp("live") / "html")
+    path = live_page(tmp_path_factory.mktemp("live") / "html", "glyphs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live, "CACHE", REPOSITORY / "build" / "live")
         live.put_beside(path.parent)
