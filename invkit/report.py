@@ -12,31 +12,18 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from invkit import report_page, store
+from invkit import leakage, report_page, store
 from invkit.arguments import check_report
 from invkit.dci.inverter import ClassifierInverter
 from invkit.fit import train_inverter
-from invkit.leakage import (
-    FOUND,
-    GAIN,
-    REFERENCE,
-    AtDepth,
-    cuts,
-    mean_colour_psnr,
-    measure_depths,
-    measure_logits,
-    measure_reference,
-    photos_of,
-    some_depths,
-    where_to_cut,
-)
+from invkit.leakage import AtDepth
 from invkit.network.classifiers import Classifier, load_classifier
-from invkit.statistics import Interval
 
 
 def write_report(
@@ -79,19 +66,19 @@ def write_report(
         classifier = load_classifier(classifier, weights=weights)
     share = minutes / (2 if images else 1)
     settings: dict[str, Any] = {"minutes": share, "seed": seed, "progress": progress}
-    photos, which = photos_of(images, classifier, seed=seed)
+    photos, which = leakage.photos_of(images, classifier, seed=seed)
     inverter = train_inverter(classifier, depths=depths, **settings)
     logit_inverter = train_inverter(classifier, images, **settings) if images else None
     assert isinstance(inverter, ClassifierInverter) and not isinstance(logit_inverter, ClassifierInverter)
 
-    results = measure_depths(inverter, photos.images, some_depths(inverter, depths))
-    reference = measure_reference(photos.images)
-    numbers = summary(classifier, results, reference, mean_colour_psnr(photos.images), which)
+    results = leakage.measure_depths(inverter, photos.images, leakage.some_depths(inverter, depths))
+    reference = leakage.measure_reference(photos.images)
+    numbers = summary(classifier, results, reference, leakage.mean_colour_psnr(photos.images), which)
     logits = None
     if logit_inverter:
-        logits = measure_logits(logit_inverter, photos.images, seed=seed)
-        numbers["logits"] = {"psnr": logits.psnr.mean().item(), "gain": _facts(logits.gain),
-                             "found": _facts(logits.found), "spread": logits.spread}  # fmt: skip
+        logits = leakage.measure_logits(logit_inverter, photos.images, seed=seed)
+        numbers["logits"] = {"psnr": logits.psnr.mean().item(), "gain": asdict(logits.gain),
+                             "found": asdict(logits.found), "spread": logits.spread}  # fmt: skip
     numbers["minutes"] = {"of training": minutes, "in all": round((time.monotonic() - began) / 60, 2)}
     page = report_page.page_of(numbers, photos, results, reference, logit_inverter, logits)
 
@@ -109,38 +96,26 @@ def summary(
     classifier: Classifier, results: Sequence[AtDepth], reference: Sequence[AtDepth], flat: Tensor, which: str
 ) -> dict[str, Any]:
     """The numbers of a report, as JSON."""
-    cut = where_to_cut(results)
+    cut, card = leakage.where_to_cut(results), store.read_card(leakage.REFERENCE)
     return {
         "network": classifier.name,
         "size": classifier.size,
         "classes": classifier.classes,
         "photos": which,
         "mean_colour_psnr": flat.mean().item(),
-        "cuts": cuts(classifier),
+        "cuts": leakage.cuts(classifier),
         "depths": [_row(result) for result in results],
         "reference": {
-            "inverter": REFERENCE,
-            "blocks": len(store.read_card(REFERENCE)["shapes"]),  # the input's, every inverted block's; then the logits
-            "hours": store.read_card(REFERENCE)["hours"],
+            "inverter": leakage.REFERENCE,
+            "blocks": len(card["shapes"]),  # the input's, every inverted block's; then the logits
+            "hours": card["hours"],
             "depths": [_row(result) for result in reference],
         },
-        "cut": {"depth": cut and cut.depth, "block": cut and cut.block, "found": FOUND, "gain": GAIN},
+        "cut": {"depth": cut and cut.depth, "block": cut and cut.block, "found": leakage.FOUND, "gain": leakage.GAIN},
         "made": {"date": f"{datetime.date.today()}", "machine": store.machine_class(), "code": store.code_version()},
     }
 
 
 def _row(result: AtDepth) -> dict[str, Any]:
-    return {
-        "depth": result.depth,
-        "block": result.block,
-        "numbers": result.numbers,
-        "psnr": result.psnr.mean().item(),
-        "gain": _facts(result.gain),
-        "found": _facts(result.found),
-        "trained": result.trained,
-        "quiet": result.quiet,
-    }
-
-
-def _facts(interval: Interval) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
+    facts = {key: getattr(result, key) for key in ("depth", "block", "numbers", "trained", "quiet")}
+    return facts | {"psnr": result.psnr.mean().item(), "gain": asdict(result.gain), "found": asdict(result.found)}

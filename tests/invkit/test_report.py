@@ -46,7 +46,7 @@ def quickly(monkeypatch, classifier, inverters):
         return leakage.measure_depths(inverters[0], photos, [1, 2])
 
     monkeypatch.setattr(report, "train_inverter", train)
-    monkeypatch.setattr(report, "measure_reference", reference)
+    monkeypatch.setattr(leakage, "measure_reference", reference)
     monkeypatch.setattr(report, "load_classifier", lambda name, **more: classifier)
     return calls
 
@@ -97,7 +97,7 @@ def test_photos_that_cannot_be_had_are_told_of_before_training(tmp_path, quickly
     def none(*arguments, **settings):
         raise ValueError("no photos")
 
-    monkeypatch.setattr(report, "photos_of", none)
+    monkeypatch.setattr(leakage, "photos_of", none)
     with pytest.raises(ValueError, match="no photos"):
         report.write_report(classifier, tmp_path / "out", progress=False)
     assert not quickly
