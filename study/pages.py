@@ -148,7 +148,7 @@ def framed(cell, name, facts):
     title, _, rest = source_of(cell).partition("\n")
     first = FENCE.search(rest)
     answer, more = (rest[: first.start()], rest[first.start() :]) if first else (rest, "")
-    if "{admonition}" not in rest:
+    if answer.strip() and "{admonition}" not in rest:
         answer = f"\n::::{{admonition}} The answer\n:class: answer\n{answer.strip()}\n::::\n\n"
     lines = []
     known = yaml.safe_load(BEFORE.read_text(encoding="utf-8")) if BEFORE.is_file() else {}

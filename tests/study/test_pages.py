@@ -28,6 +28,11 @@ def test_a_chapter_that_has_its_own_frame_keeps_it():
     assert text.count("admonition") == 1 and text.count("**Before you start**") == text.count("**Time to run**") == 1
 
 
+def test_a_chapter_that_says_nothing_before_its_figure_has_no_box():
+    text = pages.framed({"source": "# A title\n\n```{note}\nWords.\n```\n"}, "99_none", {})["source"]
+    assert "admonition" not in text and text.startswith("# A title\n") and "Words." in text
+
+
 def test_every_chapter_says_what_to_know_before():
     before = yaml.safe_load(pages.BEFORE.read_text())
     own = {name for name in notebooks() if "**Before you start**" in source_of(first_cell(name))}
