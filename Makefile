@@ -36,8 +36,10 @@ NEWEST = $(filter newest,$(VERSIONS))
 REQUIRED = $(if $(NEWEST),-e .,-r requirements.txt)
 PYTORCH = $(if $(NEWEST),torch torchvision,$$(grep -E '^torch(vision)?==' requirements.txt))
 # What takes longest begins first, so that it does not run by itself at the end.
-LONGEST := 07_zero_shot_inversion
-FIRST = $(if $(wildcard notebooks/$(LONGEST).ipynb),--prioritize build/$(PROFILE)/executed/$(LONGEST).ipynb)
+LONGEST := 02_logit_inversion 03_invariances 07_zero_shot_inversion 09_gan_inversion 10_leakage
+THERE = $(patsubst notebooks/%,build/$(PROFILE)/executed/%,$(wildcard $(LONGEST:%=notebooks/%.ipynb)))
+# Behind all other names, since --prioritize takes what follows for its own.
+FIRST = $(if $(filter published,$(PROFILE)),,$(if $(THERE),--prioritize $(THERE)))
 WEIGHTS = build/weights$(if $(filter-out 1,$(SCALE)),-$(SCALE))
 
 # The lock ends with the process that holds it, however that ends; Snakemake's own stays behind after a kill -9.
@@ -54,7 +56,7 @@ unexport SNAKEMAKE_PROFILE
 .DEFAULT_GOAL := book
 
 book: $(INSTALLED)
-	$(ALONE) $(SNAKEMAKE) $(if $(filter published,$(PROFILE)),,$(FIRST)) book
+	$(ALONE) $(SNAKEMAKE) book $(FIRST)
 	@echo "The book: build/$(PROFILE)/html/index.html"
 
 published: PROFILE = published
