@@ -11,6 +11,7 @@ from filelock import FileLock
 from study import alone
 
 ROOT = Path(__file__).parents[2]
+RUFF = Path(sys.executable).with_name("ruff")
 MODULE = "import sys\nprint(sys.argv, flush=True)\nsys.stdin.read()\nsys.exit(3)\n"
 
 
@@ -70,3 +71,11 @@ def test_what_is_to_be_made_is_not_taken_for_a_setting():
     make = ["make", "-n", "-o", ".venv/installed", "notebook", "NAME=01_classifiers", "SNAKEMAKE_OPTIONS=--config a=1"]
     printed = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(r" --[a-z]+ build/quick/executed/01_classifiers\.ipynb$", printed, re.MULTILINE)
+
+
+def test_without_git_too_nothing_that_was_built_is_linted(tmp_path):
+    (tmp_path / "build/quick/executed").mkdir(parents=True)
+    (tmp_path / "build/quick/executed/made.py").write_text("import os, sys\n")
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    linted = subprocess.run([RUFF, "check"], cwd=tmp_path, capture_output=True, text=True)
+    assert linted.returncode == 0
