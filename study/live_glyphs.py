@@ -32,7 +32,7 @@ def colours(factors: Tensor) -> tuple[Tensor, Tensor]:
     contrast = factors[:, 6]
     full = torch.ones_like(contrast)
     ink, ground = (
-        glyphs._colour(factors[:, place], MIDDLE + sign * contrast / 2, SATURATION * full)
+        glyphs.colour(factors[:, place], MIDDLE + sign * contrast / 2, SATURATION * full)
         for place, sign in ((4, 1), (5, -1))
     )
     return ink, ground
@@ -44,8 +44,11 @@ class Reader(nn.Module):
     def __init__(self, classifier, size: int):
         super().__init__()
         self.classifier = classifier
-        masks = glyphs._masks(size, torch.device("cpu"))[:, FONT, 0, 0, 0].clone()
-        self.register_buffer("masks", masks)
+        upright = {"x": 0, "y": 0, "rotation": 0, "glyph_size": 1, "font": FONT, "slant": 0, "weight": 0, "stroke": 0}
+        white_on_black = {"ink": torch.ones(3), "ground": torch.zeros(3)}
+        every = torch.arange(len(glyphs.CHARACTERS))
+        drawn = glyphs.draw(len(every), size=size, label=every, **upright, **white_on_black).images[:, 0]
+        self.register_buffer("masks", (255 * drawn).round().byte())
         steps = (2 * torch.arange(size) + 1) / size - 1
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         self.register_buffer("places", torch.stack([x, y, torch.ones_like(x)], -1).view(1, -1, 3))

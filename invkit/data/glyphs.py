@@ -146,11 +146,11 @@ def _factors(n: int, seed: int, world: str, fonts: str) -> dict[str, Tensor]:
         if world == "informative":
             normal = torch.special.ndtri(hues.double().clamp(1e-6, 1 - 1e-6)).float()
             hues = (preferred_hue(f["label"]) + turn + HUE_SPREAD * normal) % 1
-        f[name] = _colour(hues, middle + side * contrast / 2, between(0.2, 1))
+        f[name] = colour(hues, middle + side * contrast / 2, between(0.2, 1))
     return f
 
 
-def _colour(hues: Tensor, luma: Tensor, saturation: Tensor) -> Tensor:
+def colour(hues: Tensor, luma: Tensor, saturation: Tensor) -> Tensor:
     """RGB (n, 3) of that hue and luma; saturation as a share of the most that the RGB cube holds there."""
     pure = (1 - ((hues[:, None] * 6 - torch.tensor([0.0, 2.0, 4.0]) + 3) % 6 - 3).abs() + 1).clamp(0, 1)
     away = pure - (pure @ torch.tensor(LUMA))[:, None]  # from the grey of the same luma
