@@ -18,6 +18,7 @@ from torch import Tensor
 
 from invkit.checks import check_images, check_labels, check_whole_number
 from invkit.network.classifiers import Classifier
+from invkit.network.partition import evaluating
 
 BATCH = 100  # images evaluated at a time
 
@@ -27,6 +28,7 @@ Logits = Callable[[Tensor], Tensor]
 # ---- attacks ---------------------------------------------------------------------------------------------------------
 
 
+@torch.inference_mode(False)
 def pgd(
     classifier: Classifier | Logits,
     images: Tensor,
@@ -62,7 +64,7 @@ def pgd(
         TypeError, ValueError: no images, no labels, or no ball.
     """
     logits = classifier.logits if isinstance(classifier, Classifier) else classifier
-    images = _checked_attack(classifier, images, labels, epsilon, steps)
+    images, labels = _checked_attack(classifier, images, labels, epsilon, steps), labels.clone()
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
     low, high = (images - epsilon).clamp(min=0), (images + epsilon).clamp(max=1)
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(images.device)
@@ -87,6 +89,7 @@ def clean_accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> Te
     return torch.cat([classifier.logits(part).argmax(1) == label for part, label in parts])
 
 
+@torch.inference_mode(False)
 def robust_accuracy(
     classifier: Classifier, images: Tensor, labels: Tensor, epsilon: float = 8 / 255, steps: int = 20, seed: int = 0
 ) -> Tensor:
@@ -101,9 +104,9 @@ def robust_accuracy(
     right = clean_accuracy(classifier, images, labels)
     mean, std = (torch.tensor(v, device=images.device) for v in (classifier.mean, classifier.std))
     preprocessing = {"mean": mean, "std": std, "axis": -3}
-    model = foolbox.PyTorchModel(classifier.model, bounds=(0, 1), device=images.device, preprocessing=preprocessing)
     attack = foolbox.attacks.LinfPGD(rel_stepsize=2.5 / steps, steps=steps, random_start=True)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), evaluating(classifier.model):
+        model = foolbox.PyTorchModel(classifier.model, bounds=(0, 1), device=images.device, preprocessing=preprocessing)
         torch.manual_seed(seed)  # foolbox draws its start from the global generator
         for part in right.nonzero().flatten().split(BATCH):
             broken = attack(model, images[part], labels[part], epsilons=epsilon)[2]
@@ -112,12 +115,7 @@ def robust_accuracy(
 
 
 def robustness_curve(
-    classifier: Classifier,
-    images: Tensor,
-    labels: Tensor,
-    epsilons: Sequence[float],
-    steps: int = 20,
-    seed: int = 0,
+    classifier: Classifier, images: Tensor, labels: Tensor, epsilons: Sequence[float], steps: int = 20, seed: int = 0
 ) -> Tensor:
     """`robust_accuracy` at several epsilons, rising: bool (len(epsilons), N); epsilon 0 is `clean_accuracy`.
 

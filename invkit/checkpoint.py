@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +26,16 @@ CHECKPOINT, BEFORE = "checkpoint.safetensors", "checkpoint.before.safetensors"
 @contextmanager
 def alone(folder: Path | None) -> Iterator[None]:
     """Hold a folder's lock, which ends with the process that holds it; ValueError where another one does."""
-    lock = None
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = FileLock(folder / LOCK)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"Another process trains in {folder}: wait for it to end, or use another.") from None
-        except OSError:  # a finished run may be read from a folder that cannot be written to
-            lock = None
-    try:
+    with ExitStack() as held:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(FileLock(folder / LOCK, timeout=0))
+            except Timeout:
+                raise ValueError(f"Another process trains in {folder}: wait for it to end, or use another.") from None
+            except OSError:  # a finished run may be read from a folder that cannot be written to
+                pass
         yield
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor], run: dict[str, Any]) -> None:
@@ -89,10 +84,8 @@ def read(
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if "/adam/" not in name}
     for name in sorted(found | dict(shapes)):
         if found.get(name) != shapes.get(name):
-            raise ValueError(
-                f"{folder} was made by another network ({name}: {found.get(name)} there, {shapes.get(name)} here): "
-                + again
-            )
+            what = f"{name}: {found.get(name)} there, {shapes.get(name)} here"
+            raise ValueError(f"{folder} was made by another network ({what}): {again}")
     return tensors, run
 
 

@@ -31,9 +31,7 @@ def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK, 
     if not isinstance(images, Tensor) or not images.is_floating_point():
         raise TypeError(f"{name} must be a float tensor in [0, 1], not {_kind(images)}: divide 8-bit ones by 255.")
     if images.dim() != 4 or channels not in (None, images.shape[1]) or images.numel() == 0:
-        raise ValueError(
-            f"{name} must have the shape (N, {channels or 'C'}, H, W), none of these 0, not {tuple(images.shape)}."
-        )
+        raise ValueError(f"{name} must have the shape (N, {channels or 'C'}, H, W), none 0, not {tuple(images.shape)}.")
     low, high = torch.stack(images.detach().aminmax()).tolist()
     if not (low >= -slack and high <= 1 + slack):  # written so that NaN fails too
         raise ValueError(f"{name} must lie in [0, 1] without NaN, not in [{low:.3g}, {high:.3g}]: rescale or clamp.")

@@ -322,7 +322,7 @@ def thumbnail(images: Tensor, size: int) -> Tensor:
         torch.Size([1, 3, 64, 64])
     """
     check_images(images)
-    small = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+    small = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
     return F.interpolate(small, size=images.shape[-2:], mode="bilinear")
 
 

@@ -56,6 +56,7 @@ def total_variation(images: Tensor, beta: float = 2.0, floor: float = 1e-8) -> T
     return (right**2 + down**2 + floor).pow(beta / 2).mean((2, 3)).sum(1)
 
 
+@torch.inference_mode(False)
 def invert_features(
     classifier: Any,
     features: Tensor,
@@ -174,6 +175,7 @@ def _adam(variables: list[Tensor], objective: Callable[[], Tensor], steps: int, 
         return torch.cat([losses, objective()[None]]), time.perf_counter() - began
 
 
+@torch.inference_mode(False)
 def invert_latents(
     generator: Any,
     images: Tensor,

@@ -11,6 +11,8 @@ import inspect
 import math
 import operator
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ AUGMENTED = {
     *(getattr(operator, f"i{name}") for name in "add sub mul truediv floordiv mod pow".split()),
 }
 TOLERANCE = 1e-5  # of the model's largest output
+_LENT: Counter[nn.Module] = Counter()  # modules of training owners: how many calls hold them in eval mode now
+_LENDING = threading.Lock()
 BY_HAND = 'pass its blocks by hand, Classifier(..., blocks=[("name", module), ...])'
 
 
@@ -77,14 +81,19 @@ class Block(nn.Module):
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Let a network compute as in eval mode, whatever its owner has set; its modules' modes come back afterwards."""
-    training = [module for module in network.modules() if module.training]
-    for module in training:
-        module.training = False
+    with _LENDING:
+        lent = [module for module in network.modules() if module.training or module in _LENT]
+        _LENT.update(lent)
+        for module in lent:
+            module.training = False
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        with _LENDING:
+            _LENT.subtract(lent)
+            for module in [module for module in lent if not _LENT[module]]:
+                module.training = True
+                del _LENT[module]
 
 
 def _is_map_or_tokens(shape: Sequence[int]) -> bool:

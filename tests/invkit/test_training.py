@@ -294,10 +294,12 @@ def test_what_killed_processes_left_is_removed(tmp_path):
 
 
 def test_two_trainings_never_write_to_one_folder(tmp_path):
+    other = Player("denoiser", denoiser(), denoise, 1e-3)  # made here: it seeds the random numbers of all threads
+
     def second(step):
         if step == 3:
             with pytest.raises(ValueError, match="Another process trains in .*: wait for it to end, or use another"):
-                train_denoiser(tmp_path)
+                train(other, noise, steps=40, folder=tmp_path, progress=False)
         return noise(step)
 
     train_denoiser(tmp_path, batches=second)

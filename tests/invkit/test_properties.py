@@ -1,0 +1,181 @@
+"""Public functions of images on drawn ones: any form of the same images gives the same, what is none gets a sentence.
+
+Nothing around a call may change: the images, the grad mode, the mode of the network, PyTorch's random numbers.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import invkit
+from invkit import attacks, metrics
+from invkit.data.images import fit_square
+from invkit.dci.chain import Chain, map_shapes
+from invkit.dci.inverter import ClassifierInverter
+from invkit.ffi.biggan import LogitGenerator
+from invkit.ffi.inverter import LogitInverter
+from invkit.optimize import invert_features
+
+SIDE = 16
+quickly = settings(
+    derandomize=True, deadline=None, max_examples=8, database=None, phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+
+
+def made():
+    """A small network, and its inverters of blocks and of logits, with random weights."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, 1, 1), nn.ReLU(), nn.Flatten()]
+    classifier = invkit.Classifier(nn.Sequential(*layers, nn.Linear(256, 5)), "small", size=SIDE)
+    chain = ClassifierInverter(Chain(map_shapes(classifier)[:3], [(8, 1), (8, 1)]), classifier, {"size": SIDE})
+    generator = LogitGenerator(SIDE, 5, noise_dim=12, channels=(8, 8, 8), coarse=4, hidden=16, spectral=False)
+    return classifier, chain, LogitInverter(generator, classifier, {"kind": "logits"})
+
+
+CLASSIFIER, CHAIN, OF_LOGITS = made()
+OTHERS = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
+
+
+def labels(images):
+    return torch.arange(len(images)) % 5
+
+
+PURE = {  # images (N, 3, SIDE, SIDE) -> a tensor
+    "preprocess": CLASSIFIER.preprocess,
+    "logits": CLASSIFIER.logits,
+    "features": lambda x: CLASSIFIER.features(x, 2),
+    "convert": CLASSIFIER.convert,
+    "chain.represent": CHAIN.represent,
+    "chain.reconstruct": CHAIN.reconstruct,
+    "of_logits.reconstruct": OF_LOGITS.reconstruct,
+    "fit_square": lambda x: fit_square(x, 8),
+    "psnr": lambda x: metrics.psnr(x, OTHERS[: len(x)].to(x.dtype)),
+    "ssim": lambda x: metrics.ssim(x, OTHERS[: len(x)].to(x.dtype)),
+    "thumbnail": lambda x: metrics.thumbnail(x, 4),
+    "retrieval_ranks": lambda x: metrics.retrieval_ranks(x.flip(0), x),
+}
+SEARCHING = {  # those that follow gradients, and so need the grad mode for themselves
+    "pgd": lambda x: attacks.pgd(CLASSIFIER, x, labels(x), steps=2),
+    "clean_accuracy": lambda x: attacks.clean_accuracy(CLASSIFIER, x, labels(x)),
+    "robust_accuracy": lambda x: attacks.robust_accuracy(CLASSIFIER, x, labels(x), steps=2),
+    "search": lambda x: CHAIN.reconstruct(x, search=2),
+    "invert_features": lambda x: invert_features(CLASSIFIER, CLASSIFIER.features(x, 2), 2, steps=2).estimate,
+}
+ALL = PURE | SEARCHING
+CHECKED = {
+    name: call for name, call in ALL.items() if name not in ("convert", "fit_square")
+}  # these two take any range
+
+images = st.builds(
+    lambda n, seed: torch.rand(n, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)),
+    st.integers(1, 3),
+    st.integers(0, 99),
+)
+FORMS = {
+    "as it is": lambda x: x,
+    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "a part of a larger one": lambda x: torch.cat([x, x], 3)[..., :SIDE],
+    "every other": lambda x: x.repeat_interleave(2, 0)[::2],
+    "transposed twice": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    "with a gradient": lambda x: x.clone().requires_grad_(),
+    "of a graph": lambda x: x.clone().requires_grad_() * 1.0,
+    "single rows": lambda x: x[:1].expand_as(x) if len(x) == 1 else x,
+}
+CONTEXTS = {
+    "grad": torch.enable_grad, "no_grad": torch.no_grad, "inference": torch.inference_mode, "training": nullcontext,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALL)
+@quickly
+@given(images=images, form=st.sampled_from(list(FORMS)), context=st.sampled_from(list(CONTEXTS)))
+def test_every_form_of_images_gives_the_same_and_nothing_else_changes(name, images, form, context):
+    call = ALL[name]
+    expected = call(images)
+    given = FORMS[form](images)
+    before, state, grad = given.detach().clone(), torch.get_rng_state(), torch.is_grad_enabled()
+    CLASSIFIER.model.train(context == "training")
+    try:
+        with CONTEXTS[context]():
+            inside = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+            found = call(given)
+            assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == inside
+        assert CLASSIFIER.model.training == (context == "training")
+    finally:
+        CLASSIFIER.model.eval()
+    torch.testing.assert_close(found.detach(), expected.detach(), rtol=1e-4, atol=2e-5)
+    assert torch.equal(given.detach(), before) and torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled() == grad
+    assert not any(p.requires_grad or p.grad is not None for p in CLASSIFIER.model.parameters())
+
+
+@pytest.mark.parametrize("name", ALL)
+@quickly
+@given(images=images, dtype=st.sampled_from([torch.float64, torch.float16, torch.bfloat16]))
+def test_other_floats_are_taken(name, images, dtype):
+    found = ALL[name](images.to(dtype))
+    assert found.isfinite().all() if found.is_floating_point() else len(found) == len(images)
+
+
+@pytest.mark.parametrize("name", ["logits", "features", "chain.reconstruct", "of_logits.reconstruct"])
+@quickly
+@given(images=images)
+def test_under_autocast_it_is_nearly_the_same(name, images):
+    expected = ALL[name](images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ALL[name](images)
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.05 * expected.abs().max().item())
+
+
+WRONG = {
+    "bytes": (lambda x: (x * 255).byte(), TypeError),
+    "levels": (lambda x: (x * 255).round().clamp(min=2), ValueError),
+    "integers": (lambda x: x.long(), TypeError),
+    "none": (lambda x: x[:0], ValueError),
+    "no height": (lambda x: x[..., :0, :], ValueError),
+    "one image without a batch": (lambda x: x[0], ValueError),
+    "four channels": (lambda x: torch.cat([x, x[:, :1]], 1), ValueError),
+    "not a number": (lambda x: x.where(x > x.mean(), torch.nan), ValueError),
+    "infinite": (lambda x: x / 0, ValueError),
+    "a list": (lambda x: x.tolist(), TypeError),
+    "an array": (lambda x: x.numpy(), TypeError),
+}
+TAKES = {name: CHECKED[name] for name in CHECKED if name not in ("invert_features", "psnr", "ssim", "retrieval_ranks")}
+TAKES |= {
+    "psnr": lambda x: metrics.psnr(x, OTHERS),
+    "ssim": lambda x: metrics.ssim(OTHERS, x),
+    "retrieval_ranks": lambda x: metrics.retrieval_ranks(x, OTHERS),
+    "pgd": lambda x: attacks.pgd(CLASSIFIER, x, torch.zeros(3, dtype=torch.int64)),
+    "clean_accuracy": lambda x: attacks.clean_accuracy(CLASSIFIER, x, torch.zeros(3, dtype=torch.int64)),
+    "robust_accuracy": lambda x: attacks.robust_accuracy(CLASSIFIER, x, torch.zeros(3, dtype=torch.int64)),
+}
+
+
+@pytest.mark.parametrize("name", TAKES)
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_no_image_gets_one_sentence(name, wrong):
+    change, error = WRONG[wrong]
+    with pytest.raises(error, match=r"^[^\n]+\.$"):
+        TAKES[name](change(OTHERS))
+
+
+def test_two_threads_at_once_give_what_one_gives_also_while_the_owner_trains():
+    batches = [torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) for seed in range(12)]
+    calls = [CLASSIFIER.logits, PURE["features"], CHAIN.reconstruct, SEARCHING["pgd"]]
+    expected = [[call(batch) for call in calls] for batch in batches]
+    CLASSIFIER.model.train()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda batch: [call(batch) for call in calls], batches))
+        assert all(module.training for module in CLASSIFIER.model.modules())
+    finally:
+        CLASSIFIER.model.eval()
+    for one, other in zip(found, expected, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
