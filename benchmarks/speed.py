@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
@@ -34,7 +35,7 @@ from invkit.training import train
 from recipes.dci import LITE0_SIZES
 from recipes.ffi import GLYPHS_GENERATOR
 from study import plots
-from study.live import doubled_plainly
+from study.live_glyphs import doubled_plainly
 
 BEGIN, END = "<!-- made by benchmarks/speed.py: begin -->", "<!-- end -->"
 OPTIMISED = 200  # steps of the optimisation that chapter 7 compares with
@@ -287,6 +288,7 @@ def read(page: Path) -> list[Row]:
 
 def draw(page: Path, rows: Sequence[Row]) -> None:
     """The page's charts: names beside the dots, and for narrow screens above them."""
+    plt.rcParams["svg.hashsalt"] = "speed"  # the same numbers give the same files
     reached, names = [row.reached() for row in rows], [f"{row.what}: {row.unit}" for row in rows]
     with plots.canvas(12.0, 0.9 + 0.32 * len(rows)) as (figure, axis):
         axis.scatter(reached, names, color=plots.COLOURS[0], zorder=3)
@@ -300,6 +302,7 @@ def draw(page: Path, rows: Sequence[Row]) -> None:
             axis.text(
                 0, place - 0.2, words, transform=axis.get_yaxis_transform(), fontsize=9, va="bottom", zorder=4, **ground
             )
+        axis.spines["left"].set_visible(False)
         axis.set(yticks=[], ylim=(-0.9, len(rows) - 0.6))
         _goal(axis)
         figure.savefig(page.parent / "_static" / "speed_narrow.svg", metadata={"Date": None})

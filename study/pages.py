@@ -214,7 +214,8 @@ def with_values(source, values):
 def _comments(code):
     """The comments in some code, as one."""
     tokens = tokenize.generate_tokens(io.StringIO(code).readline)
-    return "; ".join(token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT)
+    said = [token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT]
+    return "; ".join(words for words in said if words != "fmt: skip")  # which is for ruff
 
 
 def _assignment(name, value, comment):

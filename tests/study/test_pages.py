@@ -59,6 +59,11 @@ def test_every_figure_and_claim_that_is_named_exists():
         assert {id for ids in figures.values() for id in ids} <= claims
 
 
+def test_what_a_comment_tells_the_formatter_is_not_shown():
+    shown = pages.with_values('a = {"b": 1,\n     "c": 2}  # fmt: skip\nd = 1  # seconds', {"a": {"b": 3}, "d": 2})
+    assert shown == 'a = {"b": 3}\nd = 2  # seconds'
+
+
 def first_cell(name):
     return read_json(f"notebooks/{name}.ipynb")["cells"][0]
 
