@@ -30,7 +30,7 @@ TITLES = {
     "lite1": "EfficientNet-Lite1",
     "lite2": "EfficientNet-Lite2",
     "squeezenet": "SqueezeNet 1.1",
-    "resnet50-thin": "ResNet-50, thin",
+    "resnet50-thin": "thin ResNet-50",
     "vgg16-edges": "VGG-16",
     "tiny-standard": "small ResNet",
     "tiny-robust": "robust small ResNet",
