@@ -93,13 +93,13 @@ document.addEventListener("DOMContentLoaded", () => {
           window.live.draw(panels[k].canvas, made);
           const count = numbers(parts[k].shape);
           panels[k].told.replaceChildren(`${psnr(made, photo).toFixed(1)} dB`, make("br"),
-            `from ${count.toLocaleString("en")} numbers, ${Math.round((100 * count) / photo.length)} % of the photo's`);
+            `from ${count.toLocaleString("en")} numbers, ${Math.round((100 * count) / photo.length)}\u00a0% of the photo's`);
           figure.result.made.push(made);
         }
         const seconds = (performance.now() - began) / 1000;
         told.textContent = `Computed in your browser in ${seconds.toFixed(1)} s. ` +
-          "The photo has not left this page. Had its numbers at any of these depths been sent in its place, who knows " +
-          "the network could see what you see here.";
+          "The photo has not left this page. Had one of these representations been sent in its place, " +
+          "whoever received it, and knows the network, would see what you see here.";
         [figure.dataset.done] = wanted;
       } catch (error) {
         told.textContent = error.message;
