@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ LPIPS_SHA256 = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's AlexNet_Weights.IMAGENET1K_V1
 ALEXNET_SHA256 = "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"
 CHUNK = 25  # images compared at a time: bounds the memory of SSIM and of the perceptual network
+MEMORY = 400e6  # bytes of what is remembered of originals: of some 40 photos of 224 pixels
 
 
 # ---- images against images -------------------------------------------------------------------------------------------
@@ -87,9 +89,14 @@ def perceptual(a: Tensor, b: Tensor) -> Tensor:
     check_image_pairs(a, b)
     if min(a.shape[-2:]) < 32:
         raise ValueError(f"The perceptual distance needs at least 32x32 pixels, not {pixels(a)}: enlarge both first.")
-    network = _perceptual_network(perceptual_name()).to(a.device)
+    weights: Any = _perceptual_network(perceptual_name()).to(a.device).lins
+
+    def compared(x: Tensor, y: Tensor) -> Tensor:
+        pairs = zip(weights, _alexnet_layers(x), _remembered(_alexnet_layers, y), strict=True)
+        return sum((weigh((u - v) ** 2).mean((2, 3)) for weigh, u, v in pairs), torch.zeros(()))
+
     with torch.no_grad():
-        return _in_chunks(lambda x, y: network(x.float(), y.float(), normalize=True).flatten(), a, b)
+        return _in_chunks(compared, a.float(), b.float())
 
 
 def perceptual_squeezenet(a: Tensor, b: Tensor) -> Tensor:
@@ -114,11 +121,33 @@ def perceptual_squeezenet(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(f"The perceptual distance needs at least 32x32 pixels, not {pixels(a)}: enlarge both first.")
 
     def compared(x: Tensor, y: Tensor) -> Tensor:
-        pairs = zip(_squeezenet_layers(x), _squeezenet_layers(y), strict=True)
+        pairs = zip(_squeezenet_layers(x), _remembered(_squeezenet_layers, y), strict=True)
         return torch.stack([(u - v).square().sum(1).mean((1, 2)) for u, v in pairs]).mean(0)
 
     with torch.no_grad():
         return _in_chunks(compared, a, b)
+
+
+def _remembered(layers: Callable[[Tensor], list[Tensor]], images: Tensor) -> list[Tensor]:
+    """The layers of some originals, which are often compared with one reconstruction after another, once for all."""
+    key = layers, perceptual_name(), images.shape, images.device, images.sum().item()
+    seen, found = _MEMORY.pop(key, (None, []))
+    if seen is None or not torch.equal(seen, images):
+        seen, found = images.clone(), layers(images)
+    _MEMORY[key] = seen, found  # the newest come last
+    while sum(h.nbytes for _, kept in _MEMORY.values() for h in kept) > MEMORY and len(_MEMORY) > 1:
+        del _MEMORY[next(iter(_MEMORY))]
+    return found
+
+
+_MEMORY: dict[tuple, tuple[Tensor, list[Tensor]]] = {}
+
+
+def _alexnet_layers(images: Tensor) -> list[Tensor]:
+    """The activations after AlexNet's five layers, scaled to length 1 at every place as LPIPS does."""
+    network: Any = _perceptual_network(perceptual_name()).to(images.device)
+    layers = network.net(network.scaling_layer(2 * images - 1))
+    return [h / (h.square().sum(1, keepdim=True).sqrt() + 1e-10) for h in layers]
 
 
 def _squeezenet_layers(images: Tensor) -> list[Tensor]:
@@ -302,11 +331,9 @@ def perceptual_features(images: Tensor) -> Tensor:
     check_images(images)
     if min(images.shape[-2:]) < 32:
         raise ValueError(f"These features need at least 32x32 pixels, not {pixels(images)}: enlarge the images first.")
-    network = _perceptual_network(perceptual_name()).to(images.device)
 
     def pooled(part: Tensor) -> Tensor:
-        layers = network.net(network.scaling_layer(2 * part - 1))
-        return torch.cat([(F.normalize(x) * x.shape[1] ** 0.5).mean(dim=(2, 3)) for x in layers], dim=1)
+        return torch.cat([x.mean((2, 3)) * x.shape[1] ** 0.5 for x in _alexnet_layers(part)], 1)
 
     return torch.cat([pooled(part) for part in images.split(CHUNK)])
 

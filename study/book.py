@@ -43,6 +43,8 @@ def run_notebook(name, profile):
 
     Raises StudyError when a cell fails; the copy executed so far is then ``build/<profile>/failed/<name>.ipynb``.
     """
+    # The checker of notebooks would compile a grammar of web addresses, for a second, which no notebook needs.
+    sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 

@@ -123,6 +123,21 @@ def test_kernel_distance_of_features_grows_with_blur_and_needs_no_pairs():
     assert by_colour.low < 0 < by_colour.high  # blur keeps the mean colour
 
 
+@pytest.mark.parametrize(("distance", "layers"), [("perceptual", "_alexnet"), ("perceptual_squeezenet", "_squeezenet")])
+def test_originals_are_looked_at_once_however_many_reconstructions_there_are(photos, monkeypatch, distance, layers):
+    looked, original = [], getattr(metrics, f"{layers}_layers")
+    monkeypatch.setattr(metrics, f"{layers}_layers", lambda images: looked.append(len(images)) or original(images))
+    monkeypatch.setattr(metrics, "_MEMORY", {})
+    few, measure = photos[:2].clone(), getattr(metrics, distance)
+    dark, bright = measure(few * 0.5, few), measure(few.sqrt(), few)
+    assert len(looked) == 3 and not torch.equal(dark, bright)
+    assert torch.equal(measure(few * 0.5, few), dark)
+    few[0, 0, 0] = 0  # another image at the same place in memory
+    assert not torch.equal(measure(few * 0.5, few), dark)
+    monkeypatch.setattr(metrics, "MEMORY", 0)
+    assert torch.equal(measure(photos[:2] * 0.5, photos[:2]), dark) and len(metrics._MEMORY) == 1
+
+
 def test_equivalent_thumbnail_of_a_thumbnail_is_its_size(photos):
     scores = [metrics.psnr(metrics.thumbnail(photos, size), photos).mean().item() for size in (1, 5, 11, 30, 60)]
     assert scores == sorted(scores)
