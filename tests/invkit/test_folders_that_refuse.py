@@ -1,0 +1,117 @@
+"""Folders that may only be read, and folders that are gone: one sentence that names the place, nothing half done."""
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from invkit import cli, store
+from invkit.checkpoint import CHECKPOINT
+from invkit.data import cache
+from invkit.data.photos import write_png
+from invkit.training import Player, train
+
+NOBODY = 65534
+TENSORS = {"a": torch.arange(3.0)}
+
+
+def training(folder):
+    torch.manual_seed(0)
+    player = Player("line", nn.Linear(3, 1), lambda module, batch, step: (module(batch).square().mean(), {}), 1e-2)
+    return train(player, lambda step: torch.ones(2, 3), steps=5, folder=folder, progress=False)
+
+
+@contextmanager
+def reading_only(folder):
+    """The folder as it is for who may not write to it; root, who always may, is nobody for so long."""
+    folder.chmod(0o555)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+@pytest.fixture
+def folder():
+    """Below a folder that every user may enter, which pytest's own is not."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
+
+
+def said(call, capsys):
+    """The one sentence with which the command line ends."""
+    assert cli.run(SimpleNamespace(command=lambda options: call())) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("invkit: ")
+    return lines[0]
+
+
+WRITERS = {
+    "weights": lambda folder: store.save(folder, TENSORS, {"made": 2}),
+    "card": lambda folder: store.save_card(folder, {"made": 2}),
+    "kept tensors": lambda folder: store.kept(folder / "kept.safetensors", lambda: TENSORS),
+    "training": training,
+    "photo": lambda folder: write_png(folder / "photo.png", torch.rand(3, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("what", WRITERS)
+def test_a_folder_that_may_only_be_read_is_told_of_and_stays_as_it_was(folder, capsys, what):
+    training(folder / "warm")  # imports what a training needs, as the user that the test began as
+    place = folder / "locked"
+    store.save(place, TENSORS, {"made": 1})
+    (place / store.LOCK).unlink(missing_ok=True)
+    before = {file.name: file.read_bytes() for file in place.iterdir()}
+    with reading_only(place):
+        sentence = said(lambda: WRITERS[what](place), capsys)
+    assert str(place) in sentence and "ermission denied" in sentence
+    assert {file.name: file.read_bytes() for file in place.iterdir()} == before
+    assert store.load(place)[1]["made"] == 1
+
+
+def test_a_finished_training_is_read_from_a_folder_that_may_only_be_read(folder):
+    place = folder / "finished"
+    found = training(place).ema["line"]
+    before = (place / CHECKPOINT).read_bytes()
+    (place / CHECKPOINT).chmod(0o644)
+    with reading_only(place):
+        again = training(place).ema["line"]
+    assert all(torch.equal(again[name], found[name]) for name in found) and (place / CHECKPOINT).read_bytes() == before
+
+
+def test_decoded_photos_need_a_folder_that_can_be_written_to(folder, capsys, monkeypatch):
+    (folder / "cache").mkdir()
+    monkeypatch.setenv("INVKIT_CACHE", str(folder / "cache"))
+    write_png(folder / "a.png", torch.rand(3, 4, 4))
+    (folder / "a.png").chmod(0o644)
+    with reading_only(folder / "cache"):
+        assert "ermission denied" in said(lambda: cache.decoded([folder / "a.png"], "some"), capsys)
+    assert cache.decoded([folder / "a.png"], "some").shape == (1, 3, 4, 4)
+
+
+@pytest.mark.parametrize("what", ["weights", "kept tensors", "photo"])
+def test_a_folder_that_disappears_while_it_is_written_to_is_one_sentence(folder, capsys, monkeypatch, what):
+    place, fsync = folder / "gone", os.fsync
+
+    def gone(number):
+        shutil.rmtree(place)
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", gone)
+    assert f"{place}" in said(lambda: WRITERS[what](place), capsys)
+    monkeypatch.undo()
+    WRITERS[what](place)
+    assert any(place.iterdir())
