@@ -156,7 +156,7 @@ def descend(
     Returns:
         The objectives before every step, (steps, N).
     """
-    adam, losses = torch.optim.Adam(variables, lr=lr), []
+    adam, losses = torch.optim.Adam(variables, lr=lr), list[Tensor]()
     while (share := spent(len(losses))) < 1 or not losses:
         adam.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * min(share, 1))) / 2
         adam.zero_grad()
