@@ -1,6 +1,7 @@
 """Two processes with half a batch each train as one process with the whole batch does: gradients, batch norms, EMA."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,17 +17,36 @@ def free_port():
         return server.getsockname()[1]
 
 
-def test_two_processes_train_as_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(two_processes.training, "random_noise", two_processes.noise)
+def start(*arguments):
+    """Both processes, as `accelerate launch` starts them."""
     together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     together |= {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}  # as `accelerate launch --cpu` sets them
-    command = [sys.executable, "-m", "tests.invkit.two_processes", str(tmp_path / "two.pt")]
-    processes = [
-        subprocess.Popen(command, env=os.environ | together | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
-    ]
+    command = [sys.executable, "-m", "tests.invkit.two_processes", *map(str, arguments)]
+    environments = [os.environ | together | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    return [subprocess.Popen(command, env=environment) for environment in environments]
+
+
+def ended(processes):
+    """Their exit codes."""
+    return [process.wait(timeout=300) for process in processes]
+
+
+def test_two_processes_train_as_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(two_processes.training, "random_noise", two_processes.noise)
+    processes = start(tmp_path / "two.pt")
     one = two_processes.train_all(world=1)
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert ended(processes) == [0, 0]
     two = torch.load(tmp_path / "two.pt", weights_only=True)
     assert one.keys() == two.keys()
     apart = {name: (one[name] - two[name]).abs().max().item() for name in one}
     assert max(apart.values()) < 1e-5, apart
+
+
+def test_two_processes_go_on_after_one_of_them_was_killed(tmp_path):
+    out, folder = tmp_path / "two.pt", tmp_path / "run"
+    first, second = ended(start(out, folder, 25))  # the second one's batch of step 12
+    assert second == -signal.SIGKILL and first != 0 and not out.exists()
+    assert ended(start(out, folder, -1)) == [0, 0]
+    two, one = torch.load(out, weights_only=True), two_processes.train_with_checkpoints(None, world=1)
+    assert two.pop("asked") <= two_processes.STEPS - 4 < one.pop("asked")  # from a checkpoint, not from the beginning
+    assert all(torch.allclose(one[name], two[name], rtol=0, atol=1e-9) for name in one)

@@ -4,12 +4,14 @@ In two processes each has half a batch. All noise is a function of the logits, s
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 import torch
 from torch import distributed, nn
 
+import invkit.training
 from invkit import dci
 from invkit.ffi import training
 from invkit.ffi.biggan import LogitGenerator, ProjectionDiscriminator
@@ -86,8 +88,37 @@ def train_all(world):
     }  # fmt: skip
 
 
+def train_with_checkpoints(folder, world, die_at=None):
+    """{name: tensor} after a training that keeps a checkpoint every four steps, and how many batches were asked for.
+
+    The second process kills itself when it is asked for batch `die_at`.
+    """
+    torch.manual_seed(0)
+    network, asked = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3)).double(), []
+
+    def batches(step):
+        asked.append(step)
+        if step == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch(step, torch.double, world)[0]
+
+    def loss(module, images, step):
+        return (module(images) - images[..., 2:-2, 2:-2]).square().mean(), {}
+
+    player = invkit.training.Player("network", network, loss, 1e-2)
+    settings = {"steps": STEPS, "precision": "no", "checkpoint_every_steps": 4, "progress": False}
+    invkit.training.train(player, batches, folder=folder, **settings)
+    return network.state_dict() | {"asked": torch.tensor(float(len(asked)))}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    found = train_all(PARTS)
+    out, *more = sys.argv[1:]
+    if more:
+        folder, die_at = more
+        found = train_with_checkpoints(Path(folder), PARTS, int(die_at))
+        distributed.destroy_process_group()
+    else:
+        found = train_all(PARTS)
     if os.environ["RANK"] == "0":
-        torch.save(found, Path(sys.argv[1]))
+        torch.save(found, Path(out))
