@@ -10,7 +10,7 @@ Images are float in [0, 1], (N, 3, H, W); epsilon is in those units (8/255 = 0.0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -112,25 +112,6 @@ def robust_accuracy(
             broken = attack(model, images[part], labels[part], epsilons=epsilon)[2]
             right[part] &= ~broken
     return right
-
-
-def robustness_curve(
-    classifier: Classifier, images: Tensor, labels: Tensor, epsilons: Sequence[float], steps: int = 20, seed: int = 0
-) -> Tensor:
-    """`robust_accuracy` at several epsilons, rising: bool (len(epsilons), N); epsilon 0 is `clean_accuracy`.
-
-    What a small ball breaks, a larger one breaks too, as it holds the same adversarial image: it is not attacked again.
-    """
-    if list(epsilons) != sorted(epsilons):
-        raise ValueError(f"Give the epsilons in rising order, not {list(epsilons)}.")
-    right, curve = clean_accuracy(classifier, images, labels), []
-    for epsilon in epsilons:
-        left = right.nonzero().flatten()
-        if epsilon and len(left):
-            right = right.clone()
-            right[left] = robust_accuracy(classifier, images[left], labels[left], epsilon, steps, seed)
-        curve.append(right)
-    return torch.stack(curve)
 
 
 def _checked(classifier: Classifier | Logits, images: Tensor, labels: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ from invkit.ffi.pairs import pairs
 from invkit.ffi.training import GeneratorLossWeights
 from invkit.minutes import FEEDBACK, RESERVE, Budget
 from invkit.network.classifiers import Classifier, load_classifier
-from invkit.store import whole
+from invkit.store import round_in_place, whole
 from invkit.training import Progress, supervised
 
 PIXELS = 2**17  # in a step of zero-shot training, about
@@ -217,7 +217,7 @@ def _invert_blocks(
         synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0), **common,
     )  # fmt: skip
     inverter = ClassifierInverter(inverter.chain, classifier, inverter.card | {"depths": depths})
-    _round(inverter.chain)
+    round_in_place(inverter.chain.state_dict())
     held_out = synthetic.dead_leaves(8, classifier.size, (seed + 2) * 100_003, device=classifier.device)
     held_out = synthetic_for(classifier, held_out)
     n = inverter.card["steps"] >= FEW_STEPS and budget.amount(
@@ -290,13 +290,5 @@ def _invert_logits(
         coarse_steps=1000, adversarial_share=0.5, adversarial_lr=5e-4, identify=0.06, generator=generator,
         weights=LOGIT_WEIGHTS, **common,
     )  # fmt: skip
-    _round(inverter.generator)
+    round_in_place(inverter.generator.state_dict())
     return inverter
-
-
-@torch.no_grad()
-def _round(network: nn.Module) -> None:
-    """Round the weights to half precision, as they are kept, so that what is loaded gives the same numbers."""
-    for tensor in network.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.copy_(tensor.half())

@@ -3,8 +3,7 @@
 - PSNR in dB; SSIM (Wang et al. 2004, by torchmetrics); two perceptual distances in unrelated spaces of features (see
   `perceptual`, `perceptual_squeezenet`).
 - Retrieval: does a reconstruction resemble its own original more than the other originals do?
-- The equivalent thumbnail: PSNR rewards blur, so it is translated into "as good as the image shrunk to s x s pixels".
-- Kernel distance between two sets of images as wholes (KID, Binkowski et al. 2018), unpaired.
+- Thumbnails, to which a blurred image is compared, and the features behind the perceptual distance.
 - The cosine between latents.
 
 Images are float tensors (N, 3, H, W) in [0, 1]; measures "per image" are tensors (N,) on the images' device. How sure
@@ -14,19 +13,17 @@ the figures are is the subject of `invkit.statistics`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invkit import store
 from invkit.checks import check_image_pairs, check_images, check_same_shape, check_vectors, pixels
-from invkit.statistics import Interval
 
 STLPIPS_FILE = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
 STLPIPS_SHA256 = "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee"
@@ -275,50 +272,7 @@ def retrieval_accuracy(
     return (ranks <= top).float().mean().item()
 
 
-# ---- sets as wholes --------------------------------------------------------------------------------------------------
-
-
-def kernel_distance(a: Tensor, b: Tensor, subsets: int = 500, seed: int = 0) -> Interval:
-    """Squared maximum mean discrepancy of two sets of features, with the cubic kernel (x·y / D + 1)³; 0 is the same.
-
-    Unbiased (Binkowski et al. 2018, "Demystifying MMD GANs", eq. 4), hence below 0 at times, and of use where N < D.
-    The value is that of torchmetrics' `poly_mmd`, which however needs two sets of one size and gives no interval.
-
-    Args:
-        a: features (N, D) of at least four images, from a network that neither was attacked nor stands in a loss, such
-            as `perceptual_features`. Values of different features cannot be compared.
-        b: features (M, D) of other images; they need not be paired with the first.
-        subsets: how many random halves the interval is taken from.
-        seed: of those halves.
-
-    Returns:
-        The distance. Its interval is the central 95 % over random halves of both sets, which scatter as the whole does
-        about the truth (a jackknife that deletes half); n is the size of the smaller set.
-    """
-    for values in (a, b):
-        if values.ndim != 2 or values.shape[1:] != a.shape[1:] or len(values) < 4 or not values.isfinite().all():
-            shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
-            raise ValueError(f"Compare finite features (N, D) and (M, D) of at least 4 images each, not {shapes}.")
-    a, b = a.double(), b.double()
-    aa, bb, ab = ((x @ y.T / a.shape[1] + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
-    for pairs in (aa, bb):
-        pairs.fill_diagonal_(0)  # no image is compared with itself
-
-    def distance(rows: Tensor, columns: Tensor) -> Tensor:
-        """(S,) distances between the subsets that the zeros and ones (S, N) and (S, M) choose."""
-        n, m = rows.sum(1), columns.sum(1)
-        within = ((rows @ aa) * rows).sum(1) / (n * (n - 1)) + ((columns @ bb) * columns).sum(1) / (m * (m - 1))
-        return within - 2 * ((rows @ ab) * columns).sum(1) / (n * m)
-
-    generator = torch.Generator().manual_seed(seed)
-
-    def halves(n: int) -> Tensor:
-        return (torch.rand(subsets, n, generator=generator).argsort(1) < n // 2).to(a)
-
-    value = distance(a.new_ones(1, len(a)), a.new_ones(1, len(b))).item()
-    scatter = distance(halves(len(a)), halves(len(b))).cpu().numpy()
-    low, high = np.quantile(scatter, (0.025, 0.975))
-    return Interval(value, float(min(low, value)), float(max(high, value)), min(len(a), len(b)))
+# ---- features --------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -338,7 +292,7 @@ def perceptual_features(images: Tensor) -> Tensor:
     return torch.cat([pooled(part) for part in images.split(CHUNK)])
 
 
-# ---- the equivalent thumbnail ----------------------------------------------------------------------------------------
+# ---- thumbnails ------------------------------------------------------------------------------------------------------
 
 
 def thumbnail(images: Tensor, size: int) -> Tensor:
@@ -351,30 +305,6 @@ def thumbnail(images: Tensor, size: int) -> Tensor:
     check_images(images)
     small = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
     return F.interpolate(small, size=images.shape[-2:], mode="bilinear")
-
-
-def equivalent_thumbnail(images: Tensor, psnr_db: float | Sequence[float]) -> float | list[float]:
-    """The size s at which s x s thumbnails of these images reach a given mean PSNR.
-
-    Interpolated in log s between some 24 sizes from 1 x 1 (each image's mean colour) to nearly the images' own, and
-    clipped above.
-
-    Args:
-        images: the originals, floats (N, 3, H, W) in [0, 1].
-        psnr_db: the mean PSNR to be matched, in dB, or several.
-
-    Returns:
-        The size in pixels, one for each PSNR given; 0 for a PSNR below that of the mean colours.
-    """
-    check_images(images)
-    largest = min(images.shape[-2:])
-    sizes = np.unique(np.geomspace(1, largest, 24).round().astype(int))[:-1]  # the full size is perfect: infinite dB
-    scores = [
-        torch.cat([psnr(thumbnail(part, size), part) for part in images.split(CHUNK)]).mean().item()
-        for size in sizes.tolist()
-    ]
-    found = np.exp(np.interp(psnr_db, np.maximum.accumulate(scores), np.log(sizes)))
-    return np.where(np.asarray(psnr_db) < scores[0] - 1e-6, 0.0, found).tolist()
 
 
 # ---- latents ---------------------------------------------------------------------------------------------------------

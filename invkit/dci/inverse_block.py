@@ -167,14 +167,13 @@ class InverseBlock(nn.Module):
 def _fitted(h: Tensor, rows: int, columns: int) -> Tensor:
     """A map cut or padded to this size: at its edges by what is there, since a network whose convolutions or pools are
     not padded (27 places to 13) does not see them; tokens that f has left out, which are rows alone, by zeros."""
-    below, right = rows - h.shape[2], columns - h.shape[3]
-    if below <= 0 and right <= 0:
-        return h[..., :rows, :columns]
-    if right == 0:
-        return F.pad(h, (0, 0, 0, below))
-    below, right = max(0, below), max(0, right)
-    edges = (right // 2, right - right // 2, below // 2, below - below // 2)
-    return F.pad(h, edges, mode="replicate")[..., :rows, :columns]
+    below, right = max(0, rows - h.shape[2]), max(0, columns - h.shape[3])
+    if right:
+        edges = (right // 2, right - right // 2, below // 2, below - below // 2)
+        h = F.pad(h, edges, mode="replicate")
+    elif below:
+        h = F.pad(h, (0, 0, 0, below))
+    return h[..., :rows, :columns]
 
 
 def _as_map(shape: Sequence[int]) -> tuple[int, int, int]:

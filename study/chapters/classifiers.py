@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor
 
+from invkit.attacks import clean_accuracy, robust_accuracy
 from invkit.data import glyphs
 from invkit.data.images import Data
 from invkit.network.classifiers import Classifier
@@ -33,6 +34,25 @@ def per_image(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         "loss": F.cross_entropy(logits, labels, reduction="none"),
         "right": logits.argmax(1) == labels,
     }
+
+
+def robustness_curve(
+    classifier: Classifier, images: Tensor, labels: Tensor, epsilons: Sequence[float], steps: int = 20, seed: int = 0
+) -> Tensor:
+    """`robust_accuracy` at several epsilons, rising: bool (len(epsilons), N); epsilon 0 is `clean_accuracy`.
+
+    What a small ball breaks, a larger one breaks too, as it holds the same adversarial image: it is not attacked again.
+    """
+    if list(epsilons) != sorted(epsilons):
+        raise ValueError(f"Give the epsilons in rising order, not {list(epsilons)}.")
+    right, curve = clean_accuracy(classifier, images, labels), []
+    for epsilon in epsilons:
+        left = right.nonzero().flatten()
+        if epsilon and len(left):
+            right = right.clone()
+            right[left] = robust_accuracy(classifier, images[left], labels[left], epsilon, steps, seed)
+        curve.append(right)
+    return torch.stack(curve)
 
 
 def membership(seen: Tensor, unseen: Tensor) -> Interval:

@@ -19,7 +19,7 @@ from invkit import data, metrics, optimize
 from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval, bootstrap, proportion
-from study import plots, scores
+from study import measures, plots, scores
 from study.baselines import Examples, predict
 from study.notebook import Study, slug
 from study.reconstructions import Reconstruction, reconstruct, represent_all
@@ -110,7 +110,7 @@ def kernel_distances(images: Mapping[str, Tensor], real: Tensor, seed: int = 0) 
     device = next(iter(images.values())).device
     features = metrics.perceptual_features(real.to(device))
     return {
-        name: {"kid": metrics.kernel_distance(metrics.perceptual_features(some), features, seed=seed)}
+        name: {"kid": measures.kernel_distance(metrics.perceptual_features(some), features, seed=seed)}
         for name, some in images.items()
     }
 
@@ -144,7 +144,7 @@ def record_checks(
         found = metrics.retrieval_ranks(made[name].mean.roll(1, 0), images) == 1
         study.record_interval("found", f"shifted {name}", proportion(found))
     study.record_texts(**{f"check_{slug(name)}": check_words(means[name]) for name in inverters})
-    side = metrics.equivalent_thumbnail(images, means[base]["psnr"].value)
+    side = measures.equivalent_thumbnail(images, means[base]["psnr"].value)
     study.record("thumbnail_standard", side, digits=2, tolerance=1.0)
     names = {"thumbnail_words": thumbnail_words(side), "perceptual_name": metrics.perceptual_name()}
     study.record_texts(compared=False, **names)

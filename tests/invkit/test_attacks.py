@@ -9,7 +9,6 @@ from invkit.attacks import (
     clean_accuracy,
     pgd,
     robust_accuracy,
-    robustness_curve,
 )
 from invkit.network.classifiers import Classifier
 
@@ -97,12 +96,6 @@ def test_robust_accuracy_of_a_linear_classifier_is_known(linear, images):
     assert torch.equal(right[clear], withstands[clear])
     assert torch.equal(clean_accuracy(linear, images, labels), labels == truth)
 
-    state = torch.get_rng_state()
-    curve = robustness_curve(linear, images, labels, [0, epsilon / 2, epsilon, 4 * epsilon])
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(curve[0], labels == truth) and torch.equal(curve[2][clear], right[clear])
-    assert (curve[1:] <= curve[:-1]).all() and curve[1].sum() > curve[3].sum()
-
 
 def test_foolbox_breaks_no_less_than_our_own_attack_of_as_many_steps():
     """Both are the same algorithm: on a small convolutional network they must agree within a few images."""
@@ -152,5 +145,3 @@ def test_an_attack_refuses_bad_input_in_one_sentence(linear, images, change, err
         with pytest.raises(error, match=sentence) as raised:
             attack(linear, **arguments | change)
         assert "\n" not in str(raised.value)
-    with pytest.raises(ValueError, match="rising order"):
-        robustness_curve(linear, images, arguments["labels"], [0.1, 0.0])

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from torchmetrics.image.kid import poly_mmd
 
 from invkit import data, metrics
 
@@ -84,45 +83,6 @@ def test_retrieval_accuracy_is_the_share_found_among_the_first():
     assert metrics.retrieval_accuracy(swapped, images, top=2, labels=rivals) == 1
 
 
-def gaussian(n, d=16, seed=0, mean=0.0):
-    return mean + torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
-
-
-def test_kernel_distance_is_the_published_estimator():
-    a, b = gaussian(30, seed=0), gaussian(30, seed=1, mean=0.5)
-    expected = poly_mmd(a.double(), b.double()).item()  # torchmetrics' own, cubic kernel
-    assert metrics.kernel_distance(a, b).value == pytest.approx(expected, rel=1e-6)
-
-
-def test_kernel_distance_of_two_sizes_by_hand():
-    a, b = torch.tensor([[0.0], [1.0], [2.0], [0.0]]), torch.tensor([[1.0], [1.0], [1.0], [1.0], [1.0]])
-    within = 2 * (1 + 1 + 1 + 27 + 1 + 1) / 12 + 8  # pairs of a have the products 0, 0, 0, 2, 0, 0; of b 1
-    assert metrics.kernel_distance(a, b).value == pytest.approx(within - 2 * (1 + 8 + 27 + 1) / 4)
-
-
-@pytest.mark.parametrize("mean", [0.0, 0.3])
-def test_kernel_distance_is_unbiased_and_its_interval_covers(mean):
-    pairs = [(gaussian(60, seed=2 * i), gaussian(60, seed=2 * i + 1, mean=mean)) for i in range(100)]
-    intervals = [metrics.kernel_distance(a, b, subsets=100) for a, b in pairs]
-    values = torch.tensor([interval.value for interval in intervals])
-    large = metrics.kernel_distance(gaussian(3000, seed=-1), gaussian(3000, seed=-2, mean=mean), subsets=2).value
-    truth = large if mean else 0.0
-    assert values.mean().item() == pytest.approx(truth, abs=3 * values.std().item() / 10 + 0.02 * mean)
-    assert (values < 0).any() or mean  # unbiased, so not bounded by zero
-    assert np.mean([interval.low <= truth <= interval.high for interval in intervals]) >= 0.88
-
-
-def test_kernel_distance_of_features_grows_with_blur_and_needs_no_pairs():
-    photos = data.load("samples", size=40).images
-    blurred = {size: metrics.perceptual_features(metrics.thumbnail(photos, size)) for size in (20, 5)}
-    near, far = (
-        metrics.kernel_distance(blurred[size], metrics.perceptual_features(photos.flip(0))) for size in (20, 5)
-    )
-    assert near.value < far.value and far.low > 0 and far.n == 20
-    by_colour = metrics.kernel_distance(photos.mean((2, 3)), metrics.thumbnail(photos, 5).mean((2, 3)))
-    assert by_colour.low < 0 < by_colour.high  # blur keeps the mean colour
-
-
 @pytest.mark.parametrize(("distance", "layers"), [("perceptual", "_alexnet"), ("perceptual_squeezenet", "_squeezenet")])
 def test_originals_are_looked_at_once_however_many_reconstructions_there_are(photos, monkeypatch, distance, layers):
     looked, original = [], getattr(metrics, f"{layers}_layers")
@@ -136,15 +96,6 @@ def test_originals_are_looked_at_once_however_many_reconstructions_there_are(pho
     assert not torch.equal(measure(few * 0.5, few), dark)
     monkeypatch.setattr(metrics, "MEMORY", 0)
     assert torch.equal(measure(photos[:2] * 0.5, photos[:2]), dark) and len(metrics._MEMORY) == 1
-
-
-def test_equivalent_thumbnail_of_a_thumbnail_is_its_size(photos):
-    scores = [metrics.psnr(metrics.thumbnail(photos, size), photos).mean().item() for size in (1, 5, 11, 30, 60)]
-    assert scores == sorted(scores)
-    assert metrics.equivalent_thumbnail(photos, scores) == pytest.approx([1, 5, 11, 30, 60], rel=0.05)
-    assert metrics.equivalent_thumbnail(photos, scores[1]) == pytest.approx(5, rel=0.05)
-    assert metrics.equivalent_thumbnail(photos, 0.0) == 0  # worse than each image's mean colour
-    assert metrics.equivalent_thumbnail(photos, [0.0, scores[2]]) == pytest.approx([0, 11], rel=0.05)
 
 
 def test_the_second_perceptual_space_orders_distortions(photos):
@@ -184,8 +135,6 @@ def test_latents():
         ),
         (lambda x: metrics.perceptual_features(x * 2), ValueError, r"\[0, 1\]"),
         (lambda x: metrics.perceptual_features(x[..., :8]), ValueError, "32x32"),
-        (lambda x: metrics.kernel_distance(torch.zeros(9, 2), torch.zeros(9, 3)), ValueError, "at least 4 images"),
-        (lambda x: metrics.kernel_distance(torch.zeros(3, 2), torch.zeros(9, 2)), ValueError, "at least 4 images"),
         (lambda x: metrics.cosine(torch.zeros(3, 2), torch.zeros(3)), TypeError, r"\(N, D\)"),
         (lambda x: metrics.cosine(torch.zeros(3, 2), torch.zeros(3, 4)), ValueError, "one shape"),
     ],

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from invkit.attacks import clean_accuracy, robust_accuracy
 from invkit.data.images import Data
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
@@ -25,6 +26,23 @@ def test_per_image_scalars_of_a_vector_done_by_hand():
         values["spread"], torch.tensor([2.0, 4 / 3]).where(torch.tensor([1, 0]) > 0, (4 / 3) ** 0.5)
     )
     torch.testing.assert_close(values["loss"][0], -logits[0].log_softmax(0)[0])
+
+
+def test_a_larger_ball_breaks_what_a_smaller_one_breaks():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 3))
+    classifier = Classifier(network, "linear", size=8)
+    images = torch.rand(60, 3, 8, 8)
+    labels = classifier.logits(images).argmax(1)
+    labels[:6] = (labels[:6] + 1) % 3  # wrong as they are
+    state = torch.get_rng_state()
+    curve = ls.robustness_curve(classifier, images, labels, [0, 1 / 255, 4 / 255, 16 / 255], steps=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(curve[0], clean_accuracy(classifier, images, labels)) and curve[0].sum() == 54
+    assert torch.equal(curve[2], robust_accuracy(classifier, images, labels, 4 / 255, steps=5))
+    assert (curve[1:] <= curve[:-1]).all() and curve[1].sum() > curve[3].sum()
+    with pytest.raises(ValueError, match="rising order"):
+        ls.robustness_curve(classifier, images, labels, [0.1, 0.0])
 
 
 def test_membership_knows_the_extremes_and_covers_chance():
