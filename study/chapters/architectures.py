@@ -1,4 +1,4 @@
-"""Chapter 15: what inverters of several networks, trained on synthetic images alone, read at each depth of theirs.
+"""Chapter 15: what inverters of several networks, trained on synthetic images alone, reconstruct at each of their depths.
 
 Networks differ in the depths that they can be cut at, so they are compared at *landmarks* that all of them have: the
 first depth, the first depth with more than so many convolutions behind it, and the deepest map.
@@ -68,7 +68,7 @@ def load_networks(inverters: Mapping[str, str], device: str = "cpu") -> tuple[di
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Photos of one size to be read back, and those among which each is looked for.
+    """Photos of one size to be reconstructed, and those among which each is looked for.
 
     originals: (N, 3, S, S).
     candidates: the originals first, then all other photos of their set, (M, 3, S, S) with M >= N.
@@ -113,7 +113,7 @@ def landmarks(inverter) -> dict[str, int]:
     return found | {"deepest": depths[-1]}
 
 
-def spread_depths(inverter, most: int) -> list[int]:
+def spscore_depths(inverter, most: int) -> list[int]:
     """At most so many depths with a map, evenly spread from the first to the deepest; all of them for 0."""
     depths = map_depths(inverter)
     places = torch.linspace(0, len(depths) - 1, min(most, len(depths)) or len(depths)).round().long().unique()
@@ -121,8 +121,8 @@ def spread_depths(inverter, most: int) -> list[int]:
 
 
 def measured_depths(inverter, most: int) -> list[int]:
-    """The depths of `spread_depths`, and the landmarks, in order."""
-    return sorted({*spread_depths(inverter, most), *landmarks(inverter).values()})
+    """The depths of `spscore_depths`, and the landmarks, in order."""
+    return sorted({*spscore_depths(inverter, most), *landmarks(inverter).values()})
 
 
 def convolutions_by_depth(inverter) -> dict[int, int]:
@@ -134,8 +134,8 @@ def convolutions_by_depth(inverter) -> dict[int, int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
-    """What was read at one depth of a network.
+class DepthResult:
+    """How good the reconstructions from one depth of a network are.
 
     convolutions: behind the representation.
     numbers: that it has for each number of the image.
@@ -165,16 +165,16 @@ class Reading:
         return self.next.minus(self.flat)["psnr"]
 
 
-def read_depths(inverter, photos: Photos, made: Mapping[int, TimedImages]) -> dict[int, Reading]:
-    """Measure what an inverter made of photos of its size, {depth: Reading}.
+def score_depths(inverter, photos: Photos, made: Mapping[int, TimedImages]) -> dict[int, DepthResult]:
+    """Measure what an inverter made of photos of its size, {depth: DepthResult}.
 
     made: {depth: reconstructions of the originals}.
     """
     originals, candidates = photos.originals, photos.candidates
     flat = score(mean_colours(originals), candidates, measures=["psnr"])
-    readings = {}
+    depth_results = {}
     for depth, one in made.items():
-        readings[depth] = Reading(
+        depth_results[depth] = DepthResult(
             inverter.classifier.blocks[depth - 1].convolutions,
             relative_size(inverter.classifier, depth),
             share_of_zeros(inverter.classifier, originals[:FEW], depth),
@@ -183,16 +183,16 @@ def read_depths(inverter, photos: Photos, made: Mapping[int, TimedImages]) -> di
             flat,
             score(one.images.roll(-1, 0), candidates, measures=["psnr", "found"]),
         )
-    return readings
+    return depth_results
 
 
-def comparable_readings(
-    networks: Mapping[str, object], readings: Mapping[str, Mapping[int, Reading]]
-) -> dict[tuple[str, str, str], tuple[Reading, Reading]]:
-    """Readings of the first network and of each other one of its size, at comparable convolutions, on the same photos.
+def comparable_results(
+    networks: Mapping[str, object], depth_results: Mapping[str, Mapping[int, DepthResult]]
+) -> dict[tuple[str, str, str], tuple[DepthResult, DepthResult]]:
+    """Results of the first network and of each other one of its size, at comparable convolutions, on the same photos.
 
     Comparable are the first depths with more than 20 convolutions, or 40.
-    Returns {(first, other, "past 20"): their readings}.
+    Returns {(first, other, "past 20"): their depth_results}.
     """
     (first, inverter), *others = networks.items()
     found = {}
@@ -201,14 +201,14 @@ def comparable_readings(
         for mark in (f"past {number}" for number in PAST):
             if other.size == inverter.size and mark in shared:
                 pair = (first, inverter), (name, other)
-                found[first, name, mark] = tuple(readings[key][landmarks(one)[mark]] for key, one in pair)
+                found[first, name, mark] = tuple(depth_results[key][landmarks(one)[mark]] for key, one in pair)
     return found
 
 
 def pictured_rows(
     networks: Mapping[str, object], picture: Mapping[int, Tensor], columns: int
 ) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """One picture read back from so many depths of each network, as rows of a grid with their captions.
+    """Reconstructions of one picture from so many depths of each network, as rows of a grid with their captions.
 
     picture: {side in pixels: (1, 3, S, S)}.
     Returns ({title: (columns + 1, 3, S, S)}, {title: captions}), the picture itself first; a network with fewer depths
@@ -216,7 +216,7 @@ def pictured_rows(
     """
     rows, captions = {}, {}
     for name, inverter in networks.items():
-        depths, convolutions = spread_depths(inverter, columns), convolutions_by_depth(inverter)
+        depths, convolutions = spscore_depths(inverter, columns), convolutions_by_depth(inverter)
         depths += [depths[-1]] * (columns - len(depths))
         original = picture[inverter.size].to(next(inverter.chain.parameters()).device)
         images = {depth: inverter.reconstruct(original, depth) for depth in dict.fromkeys(depths)}

@@ -54,11 +54,11 @@ def photos():
 
 
 @pytest.fixture(scope="module")
-def readings(networks, photos):
+def depth_results(networks, photos):
     found = {}
     for name, inverter in networks.items():
         made = reconstruct_every_depth(inverter, photos.originals, architectures.measured_depths(inverter, 2))
-        found[name] = architectures.read_depths(inverter, photos, made)
+        found[name] = architectures.score_depths(inverter, photos, made)
     return found
 
 
@@ -75,60 +75,60 @@ def test_networks_are_compared_at_depths_that_all_of_them_have(networks):
     assert list(deep) == ["first", "past 20", "deepest"]
     assert convolutions[deep["past 20"]] == 21 and convolutions[deep["deepest"]] == 22
     assert architectures.measured_depths(networks["deep"], 2) == sorted({*deep.values()})
-    assert architectures.spread_depths(networks["deep"], 0) == networks["deep"].depths
-    assert len(architectures.spread_depths(networks["deep"], 5)) == 5
+    assert architectures.spscore_depths(networks["deep"], 0) == networks["deep"].depths
+    assert len(architectures.spscore_depths(networks["deep"], 5)) == 5
 
 
-def test_the_figure_draws_every_depth_that_was_read(networks, readings, photos):
+def test_the_figure_draws_every_depth_that_was_read(networks, depth_results, photos):
     for name, inverter in networks.items():
-        by_depth = readings[name]
+        by_depth = depth_results[name]
         assert list(by_depth) == architectures.measured_depths(inverter, 2)
         first = by_depth[min(by_depth)]
         assert first.numbers == pytest.approx(6 * (SIZE // 2) ** 2 / (3 * SIZE**2)) and first.convolutions == 1
         assert set(first.scores) == set(architectures.MEASURED) and len(first.scores.psnr) == len(photos.originals)
         assert first.gain.value == pytest.approx((first.scores.psnr - first.flat.psnr).mean().item(), abs=1e-4)
-    figure = architectures_page.networks_chart(networks, readings)
+    figure = architectures_page.networks_chart(networks, depth_results)
     above, below = figure.axes[:3], figure.axes[3:6]
     assert [axis.get_xlabel() for axis in above] == ["convolutions"] * 3
     assert all("numbers" in axis.get_xlabel() and axis.xaxis_inverted() for axis in below)
     drawn = above[0].containers[1]  # of the deep network
-    assert list(drawn.lines[0].get_xdata()) == [one.convolutions for one in readings["deep"].values()]
-    assert list(drawn.lines[0].get_ydata()) == [one.gain.value for one in readings["deep"].values()]
+    assert list(drawn.lines[0].get_xdata()) == [one.convolutions for one in depth_results["deep"].values()]
+    assert list(drawn.lines[0].get_ydata()) == [one.gain.value for one in depth_results["deep"].values()]
 
 
 def test_a_reconstruction_of_another_photo_is_a_control(networks, photos):
     """Perfect reconstructions find their own photo, and, taken for that of the photo before, never do."""
     perfect = {1: type("Made", (), {"images": photos.originals})}
-    one = architectures.read_depths(networks["shallow"], photos, perfect)[1]
+    one = architectures.score_depths(networks["shallow"], photos, perfect)[1]
     assert one.scores.found.mean() == 1 and one.next.found.mean() == 0
     assert one.gain.low > 0 > one.gain_next.high
 
 
-def test_what_was_read_is_recorded_under_the_ids_of_the_claims(study, networks, readings, photos):
-    architectures_page.record_readings(study, networks, readings)
-    architectures_page.record_words(study, networks, readings, {SIZE: photos})
+def test_what_was_read_is_recorded_under_the_ids_of_the_claims(study, networks, depth_results, photos):
+    architectures_page.record_results(study, networks, depth_results)
+    architectures_page.record_words(study, networks, depth_results, {SIZE: photos})
     kept = study.results_of("15_architectures")
     for mark in ("first", "past_20", "deepest"):
         assert {f"{what}_deep_{mark}" for what in ("psnr", "gain", "gain_next", "found", "found_next")} <= kept.keys()
     assert kept["names"]["text"] == "shallow and deep" and kept["candidates"]["value"] == 9
-    rows = architectures_page.deepest_rows(networks, readings)
+    rows = architectures_page.deepest_rows(networks, depth_results)
     assert [row["convolutions"] for row in rows.values()] == ["3 of 3", "22 of 22"] and list(rows) == [
         "shallow",
         "deep",
     ]
-    assert architectures_page.how_far(readings, networks).count("\n") == 1
+    assert architectures_page.how_far(depth_results, networks).count("\n") == 1
 
 
 def reading(gain, convolutions, half=0.0):
     """A reading whose PSNR exceeds the mean colour's by so many dB, with an interval about so wide."""
     spread = torch.tensor([-half, half] * 4)
     psnr, found = Scores({"psnr": 10 + gain + spread, "found": torch.ones(8)}), Scores({"psnr": torch.full((8,), 10.0)})
-    return architectures.Reading(convolutions, 0.5, 0.0, None, psnr, found, psnr)
+    return architectures.DepthResult(convolutions, 0.5, 0.0, None, psnr, found, psnr)
 
 
 def test_the_farthest_reading_is_the_deepest_that_beats_the_mean_colour():
-    readings = {"a": {1: reading(20, 1), 2: reading(3, 24), 3: reading(0.5, 33, half=9)}, "b": {1: reading(5, 26)}}
-    assert architectures_page.farthest(readings) == ("b", readings["b"][1])
+    depth_results = {"a": {1: reading(20, 1), 2: reading(3, 24), 3: reading(0.5, 33, half=9)}, "b": {1: reading(5, 26)}}
+    assert architectures_page.farthest(depth_results) == ("b", depth_results["b"][1])
     worse = {"a": {1: reading(-1, 1), 2: reading(-2, 9)}}
     assert architectures_page.farthest(worse) == ("a", worse["a"][1])
 
@@ -137,19 +137,19 @@ def test_how_far_a_network_is_read_is_said_of_each(networks):
     marks = architectures.landmarks(networks["deep"])
     many = {"deep": networks["deep"], "poor": networks["deep"], "part": networks["deep"]}
     gains = {"deep": (9, 8, 7), "poor": (-1, -2, -3), "part": (9, 8, -3)}
-    readings = {
+    depth_results = {
         name: {depth: reading(gain, k) for depth, gain, k in zip(marks.values(), gains[name], (1, 21, 22), strict=True)}
         for name in many
     }
-    whole, none, part = architectures_page.how_far(readings, many).split("\n")
+    whole, none, part = architectures_page.how_far(depth_results, many).split("\n")
     assert "at the deepest map" in whole and "no better than" in none and "after up to 21;" in part
     assert part.endswith("after 22 convolutions the PSNR is -3.0 [-3.0, -3.0] dB above it, and 100 % are found.")
 
 
-def test_the_first_network_is_compared_with_the_others_of_its_size(study, networks, readings):
-    assert not architectures.comparable_readings(networks, readings)  # the shallow one has no such depth
+def test_the_first_network_is_compared_with_the_others_of_its_size(study, networks, depth_results):
+    assert not architectures.comparable_results(networks, depth_results)  # the shallow one has no such depth
     twice = {"deep": networks["deep"], "same": networks["deep"]}
-    pairs = architectures.comparable_readings(twice, {"deep": readings["deep"], "same": readings["deep"]})
+    pairs = architectures.comparable_results(twice, {"deep": depth_results["deep"], "same": depth_results["deep"]})
     assert list(pairs) == [("deep", "same", "past 20")]
     rows = architectures_page.record_differences(study, pairs)
     row = rows["same", "more than 20"]
@@ -205,13 +205,10 @@ CLEAR = {
     "found_resnet50_thin_past_40": (85, 5),
     "gain_resnet50_thin_past_20": (6, 0.5),
     "gain_squeezenet_past_20": (5, 0.5),
-    "psnr_lite0_less_resnet50_thin_past_20": (2, 0.5),
-    "psnr_lite0_less_squeezenet_past_20": (3, 0.5),
 }
 WORSE = {
     "layers_40": {"gain_resnet50_thin_past_40": 1.0, "found_resnet50_thin_past_40": 60},
     "architectures": {"gain_squeezenet_past_20": 0.2},
-    "relu": {"psnr_lite0_less_resnet50_thin_past_20": -0.5},  # the ReLU network is read better
 }
 
 
@@ -235,7 +232,7 @@ def verdict_on(id, **changed):
     return verdicts.judge([CLAIMS[id]], results(**changed))[0].verdict
 
 
-def test_three_claims_are_decided_here():
+def test_two_claims_are_decided_here():
     assert set(CLAIMS) == set(WORSE)
 
 
@@ -248,24 +245,22 @@ def test_a_claim_holds_by_its_rule_and_falls_by_each_of_its_numbers(id, worse):
 
 
 def test_a_difference_smaller_than_the_smallest_effect_is_none():
-    assert verdict_on("relu", psnr_lite0_less_squeezenet_past_20=0.25) == verdicts.CONTRADICTED
-    assert verdict_on("relu", psnr_lite0_less_squeezenet_past_20=0.6) == verdicts.UNDECIDED
+    assert verdict_on("architectures", gain_squeezenet_past_20=0.7) == verdicts.CONTRADICTED
+    assert verdict_on("architectures", gain_squeezenet_past_20=1.1) == verdicts.UNDECIDED
     assert verdict_on("layers_40", gain_resnet50_thin_past_40=1.7) == verdicts.CONTRADICTED
 
 
 @pytest.mark.parametrize("id", WORSE)
 def test_a_control_that_fails_takes_its_claim_with_it(id):
-    mark = {"layers_40": "resnet50_thin_past_40", "relu": "lite0_past_20"}.get(id, "squeezenet_past_20")
+    mark = {"layers_40": "resnet50_thin_past_40"}.get(id, "squeezenet_past_20")
     assert verdict_on(id, **{f"gain_next_{mark}": 3}) == verdicts.FAILED
-    first = "found_lite0_first" if id == "relu" else "found_resnet50_thin_first"
-    assert verdict_on(id, **{first: 50}) == verdicts.FAILED
+    assert verdict_on(id, found_resnet50_thin_first=50) == verdicts.FAILED
 
 
 def test_the_ids_of_the_claims_are_those_that_the_chapter_records():
     names, marks = ("lite0", "squeezenet", "resnet50-thin"), ("first", "past 20", "past 40", "deepest")
     places = {slug(f"{name} {mark}") for name in names for mark in marks}
     known = {f"{what}_{place}" for place in places for what in ("psnr", "gain", "gain_next", "found", "found_next")}
-    known |= {slug(f"psnr lite0 less {name} {mark}") for name in names for mark in marks}
     known |= {slug(f"psnr mean colour {name}") for name in names}
     for claim in CLAIMS.values():
         checks = (*claim.checks, *claim.positive, *claim.negative)
