@@ -1,4 +1,4 @@
-"""Chapter 15: what inverters of several networks, trained on synthetic images alone, reconstruct at each of their depths.
+"""Chapter 15: what inverters trained on synthetic images alone reconstruct at each depth of several networks.
 
 Networks differ in the depths that they can be cut at, so they are compared at *landmarks* that all of them have: the
 first depth, the first depth with more than so many convolutions behind it, and the deepest map.

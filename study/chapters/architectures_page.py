@@ -63,7 +63,7 @@ def record_differences(
 def record_words(
     study: Study, networks: Mapping[str, object], depth_results: Results, shown: Mapping[int, Photos]
 ) -> None:
-    """Record what the text says of all networks together: which they are, the farthest reading, how many photos.
+    """Record what the text says of all networks together: which they are, the farthest result, how many photos.
 
     Which one is the farthest hangs on intervals, so it may be another on another machine.
     """
@@ -147,7 +147,7 @@ TITLES = {
 
 
 def quality(one: DepthResult, measure: str) -> Interval:
-    """One measure of a reading as the figure draws it, in its unit."""
+    """One measure at a depth as the figure draws it, in its unit."""
     if measure == "gain":
         return one.gain
     return one.scores.intervals()[measure].times(MEASURES[measure].factor)
