@@ -97,7 +97,7 @@ RECIPES: dict[str, Recipe] = {
         dci.dci_lite0, "synthetic", SYNTHETIC, shares=dci.chain_shares(18, 0.15, 0.4, shallow=0.25, deep=0.2)
     ),
     "dci-resnet50-thin": _network("resnet50-thin", depth=14, divide=300, synchronise=2000),
-    "dci-squeezenet": _network("squeezenet", depth=17, divide=150, synchronise=700),
+    "dci-squeezenet": _network("squeezenet", depth=17, divide=300, synchronise=2000),
     "dci-tiny-standard": _small_zero_shot("tiny-standard"),
     "dci-tiny-robust": _small_zero_shot("tiny-robust"),
     # feedforward inverters of logits
