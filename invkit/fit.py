@@ -73,8 +73,8 @@ def train_inverter(
             (`invkit.ffi`), images that the classifier was not trained on: a tensor (N, 3, S, S) or (N, 1, S, S) of
             uint8 or of floats in [0, 1], or `Data`, or the name of a data set, as "folder:PATH", whose split
             "inverter" is taken.
-        minutes: for all of it, on this machine. In too few for a few steps of each phase, a sentence says how many it
-            takes. Of a training that goes on, what was trained before counts; computing the images again does not.
+        minutes: for all of it, on this machine. Where a few steps of each phase would end more than a minute late, a
+            sentence says how many it takes. Of a training that goes on, what was trained before counts; computing the images again does not.
         depths: of the blocks to invert: the first so many, or their numbers, of which the largest says how many
             inverses are trained; None for all down to the last map or the last tokens. Not for logits.
         size: side of the reconstructions from logits in pixels, a power of two from 8; None for the largest up to 64.
@@ -156,9 +156,9 @@ class _Enough(Budget):
             self._check(2 * len(self.waiting) * (time.monotonic() - self.phase_began))
 
     def _check(self, seconds: float) -> None:
-        """ValueError where so many more would end late."""
+        """ValueError where so many more would end more than a minute late."""
         least = (time.monotonic() - self.began + seconds) / (1 - RESERVE) / 60
-        if least > self.minutes_in_all:
+        if least > self.minutes_in_all + 1:
             shutil.rmtree(self.folder, ignore_errors=True)  # it holds nothing but the first steps
             raise ValueError(
                 f"{self.minutes_in_all:g} minutes are too few to train an inverter of this network on this machine: "
