@@ -74,7 +74,8 @@ def train_inverter(
             uint8 or of floats in [0, 1], or `Data`, or the name of a data set, as "folder:PATH", whose split
             "inverter" is taken.
         minutes: for all of it, on this machine. Where a few steps of each phase would end more than a minute late, a
-            sentence says how many it takes. Of a training that goes on, what was trained before counts; computing the images again does not.
+            sentence says how many it takes. Of a training that goes on, what was trained before counts; computing the
+            images again does not.
         depths: of the blocks to invert: the first so many, or their numbers, of which the largest says how many
             inverses are trained; None for all down to the last map or the last tokens. Not for logits.
         size: side of the reconstructions from logits in pixels, a power of two from 8; None for the largest up to 64.
