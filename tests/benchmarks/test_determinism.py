@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "benchmarks/determinism.py"
-CHANCE = 2 / 3, 0.1, 0.2, 0.8  # chance levels in percent and parameters that are no whole numbers
+CHANCE = 2 / 3, 0.1, 0.2, 0.5, 0.8  # chance levels in percent and parameters that are no whole numbers
 
 
 @pytest.fixture(scope="module")

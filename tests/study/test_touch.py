@@ -127,7 +127,7 @@ needs_browser = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The address of a page with all kinds of things, whose sheets are inside it."""
-    scripts = [path.read_text() for path in sorted(STATIC.glob("*.js"), reverse=True)]  # the shared one comes last
+    scripts = [path.read_text() for path in sorted(STATIC.glob("touch*.js"), reverse=True)]  # the shared one comes last
     path = tmp_path_factory.mktemp("touch") / "page.html"
     path.write_text(
         "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"

@@ -69,7 +69,7 @@ def test_folder_errors_are_one_sentence(folder, tmp_path):
     with pytest.raises(ValueError, match="one class only, b: add others, or give folder:"):
         load(f"folder:{folder}")
     Image.new("RGB", (8, 8)).save(folder / "stray.png")
-    with pytest.raises(ValueError, match="both images and folders"):
+    with pytest.raises(ValueError, match="holds images and folders of images"):
         load(f"folder:{folder}")
 
 
