@@ -235,7 +235,7 @@ def _finished(
 
 @torch.no_grad()
 def _round_to_eight_bits(inverter: ClassifierInverter) -> None:
-    """Round the weights to what is kept, before the error feedback is chosen. That of lite0 loses at most 0.03 dB."""
+    """Round the weights to what is kept, before the error feedback is chosen."""
     inverter.card["bits"] = 8
     store.round_in_place(inverter.chain.state_dict(), eight_bits=True)
 

@@ -30,12 +30,11 @@ CODE = tuple(
 
 
 def rounded_inverter():
-    """The inverter and its classifier with the weights that the page has: bytes, and halves for the classifier's.
+    """The inverter, shipped in bytes, and its classifier with the weights that the page has: halves.
 
     The classifier's are few, and how well it can be inverted hangs on them.
     """
     inverter = invkit.load_inverter(INVERTER)
-    store.round_in_place(inverter.chain.state_dict(), eight_bits=True)
     weights = inverter.classifier.model.state_dict()
     store.round_in_place({name: weight for name, weight in weights.items() if weight.dim() == 4})
     inverter.chain.to(memory_format=torch.contiguous_format)

@@ -3,8 +3,8 @@
     python3 -m study.torch_build auto
 
 prints the address of the index from which PyTorch is to come, or nothing where it is to come from the registry as all
-else does. One line on standard error says which and why. The build without CUDA takes less than 2 GB where the one with
-it takes 6.5, so it is taken wherever no NVIDIA GPU is seen and its index has this version and answers soon.
+else does. One line on standard error says which and why. The build without CUDA is far smaller than the one with it, so
+it is taken wherever no NVIDIA GPU is seen and its index has this version and answers soon.
 """
 
 import platform

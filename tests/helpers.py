@@ -4,10 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
-from study.live import FIGURE
+from study import live
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 def write_notebook(path, cells):
@@ -36,13 +39,24 @@ def randomise(model):
 
 def live_page(folder, kind, picture="png"):
     """The path of a page in a new folder, with the figure of one kind of `study.live` as the compiled book has it."""
-    static = Path(__file__).parents[1] / "book" / "_static"
+    static = REPOSITORY / "book" / "_static"
     shutil.copytree(static, folder / "_static")
     styles = [f'<link rel="stylesheet" href="_static/{name}.css">' for name in ("study", "live")]
     scripts = [f'<script src="_static/{path.name}"></script>' for path in sorted(static.glob("*.js"))]
     (page := folder / "page.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'{"".join(styles + scripts)}<body>{FIGURE.format(kind)} data-time="some seconds"><div class="live-still">'
+        f'{"".join(styles + scripts)}<body>{live.FIGURE.format(kind)} data-time="some seconds"><div class="live-still">'
         f'<img src="_static/live_{kind}.{picture}" alt="Images and their reconstructions"></div></figure></body></html>'
     )
+    return page
+
+
+def live_page_with_networks(folder, kind, picture="png"):
+    """The path of a `live_page` with its networks beside it; the test is skipped where these cannot be made."""
+    page = live_page(folder, kind, picture)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "CACHE", REPOSITORY / "build" / "live")
+        live.put_beside(page.parent)
+    if "data-megabytes" not in page.read_text():
+        pytest.skip("onnxruntime-web or the package onnx cannot be had here; the registry of npm has the first.")
     return page

@@ -120,17 +120,17 @@ def leakage_chart(classifier: Classifier, results: Sequence[AtDepth], reference:
 
 
 def picture_logits(
-    study: Study, photos: Data, readers: Mapping[str, LogitInverter], read: Mapping[str, FromLogits]
+    study: Study, photos: Data, logit_inverters: Mapping[str, LogitInverter], recovered: Mapping[str, FromLogits]
 ) -> None:
     """Draw some images, the best guesses of each inverter from their logits, and samples of the last one."""
-    n, last = min(SHOWN + 3, len(photos)), list(readers)[-1]
-    rows = {"image": fit_square(photos.images[:n], readers[last].size).clamp(0, 1)}
+    n, last = min(SHOWN + 3, len(photos)), list(logit_inverters)[-1]
+    rows = {"image": fit_square(photos.images[:n], logit_inverters[last].size).clamp(0, 1)}
     captions = {}
-    for name, logits in read.items():
-        row = "best guess" if len(read) == 1 else f"best guess,\n{name}"
-        rows[row] = fit_square(logits.guess[:n], readers[last].size).clamp(0, 1)
+    for name, logits in recovered.items():
+        row = "best guess" if len(recovered) == 1 else f"best guess,\n{name}"
+        rows[row] = fit_square(logits.guess[:n], logit_inverters[last].size).clamp(0, 1)
         captions[row] = [f"{value:.1f}" for value in logits.psnr[:n].tolist()]
-    rows |= {f"sample {k + 1}": some[:n] for k, some in enumerate(read[last].samples)}
+    rows |= {f"sample {k + 1}": some[:n] for k, some in enumerate(recovered[last].samples)}
     keep_figure(study, "logits", plots.image_grid(rows, captions=captions))
 
 
@@ -143,16 +143,16 @@ def picture_surgery(study: Study, by_factor: Mapping[str, tuple[Tensor, Tensor]]
 
 def record_logits(
     study: Study,
-    readers: Mapping[str, LogitInverter],
-    read: Mapping[str, FromLogits],
+    logit_inverters: Mapping[str, LogitInverter],
+    recovered: Mapping[str, FromLogits],
     by_factor: Mapping[str, tuple[Tensor, Tensor]],
 ) -> None:
     """Record what each inverter recovered from logits; what was trained by the clock has no tolerance."""
-    beside, of_the_longer = "Without images, this part is left out." if not readers else "", ""
-    for name, inverter in readers.items():
+    beside, of_the_longer = "Without images, this part is left out." if not logit_inverters else "", ""
+    for name, inverter in logit_inverters.items():
         id, of_gain, of_share = ("logits", None, None) if not beside else ("logits_longer", 0.5, 15)
-        _record(study, id, len(inverter.classifier.blocks), read[name], of_gain, of_share)
-        study.record(f"spread_{id}", 100 * read[name].spread, unit="%", digits=2, tolerance=of_share)
+        _record(study, id, len(inverter.classifier.blocks), recovered[name], of_gain, of_share)
+        study.record(f"spread_{id}", 100 * recovered[name].spread, unit="%", digits=2, tolerance=of_share)
         seen = statistics.proportion(by_factor[name][1][FACTORS.index(1)]).times(100)
         study.record(f"seen_{id}", seen, unit="%", digits=2, tolerance=of_share)
         if beside:
@@ -169,17 +169,19 @@ def _length(inverter: LogitInverter) -> str:
     return f"{minutes:.0f} minutes" if minutes >= 2 else f"{60 * minutes:.0f} seconds"
 
 
-def logit_rows(readers: Mapping[str, LogitInverter], read: Mapping[str, FromLogits]) -> dict[str, dict[str, object]]:
+def logit_rows(
+    logit_inverters: Mapping[str, LogitInverter], recovered: Mapping[str, FromLogits]
+) -> dict[str, dict[str, object]]:
     """Rows of a table, one an inverter of the logits."""
     return {
         name: {
-            "trained for": _length(readers[name]),
-            "images": f"{readers[name].card['images']:,}",
+            "trained for": _length(logit_inverters[name]),
+            "images": f"{logit_inverters[name].card['images']:,}",
             "over the mean colour, dB": f"{one.gain:+.1f}",
             "found": one.found,
             "spread": per_cent(one.spread),
         }
-        for name, one in read.items()
+        for name, one in recovered.items()
     }
 
 

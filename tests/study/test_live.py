@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import live_page
+from helpers import live_page, live_page_with_networks
 
 from invkit.data import glyphs
 from study import browser, live, live_glyphs
@@ -81,13 +81,7 @@ needs_browser = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The address of a page with the networks beside it."""
-    path = live_page(tmp_path_factory.mktemp("live") / "html", "glyphs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live, "CACHE", REPOSITORY / "build" / "live")
-        live.put_beside(path.parent)
-    if "data-megabytes" not in path.read_text():
-        pytest.skip("onnxruntime-web or the package onnx cannot be had here; the registry of npm has the first.")
-    return path
+    return live_page_with_networks(tmp_path_factory.mktemp("live") / "html", "glyphs")
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import live_page
+from helpers import live_page_with_networks
 from PIL import Image
 from torch import nn
 
 from invkit import data, metrics, store
 from invkit.data.images import fit_square
 from invkit.data.photos import read_photo
-from study import browser, live, live_photo
+from study import browser, live_photo
 from study.live_onnx import as_onnx
 
 REPOSITORY = Path(__file__).parents[2]
@@ -56,13 +56,7 @@ needs_browser = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The address of a page with the networks beside it."""
-    path = live_page(tmp_path_factory.mktemp("live") / "html", "photo", "webp")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live, "CACHE", REPOSITORY / "build" / "live")
-        live.put_beside(path.parent)
-    if "data-megabytes" not in path.read_text():
-        pytest.skip("onnxruntime-web or the package onnx cannot be had here; the registry of npm has the first.")
-    return path
+    return live_page_with_networks(tmp_path_factory.mktemp("live") / "html", "photo", "webp")
 
 
 @pytest.fixture(scope="module")

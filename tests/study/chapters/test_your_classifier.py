@@ -81,7 +81,7 @@ def test_the_chart_has_both_networks_on_both_axes():
     assert places == 2 * [[1 / 3, 2 / 3], [4 / 19, 9 / 19, 18 / 19]]
 
 
-def reader(hours, images=40):
+def logit_inverter(hours, images=40):
     return SimpleNamespace(size=16, classifier=CLASSIFIER, card={"images": images, "hours": hours})
 
 
@@ -95,11 +95,11 @@ BY_FACTOR = (torch.rand(len(FACTORS), N, 3, 16, 16), SAME)
 
 
 def test_logits(study, photos):
-    readers, read = {"trained here": reader(0.002)}, {"trained here": from_logits(photos, 1.5)}
+    logit_inverters, recovered = {"trained here": logit_inverter(0.002)}, {"trained here": from_logits(photos, 1.5)}
     by_factor = {"trained here": BY_FACTOR}
-    chapter.picture_logits(study, photos, readers, read)
+    chapter.picture_logits(study, photos, logit_inverters, recovered)
     chapter.picture_surgery(study, by_factor, torch.rand(5, 3, 16, 16))
-    chapter.record_logits(study, readers, read, by_factor)
+    chapter.record_logits(study, logit_inverters, recovered, by_factor)
     kept = study._results
     assert kept["images"]["value"] == 40 and kept["spread_logits"]["value"] == 25
     assert kept["gain_logits"]["value"] == 1.5 and kept["depth_logits"]["value"] == 3
@@ -110,22 +110,22 @@ def test_logits(study, photos):
 
 
 def test_an_inverter_that_was_trained_for_longer_is_set_beside(study, photos):
-    readers = {"trained here": reader(0.002), "for longer": reader(0.8, 15000)}
-    read = {"trained here": from_logits(photos, -4.0), "for longer": from_logits(photos, -2.0)}
+    logit_inverters = {"trained here": logit_inverter(0.002), "for longer": logit_inverter(0.8, 15000)}
+    recovered = {"trained here": from_logits(photos, -4.0), "for longer": from_logits(photos, -2.0)}
     by_factor = {"trained here": (BY_FACTOR[0], ~SAME), "for longer": BY_FACTOR}
-    chapter.picture_logits(study, photos, readers, read)
-    chapter.record_logits(study, readers, read, by_factor)
+    chapter.picture_logits(study, photos, logit_inverters, recovered)
+    chapter.record_logits(study, logit_inverters, recovered, by_factor)
     kept = study._results
     assert kept["gain_logits"]["tolerance"] is None and kept["gain_logits_longer"]["tolerance"] == 0.5
     assert kept["seen_logits_longer"]["value"] == pytest.approx(500 / 6)
     assert kept["beside"]["text"].endswith(
         "The second one below was trained for 48 minutes; samples and surgery are its."
     )
-    rows = chapter.logit_rows(readers, read)
+    rows = chapter.logit_rows(logit_inverters, recovered)
     assert rows["for longer"]["images"] == "15,000" and rows["for longer"]["over the mean colour, dB"].startswith(
         "-2.0"
     )
-    assert list(chapter.surgery_rows(by_factor)) == list(readers)
+    assert list(chapter.surgery_rows(by_factor)) == list(logit_inverters)
 
 
 def test_without_images_the_part_on_logits_says_so(study):
