@@ -17,7 +17,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 import invkit
 from invkit.dci.synthetic import dead_leaves
 from invkit.training import Player, train
+from study.page_tables import replace_between
 
 BEGIN, END = "<!-- made by benchmarks/determinism.py: begin -->", "<!-- end -->"
 OLDER = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
@@ -139,12 +139,6 @@ def shares_of_tolerance(one: dict, other: dict) -> list[float]:
     return [difference / tolerance if tolerance else float(difference > 0) for difference, tolerance in found]
 
 
-def replace(page: Path, begin: str, end: str, lines: Sequence[str]) -> None:
-    text = page.read_text(encoding="utf-8")
-    made = "\n".join([begin, "", *lines, "", end])
-    page.write_text(text.split(begin)[0] + made + text.split(end)[1], encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--page", type=Path)
@@ -156,7 +150,7 @@ def main() -> None:
     lines = results_table(*options.results) if options.results else changes_table()
     print(*lines, sep="\n")
     if options.page and not options.results:
-        replace(options.page, BEGIN, END, lines)
+        replace_between(options.page, BEGIN, END, lines)
 
 
 if __name__ == "__main__":

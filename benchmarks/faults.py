@@ -31,6 +31,7 @@ from torch import nn
 
 from invkit import checkpoint, cli, store
 from invkit.training import CHECKPOINT, Player, train
+from study.page_tables import replace_between
 
 STEPS, PAUSE = 60, 0.003
 BEGIN, END = "<!-- made by benchmarks/faults.py: begin -->", "<!-- end -->"
@@ -207,9 +208,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     rows = table(options.times, options.files)
     if options.table:
-        text = options.table.read_text(encoding="utf-8")
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        with store.whole(options.table) as file:
-            file.write_text("\n".join([before + BEGIN, "", *rows, "", END + after]), encoding="utf-8")
+        replace_between(options.table, BEGIN, END, rows)
     if options.strict and any(row.split("|")[2].strip() != row.split("|")[3].strip() for row in rows[2:]):
         sys.exit("Not everything survived.")

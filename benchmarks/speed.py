@@ -36,6 +36,7 @@ from recipes.dci import LITE0_SIZES
 from recipes.ffi import GLYPHS_GENERATOR
 from study import plots
 from study.live_glyphs import doubled_plainly
+from study.page_tables import replace_between
 
 BEGIN, END = "<!-- made by benchmarks/speed.py: begin -->", "<!-- end -->"
 OPTIMISED = 200  # steps of the optimisation that chapter 7 compares with
@@ -264,9 +265,7 @@ def write(page: Path, rows: Sequence[Row], machine: str) -> None:
     lines = ["| what | against | measured | goal |", "|---|---|---|---|"]
     lines += [f"| {' | '.join(row.cells())} |" for row in rows]
     figure = FIGURE.replace("MET", f"{sum(row.reached() >= 1 for row in rows)}").replace("ALL", f"{len(rows)}")
-    made = "\n".join([BEGIN, "", f"Measured on {machine}.", "", *lines, "", figure, "", END])
-    text = page.read_text(encoding="utf-8")
-    page.write_text(text.split(BEGIN)[0] + made + text.split(END)[1], encoding="utf-8")
+    replace_between(page, BEGIN, END, [f"Measured on {machine}.", "", *lines, "", figure])
     draw(page, rows)
 
 

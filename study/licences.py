@@ -10,7 +10,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from study.notebook import StudyError, read_json, write_text
+from study.notebook import StudyError, read_json
+from study.page_tables import replace_between
 
 PAGE = Path("book/licences.md")
 BEGIN, END = "<!-- made by study/licences.py: begin -->", "<!-- end -->"
@@ -74,8 +75,7 @@ def main():
         )
     ]
     tables.append(_table(("package", "version", "licence"), rows))
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    write_text(PAGE, f"{before}{BEGIN}\n\n" + "\n\n".join(tables) + f"\n\n{END}{rest.split(END)[1]}")
+    replace_between(PAGE, BEGIN, END, ["\n\n".join(tables)])
 
 
 if __name__ == "__main__":

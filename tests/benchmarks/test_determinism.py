@@ -44,7 +44,7 @@ def test_a_table_takes_the_place_of_the_one_before(determinism, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{determinism.BEGIN}\nold\n{determinism.END}\nafter\n")
     for table in (["| a |"], ["| b |"]):
-        determinism.replace(page, determinism.BEGIN, determinism.END, table)
+        determinism.replace_between(page, determinism.BEGIN, determinism.END, table)
     assert page.read_text() == f"before\n{determinism.BEGIN}\n\n| b |\n\n{determinism.END}\nafter\n"
 
 
