@@ -171,7 +171,8 @@ def naming_claims(source, name):
         titles = [f"*{claim['title'].lstrip('… ')}*" for claim in answered]
         said = " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
         papers = " and ".join(dict.fromkeys(claim["paper"].partition(",")[0] for claim in answered))
-        return f"{match['block']}Claim answered: {said} ({papers}; [verdict](12_claims.ipynb)).\n```"
+        what = "Claims" if len(titles) > 1 else "Claim"
+        return f"{match['block']}{what} answered: {said} ({papers}; [verdict](12_claims.ipynb)).\n```"
 
     return FIGURE.sub(named, source)
 
