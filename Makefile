@@ -50,6 +50,9 @@ SNAKEMAKE = snakemake $(if $(CLUSTER),--workflow-profile profiles/$(CLUSTER),--c
 
 # Whatever the user's locale and cluster are: files here are UTF-8, and another project's Snakemake profile is not ours.
 export PYTHONUTF8 = 1
+# glibc would hand every large buffer back to the system and fetch it again page by page (benchmarks/speed.py).
+export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
+export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 unexport SNAKEMAKE_PROFILE
 
 .PHONY: book published notebook weights test test-book pages pdf lint format lab check publish clean

@@ -3,6 +3,7 @@
 import ast
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -606,6 +607,16 @@ def test_make_says_which_notebooks_there_are(name):
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 2
     assert found.stderr.startswith(f"There is no notebook {name}; there are: 01_classifiers 02_")
+
+
+def test_make_has_processes_keep_their_buffers_unless_the_user_says_otherwise(tmp_path):
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text() + "\nshow:\n\t@echo $$MALLOC_TRIM_THRESHOLD_\n")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    for given, expected in (({}, str(2**30)), ({"MALLOC_TRIM_THRESHOLD_": "4096"}, "4096")):
+        found = subprocess.run(
+            ["make", "-s", "show"], cwd=tmp_path, env=plain | given, capture_output=True, text=True, check=True
+        )
+        assert found.stdout.strip() == expected
 
 
 def test_make_hides_the_users_locale_and_cluster():
