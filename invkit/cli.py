@@ -93,16 +93,20 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _describe(options: argparse.Namespace) -> None:
+    from invkit.dci.chain import map_shapes
+    from invkit.dci.invert import deepest
     from invkit.network.classifiers import load_classifier
 
     classifier = load_classifier(options.classifier, pretrained=False)  # the blocks do not depend on the weights
+    shapes = map_shapes(classifier)  # up to the last depth that `train_inverter` takes
+    by_itself = deepest(shapes)  # up to where it goes where no depth is named
     numbers = classifier.channels * classifier.size**2
     kind = {1: "grey images", 3: "images"}.get(classifier.channels, f"{classifier.channels}-channel images")
     print(f"{classifier.name}: {kind} of {classifier.size}x{classifier.size} pixels, {classifier.classes} classes\n")
     rows = [("depth", "block", "output", "convolutions", "stride", "numbers per image number", "can be inverted")]
     for block in classifier.blocks:
         shape, ratio = "x".join(map(str, block.shape)), math.prod(block.shape) / numbers
-        can = "yes" if block.invertible else "no, a vector" if len(block.shape) == 1 else "no"
+        can = "yes" if block.depth <= by_itself else "a vector, if asked for" if block.depth < len(shapes) else "no"
         row = (str(block.depth), block.name, shape, str(block.convolutions), f"{block.stride:g}", f"{ratio:.3f}", can)
         rows.append(row)
     print_table(rows)

@@ -14,6 +14,7 @@ import invkit.inverters
 from invkit import store
 from invkit.cli import main
 from invkit.data.photos import fit, read_photo
+from invkit.fit import _depths as fit_depths
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -225,8 +226,38 @@ def test_describe_names_every_block(capsys):
     assert [int(row[0]) for row in table] == list(range(1, 20))
     # depth 3: 6 convolutions, stride 4, half the image's numbers
     assert table[2][2:] == ["24x56x56", "6", "4", "0.500", "yes"]
-    assert table[-1][-3:] == ["no,", "a", "vector"]
+    assert lines[-1].endswith("a vector, if asked for")
     assert main(["describe", "nothing"]) == 1 and "'nothing'" in capsys.readouterr().err
+
+
+OWN_NETWORKS = """
+from torch import nn
+
+def mlp():
+    layers = [nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 4)]
+    return sized(nn.Sequential(*layers))
+
+def convolution():
+    return sized(nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)))
+
+def sized(network):
+    network.size = 8
+    return network
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "can", "by_itself"), [("mlp", ["yes", "yes"], 2), ("convolution", ["yes", "a vector, if asked for"], 1)]
+)
+def test_describe_says_which_depths_an_inverter_takes(factory, can, by_itself, tmp_path, monkeypatch, capsys):
+    (tmp_path / "described_networks.py").write_text(OWN_NETWORKS)
+    monkeypatch.chdir(tmp_path)
+    assert main(["describe", f"described_networks:{factory}"]) == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if re.match(r"\d", line)]
+    assert [re.split(r"  +", line)[-1] for line in table] == can
+    classifier = invkit.load_classifier(f"described_networks:{factory}")
+    del sys.modules["described_networks"]
+    assert fit_depths(classifier, None)[-1] == by_itself and fit_depths(classifier, [2]) == [2]
 
 
 def test_list_reads_the_cards(tmp_path, monkeypatch, capsys):
