@@ -2,8 +2,8 @@
 
     python -m study.alone build/quick.lock "Another make is at it." snakemake --cores all ...
 
-A process that finds the lock taken ends at once with the sentence. Snakemake's own lock stays behind after a kill -9,
-and the command `flock` is not on every system.
+A process that finds the lock taken ends at once with the sentence, and says which file the lock is. Snakemake's own
+lock stays behind after a kill -9, and the command `flock` is not on every system.
 """
 
 import runpy
@@ -18,7 +18,7 @@ def main():
     try:
         lock.acquire()
     except Timeout:
-        sys.exit(taken)
+        sys.exit(f"{taken} Its lock is {path}.")
     except OSError as error:
         sys.exit(f"{path} cannot be written ({error.strerror}): copy the repository to a folder of your own.")
     sys.argv = [module, *arguments]

@@ -25,23 +25,28 @@ from filelock import FileLock, Timeout
 from traitlets.config import Config
 
 from invkit.store import code_version, machine_class
-from study.fingerprint import fingerprint
+from study.copies import read_object, read_results, sealed
+from study.fingerprint import fingerprint, notebooks_needed
 from study.notebook import RUN_VARIABLE, StudyError, read_json, write_text
-from study.pages import compile
+from study.pages import compile, facts_of
 from study.profiles import notebooks, parameters
 from study.published import publish, take
 
 PROGRESS = re.compile(r"\r|%\||\bit/s\b|\bs/it\b")  # in a line of a progress bar
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s:]+/)+(?=[^/\s:]+\.py:\d)")  # of the file that a warning is about
 BUSY = 600  # seconds in which a kernel on a busy machine may be late with a cell's output; nbclient's own 4 are few
+LONGEST_WAIT = 12 * 3600  # seconds for another process that runs the same notebook: longer than any of them takes
 SOCKET_FOLDER = 60  # characters; a socket's path may have 107, and these names go below the folder
 EXPECTED = Path("profiles/quick.expected.json")
+AGAIN = f"`git checkout {EXPECTED}`, or another copy of the repository, brings it back"
 
 
 def run_notebook(name, profile):
     """Execute one notebook into ``build/<profile>/executed/``, or take the published copy of the same fingerprint.
 
-    Raises StudyError when a cell fails; the copy executed so far is then ``build/<profile>/failed/<name>.ipynb``.
+    Where another process runs the same notebook, its copy is waited for and taken. Raises StudyError when a cell fails
+    (the copy executed so far is then ``build/<profile>/failed/<name>.ipynb``), when results that the notebook loads are
+    damaged, and when the other process does not end.
     """
     # The checker of notebooks would compile a grammar of web addresses, for a second, which no notebook needs.
     sys.modules.setdefault("rfc3987_syntax", None)
@@ -61,14 +66,22 @@ def run_notebook(name, profile):
         print(f"{place}: unchanged since it was published", flush=True)
         return
 
+    for other in notebooks_needed(name, profile):
+        if _results(profile, other).exists():  # where there are none, the cell that loads them says what to do
+            read_results(_results(profile, other))
     long = ": no published copy of it as it is now, so it runs, perhaps for hours" if profile == "published" else ""
     print(f"{place} (profile {profile}){long}", flush=True)
     lock = FileLock(attempt.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:  # a run whose Snakemake was killed may still be at it; its lock ends with it
-        print(f"{place}: another process runs it; waiting for that to end", flush=True)
-        lock.acquire(poll_interval=0.5)
+        print(f"{place}: another process runs it, and holds {lock.lock_file}; waiting for that to end", flush=True)
+        before = _written(executed / f"{name}.ipynb")
+        _wait(lock, name)
+        if _written(executed / f"{name}.ipynb") != before and _is_of(executed / f"{name}.ipynb", digest):
+            print(f"{place}: the other process has run it", flush=True)
+            lock.release()
+            return
     os.environ[RUN_VARIABLE] = json.dumps(
         {
             "profile": profile,
@@ -103,9 +116,35 @@ def run_notebook(name, profile):
     facts |= {"date": f"{datetime.date.today()}", "machine": machine_class(), "version": code_version()}
     if not results.exists():  # it has no headline numbers
         write_text(results, "{}\n")
-    write_text(executed / f"{name}.ipynb", json.dumps(_clean(read_json(attempt), facts), indent=1) + "\n")
+    copy = sealed(_clean(read_json(attempt), facts), results.read_text(encoding="utf-8"))
+    write_text(executed / f"{name}.ipynb", json.dumps(copy, indent=1) + "\n")
     attempt.unlink()
     lock.release()
+
+
+def _wait(lock, name):
+    """Take a lock as soon as the process that holds it ends; StudyError where that takes too long."""
+    try:
+        lock.acquire(timeout=LONGEST_WAIT, poll_interval=0.5)
+    except Timeout:
+        raise StudyError(
+            f"Another process has held {lock.lock_file} for {LONGEST_WAIT / 3600:g} hours: end the one that runs "
+            f"{name}, then run it again."
+        ) from None
+
+
+def _written(path):
+    """When a file was written; None where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+def _is_of(path, digest):
+    """Whether an executed copy is whole, with its results, and was made from inputs of this fingerprint."""
+    try:
+        read_results(path.with_name(f"{path.stem}.results.json"))
+        return facts_of(path).get("fingerprint") == digest
+    except StudyError:
+        return False
 
 
 def _short_folder():
@@ -150,7 +189,7 @@ def check():
     found = {name: path for name in notebooks() if (path := _results("quick", name)).exists()}
     if not found:
         raise StudyError("There is nothing to check: `make book` first, which makes the profile quick.")
-    expected = read_json(EXPECTED) if EXPECTED.exists() else {}
+    expected = read_object(EXPECTED, AGAIN) if EXPECTED.exists() else {}
     differences = compared = 0
     for name in notebooks():
         known = expected.get(name, {})
@@ -159,7 +198,7 @@ def check():
             print(f"{name} was not run: `make notebook NAME={name}` runs it.")
             differences += len(known) or 1
             continue
-        results = read_json(found[name])
+        results = read_results(found[name])[1]
         lost = known.keys() - results.keys()
         new = {id for id, result in results.items() if result.get("tolerance") is not None} - known.keys()
         wrong = [f"{id} {words}" for id in known if id in results and (words := _difference(results[id], known[id]))]
@@ -195,7 +234,7 @@ def expect():
     """
     expected = {}
     for name in notebooks():
-        results = read_json(_results("quick", name))
+        results = read_results(_results("quick", name))[1]
         expected[name] = {id: kept for id, result in results.items() if (kept := _expected(result))}
     write_text(EXPECTED, json.dumps(expected, indent=1) + "\n")
 
@@ -230,6 +269,8 @@ def main():
         COMMANDS[arguments.pop("command")](**arguments)
     except StudyError as error:
         sys.exit(str(error))
+    except OSError as error:  # a full disk, or a folder that cannot be written to
+        sys.exit(f"{error.filename}: {error.strerror}." if error.filename else str(error))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 
 from invkit.store import weights_folder
+from study.copies import read_object
 from study.notebook import default_parameters, read_json, source_of
 from study.profiles import notebooks, parameters
 
@@ -319,7 +320,7 @@ def _weights(words):
     found, todo = {}, words & cards.keys()
     while todo:
         name = todo.pop()
-        card = read_json(cards[name])
+        card = read_object(cards[name], "fetch or train it again")
         found[name] = card.get("sha256")
         todo |= {card.get("network")} & cards.keys() - found.keys()
     return found

@@ -296,8 +296,11 @@ def _significant(value, digits):
 
 def default_parameters(notebook):
     """``{name: value}`` of the one cell tagged ``parameters``, which holds nothing but assignments of literals."""
-    cells = read_json(notebook).get("cells", [])
-    cells = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    try:
+        cells = read_json(notebook).get("cells", [])
+        cells = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    except (ValueError, AttributeError, KeyError, TypeError):
+        raise StudyError(f"{notebook} is no notebook: `git checkout {notebook}` brings back one of ours.") from None
     if len(cells) != 1:
         raise StudyError(f"{notebook} has {len(cells)} cells tagged 'parameters'; it needs exactly one.")
     try:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import yaml
 
+from study.copies import facts_in, read_copy
 from study.fingerprint import fingerprint
 from study.live import put_beside
 from study.notebook import StudyError, injected_parameters, read_json, source_of, write_text
@@ -42,13 +43,14 @@ def compile(profile):
     build = Path("build") / profile
     source, made, html = build / "src", build / "made", build / "html"
     copies = {name: executed_copy(name, profile) for name in notebooks()}
+    executed = {name: read_copy(path) for name, path in copies.items()}  # all of them, before anything is replaced
     print("Compiling the pages", flush=True)
     for folder in (source, made):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree("book", source, ignore=shutil.ignore_patterns("published", BEFORE.name, FIGURES.name))
     (source / "_static").mkdir(exist_ok=True)
     for name, path in copies.items():
-        write_text(source / f"{name}.ipynb", json.dumps(_page(name, read_json(path), profile)))
+        write_text(source / f"{name}.ipynb", json.dumps(_page(name, executed[name], profile)))
         for figure in path.parent.glob(f"{name}.*.png"):
             shutil.copy(figure, source / "_static")
     # A fresh folder and --all, because glue across pages goes stale silently.
@@ -93,7 +95,7 @@ def executed_copy(name, profile):
     """The path of the executed copy of a notebook that its page shows.
 
     It is what this folder executed; in the profile ``published`` it may also be what book/published holds. A copy whose
-    fingerprint is that of today goes first, then the newest. Raises StudyError where there is none.
+    fingerprint is that of today goes first, then the newest. Raises StudyError where there is none, or one is damaged.
     """
     folders = [Path("build", profile, "executed"), *([Path("book/published")] if profile == "published" else [])]
     copies = [path for path in (folder / f"{name}.ipynb" for folder in folders) if path.exists()]
@@ -105,8 +107,8 @@ def executed_copy(name, profile):
 
 
 def facts_of(path):
-    """What `study.book.run_notebook` wrote into an executed copy: fingerprint, profile, date, version and so on."""
-    return read_json(path)["metadata"].get("invkit", {})
+    """What `study.book.run_notebook` wrote into an executed copy; StudyError where that is damaged."""
+    return facts_in(read_copy(path))
 
 
 def _print_seconds(copies):

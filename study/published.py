@@ -13,21 +13,27 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from invkit.store import whole
+from study.copies import PUBLISHED as STORED
+from study.copies import facts_in, read_copy, read_results, sealed
 from study.fingerprint import fingerprint
-from study.notebook import StudyError, read_json
+from study.notebook import StudyError
 from study.pages import facts_of
 from study.profiles import notebooks
 
-STORED = Path("book/published")
 MOST_PUBLISHED = 25e6  # bytes of book/published
 ALIKE = 45.0  # dB: a figure in 256 colours that is this near to the original takes its place
 
 
 def take(name, digest, folder):
-    """Copy a published notebook and its results to a folder, if its fingerprint is ``digest``; whether it was."""
+    """Copy a published notebook and its results to a folder, if its fingerprint is ``digest``; whether it was.
+
+    Raises StudyError where one of the two is damaged.
+    """
     stored = STORED / f"{name}.ipynb"
     if not stored.exists() or facts_of(stored).get("fingerprint") != digest:
         return False
+    read_results(STORED / f"{name}.results.json")
     for path in STORED.glob(f"{name}.*"):
         shutil.copy(path, folder / path.name)
     return True
@@ -38,35 +44,47 @@ def publish():
 
     Of the PNGs beside the notebooks only those that a prose page names go along: the notebooks hold every figure. A
     chapter that was not executed, or whose inputs have changed since, keeps its published copy; a line says so.
-    Raises StudyError, and changes nothing, where all together would be too much for a repository.
+    Raises StudyError, and changes nothing, where a copy is damaged, and where all together would be too much for a
+    repository.
     """
     stored, executed = STORED, Path("build/published/executed")
     prose = "".join(page.read_text() for page in sorted(Path("book").glob("*.md")))
     kept = {path.name: path.read_bytes() for path in stored.glob("*.*") if path.name.split(".")[0] in notebooks()}
     for name in notebooks():
         path = executed / f"{name}.ipynb"
-        notebook = read_json(path) if path.exists() else None
-        if notebook is None or notebook["metadata"]["invkit"]["fingerprint"] != fingerprint(name, "published"):
+        notebook = read_copy(path) if path.exists() else None
+        if notebook is None or facts_in(notebook).get("fingerprint") != fingerprint(name, "published"):
             state = "kept as it was" if f"{name}.ipynb" in kept else "missing"
             print(f"{name} was not executed as it is now: its published copy is {state}.")
             continue
         kept = {file: content for file, content in kept.items() if file.split(".")[0] != name}
-        kept[path.name] = (json.dumps(_compressed(notebook), indent=1) + "\n").encode()
-        kept[f"{name}.results.json"] = (executed / f"{name}.results.json").read_bytes()
+        results, _ = read_results(executed / f"{name}.results.json")
+        kept[path.name] = (json.dumps(sealed(_compressed(notebook), results), indent=1) + "\n").encode()
+        kept[f"{name}.results.json"] = results.encode()
         for figure in executed.glob(f"{name}.*.png"):
             if figure.name in prose:
-                kept[figure.name] = _smaller(figure.read_bytes(), ("png",))[1]
+                kept[figure.name] = _smaller_figure(figure, path)
     size = sum(map(len, kept.values()))
     if size > MOST_PUBLISHED:
         most = f"{MOST_PUBLISHED / 1e6:.0f} MB"
         raise StudyError(
             f"book/published would hold {size / 1e6:.1f} MB, more than {most}: make fewer or smaller figures."
         )
-    shutil.rmtree(stored, ignore_errors=True)
-    stored.mkdir()
     for file, content in kept.items():
-        (stored / file).write_bytes(content)
+        with whole(stored / file) as partial:
+            partial.write_bytes(content)
+    for path in stored.glob("*.*"):  # only now: a copy that was published is there at every moment
+        if path.name not in kept:
+            path.unlink()
     print(f"book/published: {size / 1e6:.1f} MB")
+
+
+def _smaller_figure(figure, copy):
+    """The bytes of a figure that stands beside the executed copy which made it."""
+    try:
+        return _smaller(figure.read_bytes(), ("png",))[1]
+    except (OSError, SyntaxError):  # what Pillow raises for a damaged PNG
+        raise StudyError(f"{figure} is damaged: delete {copy}, and `make published` makes both again.") from None
 
 
 def _compressed(notebook):

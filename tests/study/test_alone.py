@@ -27,7 +27,8 @@ def test_a_module_runs_as_if_called_and_a_killed_one_leaves_no_lock(command):
     first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline().endswith("waiting.py', '-x', 'y']\n")
     second = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert (second.returncode, second.stdout, second.stderr) == (1, "", "Another is at it.\n")
+    said = f"Another is at it. Its lock is {command[3]}.\n"
+    assert (second.returncode, second.stdout, second.stderr) == (1, "", said)
     first.kill()
     first.communicate()
     assert subprocess.run(command, stdin=subprocess.DEVNULL).returncode == 3
@@ -46,7 +47,8 @@ def test_a_second_make_is_told_of_the_first(tmp_path):
     with FileLock(tmp_path / "build/quick.lock"):
         made = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True)
     assert made.returncode == 2
-    assert made.stderr.startswith("Another make is building the profile quick; wait for it to end.\n")
+    said = "Another make is building the profile quick; wait for it to end. Its lock is build/quick.lock.\n"
+    assert made.stderr.startswith(said)
 
 
 def test_no_command_or_module_is_needed_that_macos_lacks():
