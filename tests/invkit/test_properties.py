@@ -166,6 +166,24 @@ def test_what_is_no_image_gets_one_sentence(name, wrong):
         TAKES[name](change(OTHERS))
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_an_owner_who_trains_his_network_on_changes_no_result_and_nothing_of_his(name):
+    """He turns its gradients on and puts it into training mode, after it was wrapped."""
+    expected, network = ALL[name](OTHERS), CLASSIFIER.model
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    network.requires_grad_().train()
+    try:
+        found = ALL[name](OTHERS)
+        assert all(module.training for module in network.modules())
+        assert all(parameter.requires_grad for parameter in network.parameters())
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        assert name in ("search", "robust_accuracy") or not gradients  # he zeroes them before a step of his own
+    finally:
+        network.requires_grad_(False).eval().zero_grad()
+    torch.testing.assert_close(found.detach(), expected.detach(), rtol=1e-4, atol=2e-5)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
 def test_two_threads_at_once_give_what_one_gives_also_while_the_owner_trains():
     batches = [torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) for seed in range(12)]
     calls = [CLASSIFIER.logits, PURE["features"], CHAIN.reconstruct, SEARCHING["pgd"]]
