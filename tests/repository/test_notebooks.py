@@ -87,5 +87,22 @@ def test_a_chapter_says_what_to_change_and_rerun(path):
     assert named & given.keys(), "the text names a parameter that the command changes"
 
 
+ROW = re.compile(r"^\| ((?:\d\d [^|,]+(?:, )?)+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+
+
+def test_the_readme_names_what_each_chapter_lets_one_swap():
+    """A row for every chapter, of parameters that it has."""
+    defaults = {path.stem.partition("_")[0]: default_parameters(path) for path in CHAPTERS}
+    rows = ROW.findall((CHAPTERS[0].parents[1] / "README.md").read_text(encoding="utf-8"))
+    listed = []
+    for chapters, *cells in rows:
+        numbers = re.findall(r"\d\d", chapters)
+        listed += numbers
+        named = [set(re.findall(r"`(\w+)`", cell)) for cell in cells]
+        assert set.union(*named) <= set().union(*(defaults[number] for number in numbers)), chapters
+        assert all(named[1] <= defaults[number].keys() for number in numbers), chapters
+    assert sorted(listed) == sorted(defaults)
+
+
 def test_there_are_chapters():
     assert CHAPTERS
