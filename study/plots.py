@@ -352,15 +352,14 @@ def scatter(
         for i, (label, (x, y)) in enumerate(points.items()):
             colour = _cycled(COLOURS, i)
             at = [number.value if isinstance(number, Interval) else number for number in (x, y)]
-            look = {"color": colour, "marker": _cycled(MARKERS, i), "s": 90, "zorder": 3, "label": label}
-            seaborn.scatterplot(x=at[:1], y=at[1:], ax=axis, **look)
+            seaborn.scatterplot(x=at[:1], y=at[1:], color=colour, marker=_cycled(MARKERS, i), s=90, ax=axis, zorder=3)
             reach = {"xerr": _reach(x), "yerr": _reach(y)}
             axis.errorbar(*at, **reach, linestyle="none", color=colour, capsize=3, linewidth=1.6)
+            axis.annotate(label, at, xytext=(9, 7), textcoords="offset points", color=colour)
         if logx:
             _plain_numbers(axis)
         axis.margins(0.15)
         axis.set(xlabel=xlabel, ylabel=ylabel)
-        _legend(figure)
     return figure
 
 
