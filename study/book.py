@@ -271,6 +271,9 @@ def main():
         sys.exit(str(error))
     except OSError as error:  # a full disk, or a folder that cannot be written to
         sys.exit(f"{error.filename}: {error.strerror}." if error.filename else str(error))
+    except KeyboardInterrupt:
+        print("Stopped by Ctrl-C; what had been finished stays.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,18 @@ def test_a_full_disk_while_publishing_loses_no_copy(built, monkeypatch):
     assert files() == before
 
 
+def test_ctrl_c_is_one_sentence(built, monkeypatch, capsys):
+    def stopped():
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(book.COMMANDS, "check", stopped)
+    monkeypatch.setattr(sys, "argv", ["book", "check"])
+    with pytest.raises(SystemExit) as stop:
+        book.main()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "Stopped by Ctrl-C; what had been finished stays.\n"
+
+
 # ---- locks -----------------------------------------------------------------------------------------------------------
 
 
