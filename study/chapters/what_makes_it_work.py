@@ -29,7 +29,7 @@ from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from recipes import matching
 from study import confirmation, plots
-from study.notebook import Study, slug
+from study.notebook import Study, listed, slug
 from study.scores import difference_over_seeds, verdict_over_seeds
 
 
@@ -172,7 +172,7 @@ PARTS = {
     "no image term": "the image term",
     "no cycle term": "the cycle term",
     "never re-synchronised": "re-synchronising",
-    "re-synchronised at one depth": "re-synchronising all depths, not one",
+    "re-synchronised at one depth": "re-synchronising all depths rather than one",
 }
 
 
@@ -325,7 +325,7 @@ def parts_in_words(found: Mapping[str, Comparison], rival: str) -> str:
     sentences = []
     for word, phrase in phrases.items():
         if names := [part for name, part in parts.items() if found[name].verdict == word]:
-            sentences.append(f"{phrase} {', '.join(names)}")
+            sentences.append(f"{phrase} {listed(names)}")
     return "; ".join(sentences)
 
 
