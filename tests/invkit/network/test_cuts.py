@@ -173,6 +173,53 @@ class ResNet(nn.Module):
         return {"hidden": hidden, "logits": self.classifier(pooled), "pooled": pooled}
 
 
+class ConvNextLayer(nn.Module):
+    """Mixes places, then channels, which are last in between; its branch is scaled and added."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.dwconv = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.layernorm, self.act = nn.LayerNorm(width), nn.GELU()
+        self.pwconv1, self.pwconv2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.layer_scale_parameter = nn.Parameter(torch.full((width,), 0.5))
+
+    def forward(self, features):
+        branch = self.layernorm(self.dwconv(features).permute(0, 2, 3, 1))
+        branch = self.layer_scale_parameter * self.pwconv2(self.act(self.pwconv1(branch)))
+        return features + branch.permute(0, 3, 1, 2)
+
+
+class ConvNextStage(nn.Module):
+    def __init__(self, inside, outside, depth=2):
+        super().__init__()
+        self.downsampling_layer = nn.ModuleList([nn.Conv2d(inside, outside, 2, 2)] if inside != outside else [])
+        self.layers = nn.ModuleList(ConvNextLayer(outside) for _ in range(depth))
+
+    def forward(self, features):
+        for layer in (*self.downsampling_layer, *self.layers):
+            features = layer(features)
+        return features
+
+
+class ConvNext(nn.Module):
+    """As ConvNextForImageClassification."""
+
+    def __init__(self):
+        super().__init__()
+        self.embeddings = Checked(3, 8, 2)
+        self.encoder = nn.ModuleDict({"stages": nn.ModuleList([ConvNextStage(8, 8), ConvNextStage(8, 16)])})
+        self.layernorm, self.classifier = nn.LayerNorm(16), nn.Linear(16, 5)
+
+    def forward(self, pixel_values=None, labels=None):
+        if pixel_values is None:
+            raise ValueError("You have to specify pixel_values")
+        features = self.embeddings(pixel_values)
+        for stage in self.encoder["stages"]:
+            features = stage(features)
+        pooled = self.layernorm(features.mean([-2, -1]))
+        return Output(last_hidden_state=features, logits=self.classifier(pooled))
+
+
 class Looking(nn.Module):
     """An `if` on values, a shared activation, a loop over units in a list."""
 
@@ -239,6 +286,18 @@ def test_a_resnet_of_another_library_is_cut_at_its_residual_units():
     with torch.no_grad():  # another size than that of the cut
         images = torch.rand(2, 3, 24, 32)
         torch.testing.assert_close(classifier.features(images, 6), classifier.logits(images))
+
+
+def test_a_convnext_of_another_library_is_cut_after_every_layer():
+    classifier = classifier_of(ConvNext)
+    assert [(b.name, b.shape) for b in classifier.blocks] == [
+        ("embeddings", (8, 8, 8)),
+        *((f"encoder.stages.0.layers.{i}", (8, 8, 8)) for i in range(2)),
+        ("encoder.stages.1.downsampling_layer.0", (16, 4, 4)),
+        *((f"encoder.stages.1.layers.{i}", (16, 4, 4)) for i in range(2)),
+        ("classifier", (5,)),
+    ]
+    assert_blocks_are_the_network(classifier)
 
 
 def test_an_if_and_a_shared_activation_do_no_harm():
