@@ -88,25 +88,23 @@ def _list(options: argparse.Namespace) -> None:
     print_table(rows)
     if len(rows) == 1:
         print(f"(none in {store.weights_folder()})")
-    trained = [name for name, card in cards.items() if card.get("method") == "classifier"]
-    print(f"\nclassifiers: {', '.join(['lite0', *trained])}, timm:NAME, torchvision:NAME, pkg.mod:factory")
+    names = ["lite0", *(name for name, card in cards.items() if card.get("method") == "classifier")]
+    print(f"\nclassifiers: {', '.join(names)}, timm:NAME, torchvision:NAME, pkg.mod:factory")
 
 
 def _describe(options: argparse.Namespace) -> None:
-    from invkit.dci.chain import map_shapes
-    from invkit.dci.invert import deepest
+    from invkit.dci import chain, invert
     from invkit.network.classifiers import load_classifier
 
     classifier = load_classifier(options.classifier, pretrained=False)  # the blocks do not depend on the weights
-    shapes = map_shapes(classifier)  # up to the last depth that `train_inverter` takes
-    by_itself = deepest(shapes)  # up to where it goes where no depth is named
+    shapes = chain.map_shapes(classifier)  # up to the last depth that `train_inverter` takes
     numbers = classifier.channels * classifier.size**2
     kind = {1: "grey images", 3: "images"}.get(classifier.channels, f"{classifier.channels}-channel images")
     print(f"{classifier.name}: {kind} of {classifier.size}x{classifier.size} pixels, {classifier.classes} classes\n")
     rows = [("depth", "block", "output", "convolutions", "stride", "numbers per image number", "can be inverted")]
     for block in classifier.blocks:
         shape, ratio = "x".join(map(str, block.shape)), math.prod(block.shape) / numbers
-        can = "yes" if block.depth <= by_itself else "a vector, if asked for" if block.depth < len(shapes) else "no"
+        can = "no" if block.depth >= len(shapes) else "yes" if block.depth <= invert.deepest(shapes) else "if named"
         row = (str(block.depth), block.name, shape, str(block.convolutions), f"{block.stride:g}", f"{ratio:.3f}", can)
         rows.append(row)
     print_table(rows)
@@ -128,11 +126,9 @@ def _invert(options: argparse.Namespace) -> None:
         depths = f"depths {first} to {last}" if last > first else f"depth {first} alone"
         raise ValueError(f"{options.inverter} inverts {depths}, not {depth}.")
 
-    if not options.keep_going:
-        for photo in options.photos:
-            read_photo(photo)
-    bad = []
-    many = len(options.photos) < MANY_PHOTOS
+    for photo in () if options.keep_going else options.photos:  # a bad one is told before anything is written
+        read_photo(photo)
+    bad, many = [], len(options.photos) < MANY_PHOTOS
     for photo, files in tqdm(list(zip(options.photos, results, strict=True)), unit="photo", disable=many):
         notes: list[str] = []
         try:
@@ -148,8 +144,8 @@ def _invert(options: argparse.Namespace) -> None:
         write_png(reconstruction, again)
         write_png(side_by_side, torch.cat([original, again], dim=2))
         print(f"{photo}: {'; '.join([*notes, sentence])}.")
-        quality = f"PSNR {psnr(again[None], original[None]).item():.1f} dB"
-        print(f"  {options.inverter}, depth {depth}: {quality} -> {reconstruction}, {side_by_side}")
+        quality = psnr(again[None], original[None]).item()
+        print(f"  {options.inverter}, depth {depth}: PSNR {quality:.1f} dB -> {reconstruction}, {side_by_side}")
     if bad:
         raise ValueError(f"{len(bad)} of {len(options.photos)} photos were left out: {' '.join(bad)}")
 
@@ -181,7 +177,7 @@ def _result_files(photos: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
         if stems.count(stem) > 1:
             raise ValueError(f"Results of two photos called {photo.stem!r} would replace each other: rename one.")
     files = [(out / f"{photo.stem}_reconstruction.png", out / f"{photo.stem}_side_by_side.png") for photo in photos]
-    sources = {os.path.realpath(photo) for photo in photos}  # Path.resolve() raises for a loop of links
+    sources = set(map(os.path.realpath, photos))  # Path.resolve() raises for a loop of links
     for file in (file for pair in files for file in pair):
         if len(os.fsencode(file.name)) > LONGEST_NAME:
             raise ValueError(f"The name of {file.name} is too long for a file: rename the photo.")

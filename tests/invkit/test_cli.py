@@ -226,7 +226,7 @@ def test_describe_names_every_block(capsys):
     assert [int(row[0]) for row in table] == list(range(1, 20))
     # depth 3: 6 convolutions, stride 4, half the image's numbers
     assert table[2][2:] == ["24x56x56", "6", "4", "0.500", "yes"]
-    assert lines[-1].endswith("a vector, if asked for")
+    assert lines[-1].endswith("if named")
     assert main(["describe", "nothing"]) == 1 and "'nothing'" in capsys.readouterr().err
 
 
@@ -247,7 +247,7 @@ def sized(network):
 
 
 @pytest.mark.parametrize(
-    ("factory", "can", "by_itself"), [("mlp", ["yes", "yes"], 2), ("convolution", ["yes", "a vector, if asked for"], 1)]
+    ("factory", "can", "by_itself"), [("mlp", ["yes", "yes"], 2), ("convolution", ["yes", "if named"], 1)]
 )
 def test_describe_says_which_depths_an_inverter_takes(factory, can, by_itself, tmp_path, monkeypatch, capsys):
     (tmp_path / "described_networks.py").write_text(OWN_NETWORKS)
