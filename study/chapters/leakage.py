@@ -31,6 +31,7 @@ from invkit import dci, optimize, statistics
 from invkit.dci import synthetic
 from invkit.dci.chain import Chain, ChainLossWeights
 from invkit.dci.inverter import ClassifierInverter
+from invkit.dci.layout import Layout, layout_of
 from invkit.dci.synthetic import Pool
 from invkit.dci.training import Schedule
 from invkit.ffi.inverter import LogitInverter
@@ -138,7 +139,8 @@ def optimise_from_features(
     classifier: Classifier, images: Tensor, depth: int, steps: int, seed: int = 0
 ) -> TimedImages:
     """Images found by moving pixels until the classifier's features of that depth agree."""
-    found = optimize.invert_features(classifier, send(classifier, images, depth), depth, steps=steps, seed=seed)
+    given = _layout(classifier, depth).from_map(send(classifier, images, depth))
+    found = optimize.invert_features(classifier, given, depth, steps=steps, seed=seed)
     return TimedImages(found.estimate, found.seconds / len(images))
 
 
@@ -169,17 +171,28 @@ def places_by_word(words: Mapping[str, str]) -> str:
 # ---- split computing -------------------------------------------------------------------------------------------------
 
 
+def _layout(classifier: Classifier, depth: int) -> Layout:
+    """How the features of a depth are laid out as maps, which chains invert and defences disturb channel by channel."""
+    layout = layout_of(classifier.blocks[depth - 1].shape, classifier.size)
+    if layout is None:
+        shape = classifier.blocks[depth - 1].shape
+        raise ValueError(f"Depth {depth} of {classifier.name}, {shape}, is neither a map nor tokens: choose another.")
+    return layout
+
+
 @torch.no_grad()
 def send(classifier: Classifier, images: Tensor, depth: int, batch: int = 250) -> Tensor:
-    """The features of that depth that a device sends, (N, *shape)."""
-    return torch.cat([classifier.features(part, depth) for part in images.split(batch)])
+    """The features of that depth that a device sends, with their channels first, tokens as maps: (N, C, ...)."""
+    layout = _layout(classifier, depth)
+    return torch.cat([layout.to_map(classifier.features(part, depth)) for part in images.split(batch)])
 
 
 @torch.no_grad()
 def cloud_logits(classifier: Classifier, features: Tensor, depth: int, batch: int = 250) -> Tensor:
-    """The cloud's logits (N, classes) from features of that depth."""
-    answers = []
+    """The cloud's logits (N, classes) from features of that depth, as `send` returns them."""
+    answers, layout = [], _layout(classifier, depth)
     for h in features.split(batch):
+        h = layout.from_map(h)
         for block in classifier.blocks[depth:]:
             h = block(h)
         answers.append(h)

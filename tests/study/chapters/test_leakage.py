@@ -164,6 +164,38 @@ def test_a_trial_measures_cost_and_both_attackers(classifier, attacker, sources,
     assert torch.equal(result.as_was.psnr, trial.run("noise", 0.5).as_was.psnr)
 
 
+class Tokens(nn.Module):
+    """Patches, each with its place; class first, as in a transformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.first = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 1, 8))
+        self.norm, self.mix, self.head = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        tokens = self.patch(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.first + 0 * tokens[:, :1], tokens], 1)
+        return self.head((tokens + self.mix(self.norm(tokens)).tanh()).mean(1))
+
+
+def test_tokens_are_sent_and_defended_channel_by_channel(images):
+    torch.manual_seed(0)
+    classifier = Classifier(Tokens(), "tokens", size=SIZE)
+    assert [block.shape for block in classifier.blocks[:2]] == [(8, 4, 4), (17, 8)]
+    sources = Sources.draw(classifier, leaves=8, matched=0)
+    attacker = leakage.train_attacker(classifier, sources, width=8, divide=2, synchronise=3, batch=8)
+    sent, labels = leakage.send(classifier, images, 2), classifier.logits(images).argmax(1)
+    assert sent.shape == (6, 8, 5, 4)
+    torch.testing.assert_close(leakage.cloud_logits(classifier, sent, 2), classifier.logits(images))
+    assert len(leakage.channel_statistics(classifier, sources, 2, 2, 4).mean) == 8
+    again = leakage.images_of(attacker.chain, sent, 2)
+    torch.testing.assert_close(again, attacker.reconstruct(images, 2), atol=1e-5, rtol=0)
+    assert leakage.optimise_from_features(classifier, images[:2], 2, steps=2).images.shape == (2, 3, SIZE, SIZE)
+    trial = DefenceTrial(attacker, sources, 2, sent, labels, images, 4, {"steps": 2, "batch": 4})
+    for name, strength in {"none": 0.0, "noise": 0.5, "quantisation": 2, "dropout": 0.1, "pruning": 0.25}.items():
+        assert len(trial.run(name, strength).tuned.psnr) == 4
+
+
 # ---- judging ---------------------------------------------------------------------------------------------------------
 
 
