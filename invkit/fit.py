@@ -49,6 +49,7 @@ LOGIT_WEIGHTS = GeneratorLossWeights(adversary=1.0, reading=1.0, squares=(1, 2, 
 IMAGE_BYTES = 2**29  # of a folder's images, at most
 FEWEST = 4  # images that logits can be inverted from
 GENERATED = 5000  # images of a source that generates them
+WHITENED = 4000  # logits, at most: for more, the map that whitens them takes gigabytes and hours
 FEW_STEPS = 10  # of an inverter, for which error feedback is not chosen
 CALL = "call.json"  # what a training was begun with
 
@@ -286,10 +287,13 @@ def _invert_logits(
     channels = tuple(max(16, c // 2) for c in LEAN_GENERATOR.get(size, ()))  # at half the width, thrice the pace
     generator = {"channels": channels or None, "hidden": 96 if many else 192, "coarse": min(16, size),
                  "coarse_hidden": 192, "coarse_linear": not many, "logit_noise": 0.3}  # fmt: skip
+    discriminator = {}
+    if classifier.classes > WHITENED:
+        generator, discriminator = generator | {"whiten": False}, {"whiten": False}
     inverter = train_logit_inverter(
         classifier, images[:n], size=size, steps=1000, batch=min(48, n), lr=5e-4, shrink=1.0 if many else 0.03,
         coarse_steps=1000, adversarial_share=0.5, adversarial_lr=5e-4, identify=0.06, generator=generator,
-        weights=LOGIT_WEIGHTS, **common,
+        discriminator=discriminator, weights=LOGIT_WEIGHTS, **common,
     )  # fmt: skip
     round_in_place(inverter.generator.state_dict())
     return inverter

@@ -12,6 +12,7 @@ from invkit import fit, training
 from invkit.dci import synthetic
 from invkit.dci.chain import map_shapes
 from invkit.dci.invert import synthetic_for
+from invkit.ffi.whitening import Whitening
 from invkit.minutes import Budget
 
 LENGTH = {"minutes": 0.1, "progress": False}  # 6 seconds of the clock below: some 15 steps
@@ -99,6 +100,14 @@ def test_images_may_be_floats_bytes_or_data(classifier):
     of_data = invkit.data.Data(photos(4), torch.zeros(4).long(), tuple("abcd"))
     for images in (photos(4), (photos(4) * 255).byte(), of_data):
         assert fit._images(images, classifier).shape == (4, 3, 16, 16)
+
+
+def test_very_many_logits_are_not_whitened(monkeypatch):
+    """The map that whitens 20,000 logits has 400 million numbers, of a decomposition that takes hours."""
+    many = invkit.Classifier(network(classes=fit.WHITENED + 1), "many", size=16)
+    monkeypatch.setattr(Whitening, "fit", lambda *arguments: pytest.fail("whitened"))
+    inverter = invkit.train_inverter(many, photos(8), size=8, **LENGTH)
+    assert inverter.reconstruct(photos()).shape == (8, 3, 8, 8)
 
 
 def test_shallow_blocks_are_trained_on_crops_where_the_network_takes_them():
