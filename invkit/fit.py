@@ -37,7 +37,7 @@ from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.pairs import pairs
 from invkit.ffi.training import GeneratorLossWeights
 from invkit.minutes import FEEDBACK, RESERVE, Budget
-from invkit.network.classifiers import Classifier, load_classifier
+from invkit.network.classifiers import GREY, Classifier, load_classifier
 from invkit.store import round_in_place, whole
 from invkit.training import Progress, supervised
 
@@ -88,7 +88,8 @@ def train_inverter(
 
     Returns:
         A `ClassifierInverter` or a `LogitInverter`, with weights rounded to half precision, in which `save` keeps them.
-        Its images have as many channels as the classifier's; those from logits are always in colour.
+        Its images have as many channels as the classifier's; those from logits always have three, and for a classifier
+        of grey images they are trained to be grey.
 
     Raises:
         TypeError, ValueError: no classifier, no such depths or images, too few minutes, or a folder of another call.
@@ -115,7 +116,7 @@ def train_inverter(
         common = {"folder": place, "seed": seed, "precision": precision, "progress": False}
         call = {"minutes": minutes, "seed": seed, "images": images is not None, "classifier": classifier.fingerprint}
         chosen = _depths(classifier, depths) if images is None else []
-        pixels = None if images is None else _images(images, classifier)
+        pixels = None if images is None else _as_seen(_images(images, classifier), classifier)
         call |= {"depths": chosen, "size": size, "pixels": list(getattr(pixels, "shape", ()))}
         _check_same_call(place, call)
         budget = _Enough(minutes, BLOCK_SHARES if pixels is None else LOGIT_SHARES, place, progress=progress)
@@ -275,6 +276,16 @@ def _images(images: Tensor | Data | str, classifier: Classifier) -> Tensor:
         return data.load_bytes(images, "inverter", IMAGE_BYTES // (3 * classifier.size**2), classifier.size)[0]
     n = GENERATED if source in ("glyphs", "faces") else None
     return data.load(images, split="inverter", n=n, size=classifier.size).images
+
+
+def _as_seen(images: Tensor, classifier: Classifier) -> Tensor:
+    """Images (N, 3, H, W), bytes or floats, without their colours for a classifier that takes none."""
+    if classifier.channels != 1:
+        return images
+    weights = torch.tensor(GREY).view(1, 3, 1, 1)
+    grey = [(part.float() * weights).sum(1, keepdim=True) for part in images.split(256)]
+    grey = torch.cat([part if images.is_floating_point() else part.round().to(images.dtype) for part in grey])
+    return grey.expand(-1, 3, -1, -1)
 
 
 def _invert_logits(

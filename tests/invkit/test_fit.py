@@ -148,6 +148,11 @@ def test_grey_images():
     assert inverter.reconstruct(photos()).shape == (8, 1, 16, 16)
     assert torch.equal(inverter.reconstruct(grey.convert(photos())), inverter.reconstruct(photos()))
     assert invkit.train_inverter(grey, photos(8), size=8, **LENGTH).reconstruct(photos()).shape == (8, 3, 8, 8)
+    for images in (photos(4), (photos(4) * 255).byte()):  # logits of grey images are no reason to draw colours
+        taught = fit._as_seen(images, grey)
+        assert taught.dtype == images.dtype and taught.shape == images.shape and torch.equal(taught[:, 0], taught[:, 2])
+        rounded = 1e-6 if images.is_floating_point() else 0.51
+        torch.testing.assert_close(taught[:, :1].float(), grey.convert(images.float()), atol=rounded, rtol=0)
     inverter = invkit.train_inverter(grey, grey.convert(photos(8)), size=8, **LENGTH)
     assert inverter.card["images"] == 8 and inverter.reconstruct(grey.convert(photos())).shape == (8, 3, 8, 8)
 
