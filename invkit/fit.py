@@ -50,6 +50,7 @@ IMAGE_BYTES = 2**29  # of a folder's images, at most
 FEWEST = 4  # images that logits can be inverted from
 GENERATED = 5000  # images of a source that generates them
 WHITENED = 4000  # logits, at most: for more, the map that whitens them takes gigabytes and hours
+FAINTEST = 1e-4  # standard deviation of a depth, of which half precision keeps something
 FEW_STEPS = 10  # of an inverter, for which error feedback is not chosen
 CALL = "call.json"  # what a training was begun with
 
@@ -203,6 +204,7 @@ def _invert_blocks(
 ) -> ClassifierInverter:
     seed, depth, side = common["seed"], depths[-1], min(2 * classifier.size, classifier.size + 96)
     make = partial(synthetic.draw_pool, size=side, seed=seed, device=classifier.device)
+    _check_faint(classifier, depth, seed)
     pool = make(budget.amount("leaves", min(4096, POOL_BYTES // (3 * side**2)), make, few=2, least=8))
     shapes = map_shapes(classifier)[: depth + 1]
     schedule = Schedule(
@@ -231,6 +233,19 @@ def _invert_blocks(
     if n:
         add_feedback(inverter, held_out[:n], progress=False)
     return inverter
+
+
+@torch.no_grad()
+def _check_faint(classifier: Classifier, depth: int, seed: int) -> None:
+    """ValueError where what reaches a depth is next to nothing, as in deep networks whose weights are random."""
+    images = synthetic_for(classifier, synthetic.dead_leaves(4, classifier.size, seed, device=classifier.device))
+    for k, h in enumerate(represent(classifier_blocks(classifier), images, depth)[1:], start=1):
+        if (spread := h.float().transpose(0, 1).flatten(1).std(1).max().item()) < FAINTEST:
+            fix = f", or give depths={k - 1}" if k > 1 else ""
+            raise ValueError(
+                f"What {classifier.name} puts out at depth {k} is the same for all images, up to {spread:.1g}: "
+                f"is it trained? Load it with trained weights{fix}."
+            )
 
 
 @torch.no_grad()

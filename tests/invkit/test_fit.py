@@ -194,6 +194,17 @@ def test_a_stopped_training_goes_on_and_its_schedule_is_complete(classifier, tmp
         invkit.train_inverter(classifier, folder=tmp_path, minutes=0.2)
 
 
+def test_a_network_that_lets_nothing_through_gets_a_sentence_before_it_is_trained_on(monkeypatch):
+    """As many do with random weights: in half precision the units of such a depth would be zero."""
+    faint = network()
+    nn.init.normal_(faint[2].weight, std=1e-7)
+    faint[3] = nn.Identity()
+    nn.init.zeros_(faint[2].bias)
+    monkeypatch.setattr(training, "_one_step", lambda *arguments: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=r"faint puts out at depth 2 is the same .* is it trained\? .* depths=1"):
+        invkit.train_inverter(invkit.Classifier(faint, "faint", size=16), **LENGTH)
+
+
 def test_calls_that_make_no_sense_get_a_sentence(classifier, tmp_path):
     with pytest.raises(ValueError, match=r"own 16 pixels, not 32: load it with load_classifier\(…, size=32\)"):
         invkit.train_inverter(classifier, size=32, **LENGTH)
