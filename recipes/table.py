@@ -17,6 +17,7 @@ from typing import Protocol
 
 import torch
 
+from invkit.ffi.inverter import LogitInverter
 from invkit.minutes import Budget
 from invkit.store import whole
 from invkit.training import supervised
@@ -102,6 +103,7 @@ RECIPES: dict[str, Recipe] = {
     "dci-tiny-robust": _small_zero_shot("tiny-robust"),
     # feedforward inverters of logits
     "ffi-glyphs-standard": _glyph_inverter("glyphs-standard-0"),
+    "ffi-glyphs-standard-seed-1": _glyph_inverter("glyphs-standard-0", again=1),
     "ffi-glyphs-robust": _glyph_inverter("glyphs-robust-0"),
     "ffi-glyphs-early": _glyph_inverter("glyphs-early-0"),
     "ffi-glyphs-plain": _glyph_inverter("glyphs-plain-0"),
@@ -199,6 +201,8 @@ def train_recipe(
         from recipes import cards  # what measuring needs is not imported by a training alone
 
         cards.add_figures(trained)
+    if isinstance(trained, LogitInverter) and trained.card.get("bits") == 8:
+        return ffi.save_in_eight_bits(trained, folder)
     return trained.save(folder)
 
 

@@ -41,6 +41,29 @@ def slopes(strengths: Sequence[float], values: Tensor) -> Tensor:
     return ((x @ values.double()) / (x @ x)).float()
 
 
+def swings(strengths: Sequence[float], values: Tensor) -> Tensor:
+    """How far each image's value moves towards one end of the strengths, for a unit of strength, (N,).
+
+    strengths: K numbers in rising order, 0 among them, where nothing is changed.
+    values: (K, N).
+    A slope says nothing of a measure that rises to both sides. Here the value at an end is taken, less the unchanged
+    one, over the strength between them. Which of the two ends counts, and whether a rise or a fall is positive, is
+    chosen for each half of the images by the mean of the other half, so that chance alone leaves the mean at 0.
+    """
+    x = torch.as_tensor(strengths, dtype=torch.float64)
+    if len(x) != len(values) or len(x) < 2 or (x.diff() <= 0).any() or x.abs().min() > 1e-9:
+        raise ValueError(f"Give the {len(values)} strengths of the values, in rising order: 0, and at least one more.")
+    start = int(x.abs().argmin())
+    ends = [k for k in (0, len(x) - 1) if k != start]
+    moved = torch.stack([(values[k] - values[start]).double() / (x[k] - x[start]).abs().item() for k in ends])
+    found = torch.empty_like(moved[0])
+    for half in (0, 1):
+        means = moved[:, 1 - half :: 2].mean(1)
+        farthest = means.abs().argmax()
+        found[half::2] = means[farthest].sign() * moved[farthest, half::2]
+    return found.float()
+
+
 def curve_of(values: Tensor) -> list[Interval]:
     """Mean over images with its 95 % interval at each of K strengths; values (K, N)."""
     return [statistics.bootstrap(row) for row in values]
@@ -83,7 +106,7 @@ def compare(
         for pair, (a, b) in (default if pairs is None else pairs).items():
             difference = values[a] - values[b]
             difference = statistics.bootstrap(difference[~difference.isnan()])
-            word = verdict(difference, f"{a} more", f"{a} less")
+            word = verdict(difference, f"{a} higher", f"{a} lower")
             study.record(
                 slug(f"{id} {row} {pair}"), difference, digits=2, tolerance=tolerance_of(difference), verdict=word
             )

@@ -243,7 +243,7 @@ def splits_sentence(logits: Mapping[str, Mapping[str, Tensor]], splits: Mapping[
         if not others.low <= 0.5 <= others.high:
             differing.append(name)
     return (
-        f"gives away {listed(given_away)}" if given_away else "gives none of them away",
+        f"tells them for {listed(given_away)}" if given_away else "tells them for no network",
         f"differ for {listed(differing)}" if differing else "cannot be told apart",
     )
 

@@ -119,10 +119,14 @@ def _intervals(scores: Mapping[str, Score]) -> dict[str, Interval]:
 
 
 def difference_sentence(found: Mapping[str, Sequence[str]], subject: str) -> str:
-    """What a comparison allows one to say of `subject`, in the plural: "... hold more of ink hue (not told ...)"."""
+    """What a comparison allows one to say of `subject`, in the plural: "... tell more of ink hue (not told ...)"."""
     parts = [f"{word} of {listed(found[word])}" for word in ("more", "less") if found[word]]
     same = f" (not told apart: {listed(found['same'])})" if found["same"] else ""
-    return f"{subject} hold {', and '.join(parts)}{same}" if parts else f"no factor tells {subject} apart"
+    return (
+        f"{subject} tell {', and '.join(parts)}{same}"
+        if parts
+        else f"{subject} tell neither more nor less of any factor"
+    )
 
 
 def hue_sentences(profiles: Profiles, worlds: Sequence[str], pair: Sequence[str]) -> str:
@@ -133,7 +137,7 @@ def hue_sentences(profiles: Profiles, worlds: Sequence[str], pair: Sequence[str]
         alone = profiles[world, "class", "alone"].overall["ink hue"].value
         texts = [f"{_written(one)} ({label})" for label, one in scores.items()]
         text += f" In the {world} world the hue of the ink is estimated with a score of {listed(texts)};"
-        text += f" the character alone would give {alone:z.2f}."
+        text += f" the character alone would give {alone:z.2f}.".replace("-", "−")
     return text
 
 
@@ -144,14 +148,18 @@ def controls_words(profiles: Profiles, world: str, found: Mapping[str, Sequence[
     """
     first, second, *others = labels
     if not found["more"]:
-        return f"there is no factor of which the {second} classifier holds more for sure"
+        return f"there is no factor of which the {second} classifier's logits tell more than the {first} one's"
     over = []
     for other in others:
         ours, control = (profiles[world, label, "cross-fitted"].within for label in (second, other))
         more = [factor for factor in found["more"] if ours[factor].minus(control[factor]).low > 0]
-        over.append(f"over {other} of {listed(more) if more else 'none'}")
-    text = f"the {second} classifier holds more than the {first} one of {listed(found['more'])}"
-    return text + (f"; of these, more for sure {listed(over)}" if over else "")
+        over.append(f"more than the {other} one's of {_these(more, found['more'])}")
+    text = f"the {second} classifier's logits tell more than the {first} one's of {listed(found['more'])}"
+    return "; ".join([text, *over])
+
+
+def _these(some: Sequence[str], all_: Sequence[str]) -> str:
+    return "all of these" if list(some) == list(all_) else listed(some) if some else "none"
 
 
 def words(

@@ -21,7 +21,7 @@ from study import plots, probes
 from study.notebook import Study
 from study.reconstructions import represent_all
 from study.scores import tolerance_of
-from study.surgery import curve_of, labelled, reconstruct_each, seen, slopes
+from study.surgery import curve_of, labelled, reconstruct_each, seen, slopes, swings
 
 # ---- logits -> images -> measures ------------------------------------------------------------------------------------
 
@@ -197,9 +197,13 @@ class Series:
         """All measures at the k-th strength: {measure: {label: (N,)}}."""
         return self._each(lambda values: values[k])
 
-    def slopes(self, x: Sequence[float] | Tensor | None = None) -> dict[str, dict[str, Tensor]]:
-        """Least-squares slope of every measure on the strengths, or on x instead: {measure: {label: (N,)}}."""
-        return self._each(lambda values: slopes(self.strengths if x is None else x, values))
+    def slopes(self) -> dict[str, dict[str, Tensor]]:
+        """Least-squares slope of every measure on the strengths: {measure: {label: (N,)}}."""
+        return self._each(lambda values: slopes(self.strengths, values))
+
+    def swings(self, x: Sequence[float] | Tensor | None = None) -> dict[str, dict[str, Tensor]]:
+        """`study.surgery.swings` of every measure on the strengths, or on x instead: {measure: {label: (N,)}}."""
+        return self._each(lambda values: swings(self.strengths if x is None else x, values))
 
     def _each(self, of: Callable[[Tensor], Tensor]) -> dict[str, dict[str, Tensor]]:
         names = next(iter(self.measured.values())).measures
@@ -222,6 +226,11 @@ def alter(
     """Change the logits of every subject at each of K strengths, invert them, and measure the reconstructions."""
     measured = {label: subject.under(change, strengths) for label, subject in subjects.items()}
     return Series(change, strengths, subjects, measured)
+
+
+def doublings(factors: Sequence[float]) -> list[float]:
+    """How often logits multiplied by each of these factors are doubled: its logarithm to the base 2."""
+    return torch.as_tensor(factors, dtype=torch.float64).log2().tolist()
 
 
 def half_way(between: Series) -> dict[str, dict[str, Tensor]]:
@@ -308,8 +317,9 @@ def loop_chart(paths: Mapping[str, Mapping[str, Tensor]], images: Tensor) -> Fig
 # ---- controls --------------------------------------------------------------------------------------------------------
 
 CONTROLS = {  # id: what it measures, in the order of the table
-    "shift_contrast_random": "random directions instead of the shift: slope of contrast",
-    "scale_contrast_random": "random directions instead of the scale: slope of contrast",
+    "shift_contrast_noise": "other noise in the generator instead of the shift: change of contrast",
+    "scale_contrast_noise": "other noise in the generator instead of the scale: change of contrast",
+    "shift_contrast_random": "as far in a random direction as by the shift: change of contrast",
     "noise_distance_again": "other noise in the logits: slope of the distance, difference",
     "loop_distance_again": "other noise in the generator: drift in the loop, difference",
     "ghost_control": "double exposure, of a double exposure",
@@ -336,33 +346,33 @@ class UnderNoise:
         return self.invert(self.represent(images))
 
 
-def rms(logits: Tensor) -> Tensor:
-    """Root mean square over the classes of logits (N, classes), (N, 1)."""
-    return logits.square().mean(1, keepdim=True).sqrt()
-
-
-def at_random(logits: Tensor, amount: float | Tensor, seed: int) -> Tensor:
+def at_random(logits: Tensor, amount: float, seed: int) -> Tensor:
     """Logits (N, classes) moved by `amount`, root mean square, each in a random direction of its own."""
     direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed)).to(logits)
-    return logits + amount * direction / rms(direction)
+    return logits + amount * direction / direction.square().mean(1, keepdim=True).sqrt()
 
 
 def measured_controls(
-    subject: Subject, moved: Subject, series: Mapping[str, Series], rounds: int, seed: int
+    subject: Subject, still: Subject, series: Mapping[str, Series], rounds: int, seed: int
 ) -> dict[str, Tensor]:
     """What the measures give where nothing should be found, and where something should, each (N,); see `CONTROLS`.
 
     subject: one of those of the series.
-    moved: the one whose logits are moved in random directions, as far as a shift and a scaling move them. On average
-        over the images, such a move has no sign.
+    still: the one whose logits stay as they are while the generator gets one noise vector after another, as many as a
+        shift and a scaling have strengths. Its logits are moved in random directions, too.
     series: {"shift", "scale", "noise": Series}.
     rounds: of the loop.
     seed: that the noise of the series was made with.
     """
     shift, scale, noise = (series[name] for name in ("shift", "scale", "noise"))
-    shifted = alter({"": moved}, lambda s, x: at_random(s.logits, x * s.unit, seed), shift.strengths).slopes()
-    longer = alter({"": moved}, lambda s, x: at_random(s.logits, (x - 1) * rms(s.logits), seed), scale.strengths)
-    scaled = longer.slopes(torch.tensor(scale.strengths).log2())
+
+    # The same logits, once more under each of as many noise vectors as there are strengths.
+    count = max(len(shift.strengths), len(scale.strengths))
+    again = [reconstruct_each(UnderNoise(still.inverter, seed + k), still.logits) for k in range(1, count + 1)]
+    contrast = torch.stack([probes.contrast(images) for images in again])
+
+    # Other logits, as far from the true ones as those of the shift, but in a random direction for each image.
+    astray = alter({"": still}, lambda s, x: at_random(s.logits, x * s.unit, seed), shift.strengths)
 
     # The same inverter under the same strengths of noise, but other random numbers.
     label = next(name for name, one in noise.subjects.items() if one is subject)
@@ -379,8 +389,9 @@ def measured_controls(
     ends = reconstruct_each(subject.inverter, [subject.logits, subject.next])
     double = reconstruct_each(subject.inverter, [disturbed, disturbed.roll(-1, 0)]).mean(0)
     return {
-        "shift_contrast_random": shifted["contrast"][""],
-        "scale_contrast_random": scaled["contrast"][""],
+        "shift_contrast_noise": swings(shift.strengths, contrast[: len(shift.strengths)]),
+        "scale_contrast_noise": swings(doublings(scale.strengths), contrast[: len(scale.strengths)]),
+        "shift_contrast_random": astray.swings()["contrast"][""],
         "noise_distance_again": second - first,
         "loop_distance_again": drifts[1] - drifts[0],
         "ghost_control": ghosting(double, (ends[0], ends[1])),

@@ -230,8 +230,8 @@ def seen_rows(name: str, groups: Mapping[str, Group]) -> dict[tuple[str, str], d
 
 def others_words(verdicts: Mapping[str, str], name: str = "standard") -> str:
     """A sentence about the mistakes of all classifiers but one, "" if there are none."""
-    words = [f"({other}) {said}" for other, said in verdicts.items() if other != name]
-    return f"Of the other classifiers’ mistakes, reconstructions {'; '.join(words)}." if words else ""
+    words = [f"those of the {other} classifier {said}" for other, said in verdicts.items() if other != name]
+    return f"Of other classifiers' mistakes: reconstructions from {'; '.join(words)}." if words else ""
 
 
 def place_words(split: str, group: Group) -> dict[str, str]:

@@ -112,7 +112,7 @@ def test_the_splits_of_a_classifier_are_compared():
     logits = {name: 9 * torch.eye(2)[splits[name].labels] if name == "train" else drawn(20, 2) for name in SPLITS}
     rows = ls.split_rows(logits, splits)
     assert rows["train"]["right"].value == 1 and rows["test"]["membership"].low > 0.5
-    assert ls.splits_sentence({"one": logits}, splits)[0] == "gives away one"
+    assert ls.splits_sentence({"one": logits}, splits)[0] == "tells them for one"
 
 
 def test_a_network_without_a_card_is_a_row_of_what_it_is():

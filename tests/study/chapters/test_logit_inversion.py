@@ -48,6 +48,10 @@ def test_words_of_claim_two_and_what_is_missing_is_not_tested():
     differences = {"robust minus standard": up, "robust minus early": up, "plain minus standard": {"psnr": interval(3)}}
     words = study.robust_words(differences)
     assert words == {"robust_words": "more", "ridge_words": "not tested", "step_words": "smaller than"}
+    for psnr, said in ((-5, "larger than"), (-1.2, "not told apart from"), (0, "smaller than")):
+        differences["robust minus standard"] = up | {"psnr": interval(psnr)}
+        differences["plain minus standard"] = {"psnr": interval(2)}
+        assert study.robust_words(differences)["step_words"] == said
 
 
 def test_classifiers_are_compared_in_pairs_with_ridge_beside_them():
@@ -56,6 +60,9 @@ def test_classifiers_are_compared_in_pairs_with_ridge_beside_them():
     differences = study.between_classifiers(scored, ["lite0", "robust"])
     assert list(differences) == ["robust minus lite0", "robust minus lite0 ridge"]
     assert differences["robust minus lite0 ridge"]["psnr"].value == 1
+    scored[study.AGAIN] = Scores({"psnr": torch.arange(4.0) - 2})  # an inverter of a classifier that is there already
+    again = study.between_classifiers(scored, ["lite0", "robust"])
+    assert list(again) == [*differences, "seed 1 minus lite0"] and again["seed 1 minus lite0"]["psnr"].value == -2
     assert [study.whose_logits(method, ["lite0", "robust"]) for method in ("ridge, robust", "nearest")] == [
         "robust",
         "lite0",

@@ -67,4 +67,6 @@ def test_groups_measure_towards_the_input_and_the_wrong_class():
     group = mistakes.examine(Reconstruction(inputs, inputs), targets, true, other, Judge())
     assert group.wrong == "other mean" and group.differences()["look_pixel"].value == pytest.approx(-0.4)
     assert group.shares()["true class"]["seen"].value == group.shares()["predicted class"]["input"].value == 0.5
-    assert mistakes.others_words({"standard": "x", "robust": "look well"}).endswith("(robust) look well.")
+    assert mistakes.others_words({"standard": "x", "robust": "look well"}).endswith(
+        "those of the robust classifier look well."
+    )

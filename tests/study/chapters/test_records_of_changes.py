@@ -56,9 +56,9 @@ def test_series_are_compared_in_pairs_over_the_images_that_both_have(study):
     assert list(kept) == ["shift_contrast_plain", "shift_contrast_robust", "shift_contrast_difference"]
     assert kept["shift_contrast_plain"]["value"] == 2 and kept["shift_contrast_plain"]["n"] == 3
     assert kept["shift_contrast_difference"]["value"] == 1 and kept["shift_contrast_difference"]["n"] == 2
-    assert kept["shift_contrast_difference"]["verdict"] == "robust more"
+    assert kept["shift_contrast_difference"]["verdict"] == "robust higher"
     assert list(table.index) == ["the contrast"] and list(table.columns) == ["plain", "robust", "robust − plain"]
-    assert table.iloc[0, 2].endswith("robust more")
+    assert table.iloc[0, 2].endswith("robust higher")
 
 
 def test_shares_have_wilsons_interval_and_intervals_are_taken_as_they_are(study):

@@ -14,7 +14,7 @@ from study.chapters import image_surgery, logit_surgery
 from study.chapters.image_surgery import SURGERIES, Surgery
 from study.chapters.logit_surgery import Subject, alter
 from study.reconstructions import represent_all
-from study.surgery import reconstruct_each, slopes
+from study.surgery import reconstruct_each, slopes, swings
 
 SIZE = 32
 
@@ -54,6 +54,19 @@ def images():
     ground = torch.linspace(0, 0.3, 36).view(12, 3, 1, 1)
     ink = torch.stack([torch.tensor([0.9, 0.6, 0.2]).roll(k) for k in range(12)])[:, :, None, None]
     return torch.lerp(ground, ink, blob)
+
+
+def test_a_rise_to_both_sides_is_found_where_a_slope_finds_none():
+    strengths, generator = [-2.0, 0.0, 1.0], torch.Generator().manual_seed(0)
+    both = torch.tensor([[4.0], [0.0], [1.0]]).expand(3, 6)
+    assert swings(strengths, both).tolist() == [2.0] * 6  # towards -2, by 4
+    assert swings(strengths, -both).tolist() == [2.0] * 6  # a fall counts as much
+    assert swings([0.0, 2.0], both[:2]).tolist() == [2.0] * 6
+    nothing = torch.randn(3, 20_000, generator=generator)
+    assert abs(swings(strengths, nothing).mean()) < 0.02  # though the larger of two means is rarely 0
+    for wrong in ([1.0, 0.0, 2.0], [1.0, 2.0, 3.0], [0.0, 1.0]):
+        with pytest.raises(ValueError, match="rising order: 0, and"):
+            swings(wrong, both)
 
 
 def test_slopes_of_straight_lines():
@@ -193,18 +206,18 @@ def test_what_is_told_by_colour_alone(images):
 
 
 def test_a_control_finds_nothing_where_nothing_can_be_found():
-    """Random directions are as long as a shift and have no sign, and a double exposure is recognised as one."""
+    """Other noise moves the contrast little, random directions are as long as a shift, a double exposure is one."""
     images = invkit.data.load("glyphs", "test", n=12).images
     subjects = {"standard": Subject.of(invkit.load_inverter("ffi-glyphs-standard"), images)}
-    shift = alter(subjects, lambda s, x: probes.shift(s.logits, x), [-1.0, 1.0])
-    scale = alter(subjects, lambda s, x: probes.scale(s.logits, x), [0.5, 2.0])
+    shift = alter(subjects, lambda s, x: probes.shift(s.logits, x), [-1.0, 0.0, 1.0])
+    scale = alter(subjects, lambda s, x: probes.scale(s.logits, x), [0.5, 1.0, 2.0])
     noise = alter(subjects, lambda s, x: probes.perturb(s.logits, x, s.std, 0), [0.0, 0.5])
     series = {"shift": shift, "scale": scale, "noise": noise}
     found = logit_surgery.measured_controls(subjects["standard"], subjects["standard"], series, rounds=2, seed=0)
     assert set(found) == set(logit_surgery.CONTROLS)
-    slopes = found["shift_contrast_random"]
-    assert slopes.abs().mean() > 0.01 and slopes.mean().abs() < slopes.std()
+    assert found["shift_contrast_noise"].mean().abs() < 0.02 < found["shift_contrast_random"].mean()
     logits = subjects["standard"].logits
-    assert torch.allclose(logit_surgery.rms(logit_surgery.at_random(logits, 0.7, 1) - logits), torch.tensor(0.7))
+    moved = logit_surgery.at_random(logits, 0.7, 1) - logits
+    assert torch.allclose(moved.square().mean(1).sqrt(), torch.tensor(0.7))
     assert found["ghost_control"].mean() > 0.5
     assert found["noise_distance_again"].abs().max() > 0  # other random numbers indeed
