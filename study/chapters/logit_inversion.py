@@ -24,16 +24,22 @@ from study.baselines import Examples, predict
 from study.notebook import Study, slug
 from study.reconstructions import Reconstruction, reconstruct, represent_all
 from study.scores import SAME, word
+from study.tuning import Tuned, climb
 
 CHECK = {"same_class": 0.8, "independent": 0.6}  # least shares of samples in which the class is seen
 BUT = ", but not by both measures more than the less accurate control"
 SIGNS = {"better": 1, "worse": -1, SAME: 0}
 
 
-def optimise_from_logits(classifier, logits: Tensor, steps: int = 300, seed: int = 0) -> Tensor:
-    """Images (N, 3, size, size) whose logits are these, by `optimize.invert_features` at the last block."""
+def optimise_from_logits(
+    classifier, logits: Tensor, steps: int = 300, seed: int = 0, tv: float | None = None
+) -> Tensor:
+    """Images (N, 3, size, size) whose logits are these, by `optimize.invert_features` at the last block.
+
+    tv: weight of total variation, by default that of `optimize.invert_features`.
+    """
     depth = len(classifier.blocks)
-    return optimize.invert_features(classifier, logits, depth, steps=steps, seed=seed).estimate
+    return optimize.invert_features(classifier, logits, depth, steps=steps, seed=seed, tv=tv).estimate
 
 
 def more_than_class(differences: Mapping[str, Interval] | None) -> str:
@@ -211,18 +217,36 @@ def noise_rows(
 
 
 def optimised(
-    classifier: Classifier, logits: Tensor, size: int, steps: int = 300, seed: int = 0
-) -> tuple[Reconstruction, float]:
+    classifier: Classifier, logits: Tensor, size: int, tv: float | None = None, starts: int = 1, seed: int = 0,
+    steps: int = 300,
+) -> tuple[Reconstruction, float]:  # fmt: skip
     """Images (N, 3, size, size) made by `optimise_from_logits`, and the seconds that each took on average.
 
+    starts: how often each is optimised, each time from other noise. The best guess is the mean over them, as that of
+        an inverter is the mean over its noise; the sample is the first.
     They are resized where the classifier takes images of another size.
     """
     began = time.perf_counter()
-    images = optimise_from_logits(classifier, logits, steps, seed)
+    found = torch.stack([optimise_from_logits(classifier, logits, steps, seed + k, tv) for k in range(starts)])
     seconds = (time.perf_counter() - began) / len(logits)
-    if images.shape[-1] != size:
-        images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
-    return Reconstruction(images, images), seconds
+    if found.shape[-1] != size:
+        found = F.interpolate(found.flatten(0, 1), size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
+        found = found.unflatten(0, (starts, -1))
+    return Reconstruction(found.mean(0), found[0]), seconds
+
+
+def tuned_smoothness(inverter: LogitInverter, images: Tensor, starts: int = 1, seed: int = 0) -> Tuned:
+    """The weight of total variation at which `optimised` reaches the highest PSNR on some images (N, 3, S, S).
+
+    inverter: whose classifier gives the logits. The images are none of the test.
+    """
+    classifier, logits = inverter.classifier, represent_all(inverter, images)
+
+    def score(tv: float) -> float:
+        found, _ = optimised(classifier, logits, images.shape[-1], tv, starts, seed)
+        return metrics.psnr(found.mean, images).mean().item()
+
+    return climb(score, start=min(classifier.blocks[-1].stride, 32) ** 2 / 40, factor=4.0)
 
 
 def ridges(examples: Mapping[str, Examples], logits: Mapping[str, Tensor]) -> dict[str, Reconstruction]:

@@ -1,5 +1,8 @@
 """Opponent and rules of chapter 2, where the right answer is known beforehand."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -23,6 +26,29 @@ def test_optimisation_finds_an_image_with_these_logits():
 
 def interval(sign):
     return Interval(sign, sign - 0.5, sign + 0.5, 100)
+
+
+def test_optimisation_is_tuned_on_other_images_and_averaged_over_starts(monkeypatch):
+    """Of a stand-in, whose images are the further from the true ones the further tv is from 1."""
+
+    class Inverter:
+        classifier = SimpleNamespace(blocks=[SimpleNamespace(stride=4)])
+
+        def represent(self, images):
+            return images.flatten(1)
+
+    def optimise(classifier, logits, steps, seed, tv):
+        return (logits.view(-1, 3, 4, 4) + 0.1 * (1 + abs(math.log(tv))) * (-1) ** seed).clamp(0, 1)
+
+    monkeypatch.setattr(study, "optimise_from_logits", optimise)
+    images = torch.full((2, 3, 4, 4), 0.5)
+    tuned = study.tuned_smoothness(Inverter(), images)
+    assert tuned.best == pytest.approx(1.6) and tuned.interior and "inside the grid" in tuned.words
+    once, _ = study.optimised(None, images.flatten(1), 4, 1.0)
+    twice, seconds = study.optimised(None, images.flatten(1), 2, 1.0, starts=2)
+    assert torch.allclose(once.mean, images + 0.1) and torch.equal(once.mean, once.sample)
+    assert twice.mean.shape == (2, 3, 2, 2) and torch.allclose(twice.mean, torch.tensor(0.5), atol=1e-6)
+    assert torch.allclose(twice.sample, torch.tensor(0.6), atol=1e-6) and seconds > 0
 
 
 def test_more_than_the_class_needs_every_measure():
