@@ -12,9 +12,11 @@ It holds
   networks that their cards name;
 - the fingerprints of the other notebooks that its code or parameters name, because it loads their results.
 
-It does not hold prose, comments, docstrings, annotations and time stamps, nor the versions of PyTorch, timm and other
-packages: a new version of these moves numbers by less than their intervals, and would run the study for hours. Which
-versions are meant is in requirements.txt, and each page states the version of invkit that made it.
+It does not hold the code of `CARRIERS`, which writes, reads, locks and reaches files and changes nothing in them: their
+tests see to it that everything comes back as it was, and weights are in the fingerprint by their hash. Nor does it hold
+prose, comments, docstrings, annotations, the encoding of text files and time stamps, or the versions of PyTorch, timm
+and other packages: a new version of these moves numbers by less than their intervals, and would run the study for
+hours. Which versions are meant is in requirements.txt, and each page states the version of invkit that made it.
 """
 
 import ast
@@ -32,6 +34,7 @@ from study.profiles import notebooks, parameters
 
 ROOT = Path(__file__).parents[1]  # where the packages are
 PACKAGES = ("invkit", "recipes", "study")
+CARRIERS = ("invkit.store", "invkit.checkpoint", "invkit.data.cache", "invkit.network.reach")
 
 
 def fingerprint(name, profile):
@@ -79,7 +82,9 @@ def reached(code):
             continue
         found[module, name], used = _definition(module, name)
         todo |= used | {(module, "")}  # what runs when the module is imported counts too
-    code = {f"{module}.{name}": text for (module, name), text in sorted(found.items()) if text}
+    code = {
+        f"{module}.{name}": text for (module, name), text in sorted(found.items()) if text and module not in CARRIERS
+    }
     return code | {
         f"/{file.relative_to(ROOT)}": file.read_text(encoding="utf-8")
         for module, _ in sorted(found)
@@ -108,7 +113,11 @@ class _Module:
 
 
 class _Bare(ast.NodeTransformer):
-    """Take away what changes no result: docstrings and annotations."""
+    """Take away what changes no result: docstrings, annotations, and the encoding of text, always UTF-8."""
+
+    def visit_Call(self, node):
+        node.keywords = [one for one in node.keywords if one.arg != "encoding"]
+        return self.generic_visit(node)
 
     def _without_docstring(self, node):
         self.generic_visit(node)

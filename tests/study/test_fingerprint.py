@@ -17,15 +17,22 @@ def __getattr__(name):
 """,
     "invkit/inverters.py": """
 from invkit import store
+from invkit.files import CARD
 def load_inverter(name):
-    return store.load(name)
+    return store.load(name), open(CARD).read()
 """,
     "invkit/store.py": """
+from invkit.files import suffix
 FILE = "card.json"
 def load(name):
-    return FILE
+    return FILE + suffix(name)
 def save(name):
     return 1
+""",
+    "invkit/files.py": """
+CARD = "card.json"
+def suffix(name):
+    return ".new"
 """,
     "invkit/metrics.py": """
 import math
@@ -113,7 +120,8 @@ def fingerprints():
         ("invkit/dci/training.py", "steps: int = 3", "steps: int = 4", {"01_train"}),
         ("invkit/dci/search.py", "return chain", "return None", {"01_train"}),  # imported inside a function
         ("invkit/dci/chain.py", "LAYERS = 4", "LAYERS = 5", {"01_train"}),  # by way of another module
-        ("invkit/store.py", '"card.json"', '"label.json"', {"02_measure", "03_read"}),  # imported when first used
+        ("invkit/files.py", '"card.json"', '"label.json"', {"02_measure", "03_read"}),  # imported when first used
+        ("invkit/files.py", '".new"', '".old"', {"02_measure", "03_read"}),  # by way of a module that carries files
         ("invkit/small.py", "return 1", "return 2", {"02_measure", "03_read"}),  # named by a string
         ("study/notebook.py", "return name", "return 1", {"01_train", "03_read"}),
         ("invkit/metrics.py", "import math\n", "import math\nprint('imported')\n", {"02_measure", "03_read"}),
@@ -121,7 +129,8 @@ def fingerprints():
         # Nothing else does:
         ("invkit/metrics.py", "return a\n", "return 2 * a\n", set()),
         ("invkit/dci/training.py", "return 1", "return 2", set()),
-        ("invkit/store.py", "return 1", "return 2", set()),
+        ("invkit/store.py", '"card.json"', '"label.json"', set()),  # which carries files
+        ("invkit/inverters.py", "open(CARD)", 'open(CARD, encoding="utf-8")', set()),
         ("invkit/metrics.py", "def psnr(a, b):", 'def psnr(a: int, b) -> int:\n    """Words."""  # more words', set()),
         ("invkit/dci/training.py", "steps: int = 3", "steps: float = 3", set()),
     ],
@@ -202,8 +211,17 @@ def test_the_library_is_followed_through_what_it_imports_when_first_used():
     fingerprint.forget()
     code = "import invkit\nfrom invkit import dci\ninvkit.load_inverter, invkit.data.load, dci.invert_classifier"
     names = fingerprint.reached(code)
-    kinds = {"invkit.dci.inverter.ClassifierInverter", "invkit.ffi.inverter.LogitInverter", "invkit.store.load"}
-    assert {*kinds, "invkit.data.sources.load", "invkit.dci.training.train_chain"} <= names.keys()
+    kinds = {
+        "invkit.dci.inverter.ClassifierInverter",
+        "invkit.ffi.inverter.LogitInverter",
+        "invkit.inverters.load_inverter",
+    }
+    assert {
+        *kinds,
+        "invkit.inverters.load_inverter",
+        "invkit.data.sources.load",
+        "invkit.dci.training.train_chain",
+    } <= names.keys()
     assert not [name for name in names if name.startswith(("study.", "recipes."))]
 
 
