@@ -352,14 +352,15 @@ def scatter(
         for i, (label, (x, y)) in enumerate(points.items()):
             colour = _cycled(COLOURS, i)
             at = [number.value if isinstance(number, Interval) else number for number in (x, y)]
-            seaborn.scatterplot(x=at[:1], y=at[1:], color=colour, marker=_cycled(MARKERS, i), s=90, ax=axis, zorder=3)
+            look = {"color": colour, "marker": _cycled(MARKERS, i), "s": 90, "zorder": 3, "label": label}
+            seaborn.scatterplot(x=at[:1], y=at[1:], ax=axis, **look)
             reach = {"xerr": _reach(x), "yerr": _reach(y)}
             axis.errorbar(*at, **reach, linestyle="none", color=colour, capsize=3, linewidth=1.6)
-            axis.annotate(label, at, xytext=(9, 7), textcoords="offset points", color=colour)
         if logx:
             _plain_numbers(axis)
         axis.margins(0.15)
         axis.set(xlabel=xlabel, ylabel=ylabel)
+        _legend(figure)
     return figure
 
 
@@ -395,13 +396,15 @@ def vectors(
 
 
 def _entries(axis: Axes, heights: np.ndarray, names: Sequence[str] | None, top: int) -> None:
-    """The entries of one vector as bars, with the names of the largest."""
+    """The entries of one vector as bars, with the names of the largest; those of neighbours make way for each other."""
     largest = heights.argsort()[::-1][:top]
     colours = [COLOURS[1] if place in largest else COLOURS[0] for place in range(len(heights))]
     axis.bar(range(len(heights)), heights, 0.9, color=colours, linewidth=0)
     for place in largest:
         text = names[place] if names is not None else str(place)
-        axis.annotate(text, (place, heights[place]), ha="center", va="bottom", fontsize=9)
+        gaps = [other - place for other in largest if 0 < abs(other - place) < 0.06 * len(heights)]
+        aside = "right" if gaps and min(gaps) > 0 else "left" if gaps and max(gaps) < 0 else "center"
+        axis.annotate(text, (place, heights[place]), ha=aside, va="bottom", fontsize=9)
     axis.margins(x=0.01, y=0.22)
     axis.grid(False, axis="x")
     axis.set_xticks([])

@@ -25,6 +25,7 @@ GRID = 1300  # pixels of a picture from which on it shows photos side by side, a
 LONG, LONGEST = 14, 24  # rows from which on a table is folded: behind the figure of its section, and anyhow
 PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "table", "dt"]  # where no term is linked
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
+UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
 UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf")  # in _static
 
@@ -159,6 +160,7 @@ class _Page:
         self._diagrams()
         self._pictures(said)
         self._tables()
+        self._units()
         self._preview()
         return str(self.soup)
 
@@ -182,6 +184,12 @@ class _Page:
             block.append(BeautifulSoup(diagrams.inline(name), "html.parser"))
             (image.find_parent("a") or image).replace_with(block)
 
+    def _units(self):
+        """No line ends between a number and its unit."""
+        for text in self.body.find_all(string=UNIT):
+            if not text.find_parent(["code", "pre", "script", "style"]):
+                text.replace_with(UNIT.sub("\N{NO-BREAK SPACE}", text))
+
     def _pictures(self, said):
         """Every picture has its size, loads when the reader comes near, and is a link to itself in full size."""
         for image in self.body.find_all("img", src=True):
@@ -192,7 +200,8 @@ class _Page:
                 with Image.open(file) as picture:
                     image["width"], image["height"] = (str(side) for side in picture.size)
             figure = image.find_parent("figure")
-            if figure and file.suffix != ".svg" and int(image.get("width") or 0) > GRID:
+            wide = file.suffix != ".svg" and int(image.get("width") or 0) > GRID
+            if figure and wide and "touch" not in figure.get("class", []):
                 figure["class"] = [*figure.get("class", []), "full-width"]
             if not image.find_parent(["a", "button"]) and "touch-sheet" not in image.get("class", []):
                 image.wrap(self.soup.new_tag("a", href=image["src"], attrs={"class": "full-size"}))

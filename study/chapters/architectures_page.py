@@ -11,7 +11,7 @@ from invkit.statistics import Interval
 from study import plots
 from study.chapters.architectures import DepthResult, Photos, landmarks, title_of
 from study.notebook import Study, listed, slug
-from study.scores import MEASURES, verdict
+from study.scores import MEASURES, SAME, verdict
 
 Results = Mapping[str, Mapping[int, DepthResult]]  # {network: {depth: how good its reconstructions are}}
 
@@ -48,13 +48,15 @@ def record_differences(
     for (first, other, mark), (ours, theirs) in pairs.items():
         by_measure = ours.scores.minus(theirs.scores)
         gain = by_measure["psnr"]
-        word = verdict(gain, f"{title_of(first)} is inverted better", f"{title_of(other)} is inverted better")
+        better = verdict(gain, title_of(first), title_of(other))
+        word = better if better == SAME else f"{better} is inverted better"
         study.record(slug(f"psnr {first} less {other} {mark}"), gain, unit="dB", digits=2, tolerance=0.5, verdict=word)
         rows[title_of(other), mark.replace("past", "more than")] = {
             "convolutions of each": f"{ours.convolutions}, {theirs.convolutions}",
             "numbers": f"{ours.numbers:.2f}, {theirs.numbers:.2f}",
             "zeros": f"{ours.zeros:.0%}, {theirs.zeros:.0%}",
-            "PSNR, difference in dB": f"{gain:+.2f}: {word}",
+            "PSNR, difference in dB": f"{gain:+.2f}",
+            "inverted better": better,
             "perceptual, difference": f"{by_measure['perceptual']:+.3f}",
         }
     return rows
@@ -109,10 +111,10 @@ def how_far(depth_results: Results, networks: Mapping[str, object]) -> str:
                 "reconstructions are better than the photos' mean colours at the deepest map that the inverter takes"
             )
         else:
-            words = f"reconstructions are better than the photos' mean colours after up to {max(counts)}"
+            words = f"reconstructions are better than the photos' mean colours after up to {max(counts)} convolutions"
         lines.append(
-            f"- **{title_of(name)}**: {words}; after {last.convolutions} convolutions the PSNR is {last.gain:+.1f} dB "
-            f"above it, and {100 * last.scores.found.mean():.0f} % are found."
+            f"- **{title_of(name)}**: {words}; after {last.convolutions} convolutions the PSNR less theirs is "
+            f"{last.gain:+.1f} dB, and {100 * last.scores.found.mean():.0f} % are found."
         )
     return "\n".join(lines)
 

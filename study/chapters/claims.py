@@ -115,11 +115,12 @@ def _row(one: Judged) -> dict[str, str]:
     """The cells of one claim, {heading: HTML}."""
     claim, said = one.claim, html.escape
     marks = "†" * (claim.objective == "hybrid") + "‡" * claim.lite0
-    chapter = f'<a href="{claim.chapter}.html">chapter {claim.chapter[:2]}</a>'
+    chapter = f'<a href="{claim.chapter}.html">chapter {int(claim.chapter[:2])}</a>'
+    ours = f"{written(one.value, one.unit)}<br>n = {one.value.n:,}" if one.value else "–"
     return {
         "Claim": f"<b>{said(claim.title)}</b>{marks}<br>{said(claim.text)}<br><i>{claim.paper}, {claim.where}</i>",
         "Measured here by": f"{said(claim.measure)} {chapter}",
-        "Ours, 95 %": f"{written(one.value, one.unit)}<br>n = {one.value.n:,}" if one.value else "–",
+        "Ours, 95 %": f'<span style="white-space: nowrap">{ours}</span>',
         "Baseline": f"{number(one.baseline.value)} {one.unit}".strip() if one.baseline else "–",
         "Verdict": f"<b>{SIGNS[one.verdict]} {one.verdict}</b><br>{said(one.reason)}",
     }
@@ -169,8 +170,8 @@ def _draw_margins(axis: Axes, some: Sequence[Judged], edge: float) -> None:
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(range(len(some)), [one.claim.title for one in some])
     axis.grid(False, axis="y")
-    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="y", length=0, pad=9)  # beside the arrows
     right = axis.secondary_yaxis("right")
     right.set_yticks(range(len(some)), texts, fontsize=9)
-    right.tick_params(length=0)
+    right.tick_params(length=0, pad=9)
     right.spines[:].set_visible(False)

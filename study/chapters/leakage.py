@@ -165,7 +165,22 @@ def resized(images: Tensor, size: int) -> Tensor:
 def places_by_word(words: Mapping[str, str]) -> str:
     """{"depth 1": "better", "depth 2": "better", "the logits": "worse"} -> each word once, with its places."""
     places = {word: [place for place, other in words.items() if other == word] for word in words.values()}
-    return "; ".join(f"{word} at {listed(at)}" for word, at in places.items())
+    return "; ".join(f"{word} at {places_in_words(at)}" for word, at in places.items())
+
+
+def places_in_words(places: Sequence[str]) -> str:
+    """["depth 1", "depth 2", "depth 3", "the logits"] -> "depths 1 to 3 and the logits"."""
+    depths = [int(place.removeprefix("depth ")) for place in places if place.startswith("depth ")]
+    runs: list[list[int]] = []
+    for depth in depths:
+        if runs and depth == runs[-1][-1] + 1:
+            runs[-1].append(depth)
+        else:
+            runs.append([depth])
+    parts = [part for run in runs for part in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run))]
+    if parts:
+        parts[0] = f"depth{'s' * (len(depths) > 1)} {parts[0]}"
+    return listed([*parts, *(place for place in places if not place.startswith("depth "))])
 
 
 # ---- split computing -------------------------------------------------------------------------------------------------

@@ -14,24 +14,35 @@ from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from study import plots
-from study.chapters.leakage import MEASURED, SHORT, DefenceChoice, DefenceOutcome, places_by_word, won_back
+from study.chapters.leakage import (
+    MEASURED,
+    SHORT,
+    DefenceChoice,
+    DefenceOutcome,
+    places_by_word,
+    places_in_words,
+    won_back,
+)
 from study.notebook import listed
 from study.reconstructions import TimedImages, break_even
 from study.scores import MEASURES, Scores, judged, word, written
 
+FAR_APART = 10  # times as many errors: then their scale is logarithmic
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # per cent of errors
 
 
 def trade_off(panels: Mapping[str, Sequence[DefenceOutcome]], floor: Mapping[str, Mapping[str, float]]) -> Figure:
     """Privacy against accuracy: {"depth 2": outcomes, ...} side by side; above in PSNR, below in the share found.
 
-    Across: the cloud's errors, on a logarithmic scale that tells 0.2 % from 1 %. A line joins the strengths of one
-    defence: filled for the tuned attacker, with the strength beside it, hollow for the attacker as it was; 95 %
-    intervals on both axes. floor: {"psnr": {label: dB}, "found": {label: share}}, dashed and dotted.
+    Across: the cloud's errors, on a logarithmic scale that tells 0.2 % from 1 % where they are so far apart. A line
+    joins the strengths of one defence, whose marks grow with them: filled for the tuned attacker, hollow for the
+    attacker as it was; 95 % intervals on both axes. floor: {"psnr": {label: dB}, "found": {label: share}}, dashed and
+    dotted.
     """
     names = list(dict.fromkeys(o.name for outcomes in panels.values() for o in outcomes if o.name != "none"))
     measures = {"psnr": ("PSNR of the attacker, dB", 1), "found": ("originals found, %", 100)}
     grid = {"nrows": len(measures), "ncols": len(panels), "squeeze": False, "sharey": "row", "sharex": True}
+    errors = [_errors(o).value for outcomes in panels.values() for o in outcomes]
     with plots.canvas(plots.WIDTH, 7.5, **grid) as (figure, axes):
         found, floors = {}, {}
         for row, (measure, (label, factor)) in enumerate(measures.items()):
@@ -45,9 +56,10 @@ def trade_off(panels: Mapping[str, Sequence[DefenceOutcome]], floor: Mapping[str
                     look = {"color": plots.GREY, "linestyle": plots.DASHES[row], "linewidth": 1.3}
                     floors[what] = axis.axhline(factor * value, **look)
                 axis.set(title="" if row else title, xlabel="wrong classes with the defence, %" if row else "")
-                axis.set_xscale("log")
-                axis.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
-                axis.minorticks_off()
+                if max(errors) > FAR_APART * min(errors):
+                    axis.set_xscale("log")
+                    axis.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+                    axis.minorticks_off()
         found |= floors
         figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=4)
     return figure
@@ -55,17 +67,21 @@ def trade_off(panels: Mapping[str, Sequence[DefenceOutcome]], floor: Mapping[str
 
 def _draw(axis: Axes, outcomes: Sequence[DefenceOutcome], measure: str, factor: float, colour: int):
     """One defence in one panel, its path over the strengths for both attackers; returns what stands in the legend."""
-    style = {"color": plots.COLOURS[colour], "marker": plots.MARKERS[colour], "markersize": 5, "capsize": 0}
-    half = 50 / len(outcomes[0].cost.correct)  # a logarithm has no place for 0: half an image instead
-    errors = [statistics.proportion(1 - o.cost.correct).times(100) for o in outcomes]
-    x, across = _ends([Interval(*(max(half, v) for v in (e.value, e.low, e.high)), e.n) for e in errors])
+    style = {"color": plots.COLOURS[colour], "marker": plots.MARKERS[colour], "markersize": 3, "capsize": 0}
+    marks = {"marker": style["marker"], "s": [20 + 18 * place for place in range(len(outcomes))], "zorder": 3}
+    x, across = _ends([_errors(o) for o in outcomes])
     y, _ = _ends([o.as_was.intervals()[measure].times(factor) for o in outcomes])
-    axis.errorbar(x, y, **style | {"markerfacecolor": "white", "linestyle": ":", "linewidth": 1, "alpha": 0.6})
+    axis.errorbar(x, y, **style | {"linestyle": ":", "linewidth": 1, "alpha": 0.6})
+    axis.scatter(x, y, facecolor="white", edgecolor=style["color"], **marks)
     y, up = _ends([o.tuned.intervals()[measure].times(factor) for o in outcomes])
-    for o, *place in [] if outcomes[0].name == "none" else zip(outcomes, x, y, strict=True):
-        at = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 8, "color": style["color"]}
-        axis.annotate(f"{o.strength:g}", place, **at)
-    return axis.errorbar(x, y, xerr=across, yerr=up, elinewidth=1, **style)
+    axis.scatter(x, y, color=style["color"], **marks)
+    return axis.errorbar(x, y, xerr=across, yerr=up, elinewidth=1, **style | {"markersize": 4})
+
+
+def _errors(outcome: DefenceOutcome) -> Interval:
+    """The cloud's errors in per cent; half an image where there is none, since a logarithm has no place for 0."""
+    half, errors = 50 / len(outcome.cost.correct), statistics.proportion(1 - outcome.cost.correct).times(100)
+    return Interval(*(max(half, v) for v in (errors.value, errors.low, errors.high)), errors.n)
 
 
 def _ends(intervals: Sequence[Interval]) -> tuple[list[float], list[list[float]]]:
@@ -111,8 +127,8 @@ def record_leaks(
     chance = 1 / candidates
     known = [depth_words(classifier, d) for d, some in zero.items() if some.intervals()["found"].low > chance]
     study.record_text("first", first)
-    study.record_text("above_words", f"at {listed(above)}" if above else "nowhere", compared=False)
-    study.record_text("known_words", f"at {listed(known)}" if known else "nowhere", compared=False)
+    study.record_text("above_words", f"at {places_in_words(above)}" if above else "nowhere", compared=False)
+    study.record_text("known_words", f"at {places_in_words(known)}" if known else "nowhere", compared=False)
 
 
 def leak_rows(classifier: Classifier, scored: Mapping, floors: Mapping[str, Scores]) -> dict:

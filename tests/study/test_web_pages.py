@@ -109,6 +109,20 @@ def test_a_row_of_photos_uses_the_margin(html):
     assert "full-width" in photos["class"] and "full-width" not in small.get("class", [])
 
 
+def test_a_thing_to_touch_stays_in_its_column(html):
+    Image.new("RGB", (1500, 300)).save(html / "_images/sheet.png")
+    write(html, "page", '<figure class="touch"><img alt="f" class="touch-sheet" src="_images/sheet.png"></figure>')
+    finish(html)
+    assert read(html, "page").figure["class"] == ["touch"]
+
+
+def test_a_number_and_its_unit_stand_on_one_line(html):
+    write(html, "page", "<p>From 0.5 [0.4, 0.6] % to 20.3 dB, 3 dBs.</p><pre>1 % 2</pre>")
+    finish(html)
+    space, page = "\N{NO-BREAK SPACE}", read(html, "page")
+    assert page.p.string == f"From 0.5 [0.4, 0.6]{space}% to 20.3{space}dB, 3 dBs." and page.pre.string == "1 % 2"
+
+
 def test_a_picture_with_a_narrow_variant_offers_it_to_phones(html):
     write(html, "page", '<img alt="wide" src="_images/small.png"><img alt="noise" src="_images/0a1b.png">')
     (html / "_static/small_narrow.svg").write_text("<svg></svg>")

@@ -142,8 +142,8 @@ def test_how_far_a_network_is_read_is_said_of_each(networks):
         for name in many
     }
     whole, none, part = architectures_page.how_far(depth_results, many).split("\n")
-    assert "at the deepest map" in whole and "no better than" in none and "after up to 21;" in part
-    assert part.endswith("after 22 convolutions the PSNR is -3.0 [-3.0, -3.0] dB above it, and 100 % are found.")
+    assert "at the deepest map" in whole and "no better than" in none and "after up to 21 convolutions;" in part
+    assert part.endswith("after 22 convolutions the PSNR less theirs is -3.0 [-3.0, -3.0] dB, and 100 % are found.")
 
 
 def test_the_first_network_is_compared_with_the_others_of_its_size(study, networks, depth_results):
@@ -153,7 +153,7 @@ def test_the_first_network_is_compared_with_the_others_of_its_size(study, networ
     assert list(pairs) == [("deep", "same", "past 20")]
     rows = architectures_page.record_differences(study, pairs)
     row = rows["same", "more than 20"]
-    assert row["convolutions of each"] == "21, 21" and row["PSNR, difference in dB"].endswith(": not told apart")
+    assert row["convolutions of each"] == "21, 21" and row["inverted better"] == "not told apart"
     assert study.results_of("15_architectures")["psnr_deep_less_same_past_20"]["value"] == 0
 
 

@@ -44,7 +44,7 @@ def test_the_table_says_every_verdict_in_words_and_escapes(five):
     assert text.count("<tr") == 7 and "A &lt; B" in text and "Some &amp; all" in text
     for verdict, sign in verdicts.SIGNS.items():
         assert f"{sign} {verdict}" in text
-    assert '<a href="02_chapter.html">chapter 02</a>' in text and "10 dB" in text and "20 [19, 21] dB" in text
+    assert '<a href="02_chapter.html">chapter 2</a>' in text and "10 dB" in text and "20 [19, 21] dB" in text
 
 
 def test_the_changes_show_both_verdicts_and_why(five):

@@ -232,6 +232,9 @@ def test_what_tuning_wins_back_leaves_out_what_longer_training_gains():
 def test_words_gather_the_depths():
     words = {"depth 1": "better", "depth 2": "worse", "the logits": "better"}
     assert leakage.places_by_word(words) == "better at depth 1 and the logits; worse at depth 2"
+    many = [f"depth {depth}" for depth in (1, 2, 3, 5, 7, 8)]
+    assert leakage.places_in_words(many) == "depths 1 to 3, 5, 7 and 8"
+    assert leakage.places_in_words(["the logits"]) == "the logits"
     assert leakage.listed(["a", "b", "c"]) == "a, b and c"
 
 
