@@ -11,6 +11,7 @@ Images are float in [0, 1], (N, 3, H, W); epsilon is in those units (8/255 = 0.0
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,14 +31,9 @@ Logits = Callable[[Tensor], Tensor]
 
 @torch.inference_mode(False)
 def pgd(
-    classifier: Classifier | Logits,
-    images: Tensor,
-    labels: Tensor,
-    epsilon: float = 8 / 255,
-    steps: int = 10,
-    step_size: float | None = None,
-    seed: int = 0,
-) -> Tensor:
+    classifier: Classifier | Logits, images: Tensor, labels: Tensor, epsilon: float = 8 / 255, steps: int = 10,
+    step_size: float | None = None, seed: int = 0,
+) -> Tensor:  # fmt: skip
     """Images within epsilon (L-infinity) of these and in [0, 1] that raise the classifier's cross-entropy.
 
     Args:
@@ -64,7 +60,7 @@ def pgd(
         TypeError, ValueError: no images, no labels, or no ball.
     """
     logits = classifier.logits if isinstance(classifier, Classifier) else classifier
-    images, labels = _checked_attack(classifier, images, labels, epsilon, steps), labels.clone()
+    images, labels = _checked(classifier, images, labels, epsilon, steps), labels.clone()
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
     low, high = (images - epsilon).clamp(min=0), (images + epsilon).clamp(max=1)
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(images.device)
@@ -100,11 +96,12 @@ def robust_accuracy(
     """
     import foolbox  # slow to import, and only measuring needs it
 
-    images = _checked_attack(classifier, images, labels, epsilon, steps)
+    images = _checked(classifier, images, labels, epsilon, steps)
     right = clean_accuracy(classifier, images, labels)
     mean, std = (torch.tensor(v, device=images.device) for v in (classifier.mean, classifier.std))
     preprocessing = {"mean": mean, "std": std, "axis": -3}
     attack = foolbox.attacks.LinfPGD(rel_stepsize=2.5 / steps, steps=steps, random_start=True)
+    attack.value_and_grad = _value_and_gradient
     with torch.random.fork_rng(), evaluating(classifier.model):
         model = foolbox.PyTorchModel(classifier.model, bounds=(0, 1), device=images.device, preprocessing=preprocessing)
         torch.manual_seed(seed)  # foolbox draws its start from the global generator
@@ -114,17 +111,20 @@ def robust_accuracy(
     return right
 
 
-def _checked(classifier: Classifier | Logits, images: Tensor, labels: Tensor) -> Tensor:
-    """The images, single and within [0, 1]: a rounding beyond it is clipped, which foolbox would not take."""
-    check_images(images)
-    check_labels(labels, len(images), classifier.classes if isinstance(classifier, Classifier) else None)
-    return images.detach().float().clamp(0, 1)
+def _value_and_gradient(loss_of: Callable, images: Any) -> tuple[Any, Any]:
+    """As foolbox's own, which also adds to the gradients of the network's parameters; of its tensors (eagerpy)."""
+    inputs = type(images)(images.raw.clone().requires_grad_())
+    loss = loss_of(inputs)
+    return loss, type(images)(torch.autograd.grad(loss.raw, inputs.raw)[0])
 
 
-def _checked_attack(
-    classifier: Classifier | Logits, images: Tensor, labels: Tensor, epsilon: float, steps: int
+def _checked(
+    classifier: Classifier | Logits, images: Tensor, labels: Tensor, epsilon: float = 0.5, steps: int = 1
 ) -> Tensor:
+    """The images, single and within [0, 1]: a rounding beyond it is clipped, which foolbox would not take."""
     if not 0 < epsilon < 1:
         raise ValueError(f"epsilon is in units of [0, 1] images, above 0 and below 1, such as 8 / 255, not {epsilon}.")
     check_whole_number(steps, 1, "steps")
-    return _checked(classifier, images, labels)
+    check_images(images)
+    check_labels(labels, len(images), classifier.classes if isinstance(classifier, Classifier) else None)
+    return images.detach().float().clamp(0, 1)

@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +118,8 @@ def seconds(folder: Path) -> float:
 
 def _run(path: Path, text: str) -> dict[str, Any]:
     """The scalars of a run; ValueError where they are none."""
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         run = json.loads(text)
         if 0 <= run["step"] <= run["steps"] and run["seconds"] >= 0 and run["settings"] and run["precision"]:
             return run
-    except (ValueError, KeyError, TypeError):
-        pass
     raise ValueError(f"{path} is damaged (its step is not one of its run)")

@@ -18,11 +18,11 @@ import pickle
 import subprocess
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +33,7 @@ LARGEST_FILE = 16 * 2**20  # bytes; larger weights are parted
 SCALE = ".scale"  # after the name of a tensor that is kept in 8 bits: what its numbers are multiplied by
 PENDING_CARD = CARD + ".partial"  # the card of a model that is about to be put in place, or was just before a kill
 LOCK, LONGEST_WAIT = ".lock", 60  # of a folder; seconds that one who saves waits for another
+SOON = 1.0  # seconds after which one who waits says so
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -57,6 +58,19 @@ def whole(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def locked(file: Path, longest: float) -> AbstractContextManager:
+    """Hold a lock, which ends with its process: `with locked(file, 60):`. Who waits for another says so after a second.
+
+    Raises TimeoutError after `longest` seconds.
+    """
+    lock = FileLock(file)
+    try:
+        return lock.acquire(timeout=min(SOON, longest))
+    except Timeout:
+        warnings.warn(f"Another process holds {file}: waiting for it, {longest:g} s at most.", stacklevel=3)
+        return lock.acquire(timeout=longest)
 
 
 # ---- weights and their cards -----------------------------------------------------------------------------------------
@@ -99,7 +113,7 @@ def save(
     numbers = sum(tensor.numel() for tensor in tensors.values())
     parts, folder = _parted(stored), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / LOCK, timeout=LONGEST_WAIT):  # of two that save at once, the last one's weights stay
+    with locked(folder / LOCK, LONGEST_WAIT):  # of two that save at once, the last one's weights stay
         with ExitStack() as files:
             written = {name: files.enter_context(whole(folder / name)) for name in parts}
             for name, part in parts.items():
@@ -424,14 +438,11 @@ def _checked(path: Path, sha256: str, repair: str) -> bytes:
 def code_version() -> str:
     """The commit this code stands at (with "-dirty" for uncommitted changes), or the installed package's version."""
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--tags"]
-    try:
+    with suppress(OSError, subprocess.CalledProcessError):  # no git, or an installed copy
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or an installed copy
-        pass
-    try:
+    with suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version("invkit")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+    return "unknown"
 
 
 def machine_class() -> str:

@@ -6,7 +6,6 @@ path, size and time of change: whatever is added, removed or altered is decoded 
 
 import hashlib
 import os
-import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +19,10 @@ from torch import Tensor
 from invkit.checks import pixels
 from invkit.data.images import fit_square
 from invkit.data.photos import read_photo
-from invkit.store import whole
+from invkit.store import locked, whole
 
 CHUNK = 1024  # photos decoded at a time, on all cores
+LONGEST_WAIT = 12 * 3600  # seconds for another process that decodes
 
 
 def cache_folder() -> Path:
@@ -36,7 +36,8 @@ def cache_folder() -> Path:
 def decoded(files: Sequence[Path], name: str, size: int | None = None) -> Tensor:
     """The photos in these files as bytes, memory-mapped; what is written to the tensor stays in memory.
 
-    Of the processes that `accelerate launch` started, the first decodes and the others wait.
+    Of several processes, such as those that `accelerate launch` starts, one decodes and the others wait for it; where it
+    dies, another one begins anew.
 
     Args:
         files: one photo each.
@@ -48,25 +49,32 @@ def decoded(files: Sequence[Path], name: str, size: int | None = None) -> Tensor
 
     Raises:
         FileNotFoundError, ValueError: as `read_photo`, or for a photo of another size. Nothing is kept then.
+        TimeoutError: another process has been decoding for twelve hours.
     """
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
     path = cache_folder() / f"{name}-{key}.npy"
-    while not path.is_file() and int(os.environ.get("RANK", 0)):
-        time.sleep(1)
-    if path.is_file():
-        with suppress(ValueError, OSError, EOFError, SyntaxError):  # cut off, or with another header
-            array = np.load(path, mmap_mode="c")
-            if array.dtype == np.uint8 and array.ndim == 4 and len(array) == len(files):
-                return torch.from_numpy(array)
-        warnings.warn(f"{path} is damaged: the photos are decoded anew.", stacklevel=2)
-    _decode(files, path, name, size)
-    _delete_older(path, name)
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    if (array := _kept(path, len(files))) is None:
+        with locked(path.with_name(f"{name}.lock"), LONGEST_WAIT):
+            if (array := _kept(path, len(files))) is None:  # no other process has decoded them meanwhile
+                if path.is_file():
+                    warnings.warn(f"{path} is damaged: the photos are decoded anew.", stacklevel=2)
+                _decode(files, path, name, size)
+                array = np.load(path, mmap_mode="c")
+    return torch.from_numpy(array)
+
+
+def _kept(path: Path, number: int) -> np.ndarray | None:
+    """The array of so many photos in a file; None where there is none, or it is cut off or has another header."""
+    with suppress(ValueError, OSError, EOFError, SyntaxError):
+        array = np.load(path, mmap_mode="c")
+        if array.dtype == np.uint8 and array.ndim == 4 and len(array) == number:
+            return array
+    return None
 
 
 def _decode(files: Sequence[Path], path: Path, name: str, size: int | None) -> None:
-    """Write the array, whole or not at all."""
+    """Write the array, whole or not at all, and delete the older ones of that name, and what killed processes left."""
     from tqdm.auto import tqdm
 
     def read(file: Path) -> Tensor:
@@ -94,14 +102,6 @@ def _decode(files: Sequence[Path], path: Path, name: str, size: int | None) -> N
                     array[i] = photo
                 bar.update(len(chunk))
         array.flush()
-
-
-def _delete_older(path: Path, name: str) -> None:
-    """Delete the older arrays of that name, and what killed processes left of one."""
-    import psutil
-
     arrays = f"{name}-{'?' * 16}.npy"
-    older = [other for other in path.parent.glob(arrays) if other != path]
-    left = path.parent.glob(f".{arrays}.*.partial")
-    for file in older + [other for other in left if not psutil.pid_exists(int(other.suffixes[-2][1:]))]:
-        file.unlink(missing_ok=True)
+    for other in {*path.parent.glob(arrays), *path.parent.glob(f".{arrays}.*.partial")} - {path}:
+        other.unlink(missing_ok=True)

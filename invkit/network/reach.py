@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,11 +21,9 @@ def reachable(url: str) -> bool:
     opened = []
 
     def connect() -> None:  # in a thread, since looking up a name heeds no time limit
-        try:
+        with suppress(OSError):
             socket.create_connection((parts.hostname, parts.port or 443), timeout=REACHED_WITHIN).close()
             opened.append(True)
-        except OSError:
-            pass
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()

@@ -361,6 +361,10 @@ def test_tensors_are_of_the_file_that_was_checked_also_where_another_process_rep
 def test_who_saves_waits_for_another_one_who_does_and_gives_up_with_a_word(tmp_path, monkeypatch):
     store.save(tmp_path, {"a": torch.ones(3)}, {"made": 1})
     monkeypatch.setattr(store, "LONGEST_WAIT", 0.01)
-    with FileLock(tmp_path / store.LOCK), pytest.raises(TimeoutError, match=f"lock.*{tmp_path.name}"):
+    with (
+        FileLock(tmp_path / store.LOCK),
+        pytest.warns(UserWarning, match=f"Another process holds {tmp_path / store.LOCK}: waiting for it"),
+        pytest.raises(TimeoutError, match=f"lock.*{tmp_path.name}"),
+    ):
         store.save(tmp_path, {"a": torch.zeros(3)}, {"made": 2})
     assert store.load(tmp_path)[1]["made"] == 1

@@ -1,5 +1,7 @@
 import hashlib
 import shutil
+import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from invkit import store
 from invkit.data import cache, tiny_imagenet
 from invkit.data.images import Data
 from invkit.data.sources import load, load_bytes
@@ -170,7 +173,7 @@ def test_tiny_imagenet_is_parted_once_for_all(tiny):
 def test_photos_are_decoded_once_and_again_when_one_changes(tiny, monkeypatch):
     images, labels = load_bytes("tiny-imagenet")
     assert images.shape == (30, 3, 8, 8) and images.dtype == torch.uint8 and torch.equal(colour_class(images), labels)
-    (left,) = cache.cache_folder().iterdir()
+    (left,) = cache.cache_folder().glob("*.npy")
     left.with_name(f".{left.name}.99999999.partial").write_bytes(b"what a killed run left")
     read = []
     monkeypatch.setattr(cache, "read_photo", lambda path, reader=cache.read_photo: read.append(path) or reader(path))
@@ -179,7 +182,7 @@ def test_photos_are_decoded_once_and_again_when_one_changes(tiny, monkeypatch):
     name = load("tiny-imagenet", split="train").names[0]
     Image.new("RGB", (8, 8), "white").save(tiny / "train" / "n01" / "images" / f"{name}.JPEG")
     assert load_bytes("tiny-imagenet")[0][0].min() > 250 and read
-    assert len(list(cache.cache_folder().iterdir())) == 1  # the older array and the partial one are gone
+    assert len(list(cache.cache_folder().glob("*.npy*"))) == 1  # the older array and the partial one are gone
 
 
 def test_a_damaged_photo_in_the_middle_is_named_and_nothing_is_kept(tiny):
@@ -189,7 +192,7 @@ def test_a_damaged_photo_in_the_middle_is_named_and_nothing_is_kept(tiny):
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(ValueError, match=f"{name}.JPEG (cannot be read|is not an image)"):
         load("tiny-imagenet", split="inverter", n=2)
-    assert not list(cache.cache_folder().iterdir())
+    assert not list(cache.cache_folder().glob("*.npy*"))
     Image.new("RGB", (9, 8)).save(file)
     with pytest.raises(ValueError, match=f"{name}.JPEG is 9x8 pixels, the first 8x8"):
         load("tiny-imagenet", split="inverter")
@@ -225,12 +228,41 @@ def test_a_table_with_spaces_for_tabs_is_told_of_by_name(tiny):
 @pytest.mark.parametrize("damage", ["cut", "empty", "header"])
 def test_a_damaged_array_of_photos_is_decoded_anew_with_a_word(tiny, damage):
     images = load_bytes("tiny-imagenet")[0].clone()
-    (array,) = cache.cache_folder().iterdir()
+    (array,) = cache.cache_folder().glob("*.npy")
     content = array.read_bytes()
     array.write_bytes({"cut": content[:-50], "empty": b"", "header": content.replace(b"(30, ", b"(3, ")}[damage])
     with pytest.warns(UserWarning, match="is damaged: the photos are decoded anew"):
         assert torch.equal(load_bytes("tiny-imagenet")[0], images)
     assert torch.equal(load_bytes("tiny-imagenet")[0], images)
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from invkit.data import cache
+def dies(*arguments):
+    print("decoding", flush=True)
+    input()
+    os.kill(os.getpid(), signal.SIGKILL)
+cache._decode = dies
+cache.decoded([Path(sys.argv[1])], "some")
+"""
+
+
+def test_who_waits_for_photos_says_so_and_begins_where_the_one_that_decodes_dies(tmp_path, monkeypatch):
+    monkeypatch.setenv("INVKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(store, "SOON", 0.01)
+    Image.new("RGB", (4, 3), "white").save(tmp_path / "a.png")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    other = subprocess.Popen([sys.executable, "-c", DIES, tmp_path / "a.png"], **pipes)
+    assert other.stdout.readline() == "decoding\n"
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="some.lock: waiting for it, 0.02 s at most"):
+        patch.setattr(cache, "LONGEST_WAIT", 0.02)
+        with pytest.raises(TimeoutError, match="some.lock"):
+            cache.decoded([tmp_path / "a.png"], "some")
+    threading.Timer(0.1, lambda: other.communicate("\n")).start()
+    with pytest.warns(UserWarning, match="Another process holds .*some.lock: waiting for it"):
+        assert cache.decoded([tmp_path / "a.png"], "some").min() == 255
 
 
 def test_without_a_home_the_sentence_names_the_variable(monkeypatch):
