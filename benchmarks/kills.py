@@ -1,16 +1,15 @@
 """`kill -9` at random moments: what is finished afterwards is what an undisturbed run makes, bit for bit.
 
-    python benchmarks/kills.py [--kinds inverter robust notebook book weights] [--times 20] [--table PAGE] [--strict]
+    python benchmarks/kills.py [--kinds inverter robust notebook ...] [--times 20] [--table PAGE] [--strict]
 
-An inverter of logits (two players), a robust classifier, one notebook, `make book` and `make weights` are killed and
-called again, up to four times each, until as many kills as --times have hit a running process. The moment is a random
-share of the processor time that an undisturbed run takes, so that a busy machine changes nothing. Of `make` and of a
-notebook, either all processes are killed, or a random one of them. With --table, the rows of these kinds in that page,
-book/what_survives.md, are replaced.
+An inverter of logits (two players), a robust classifier, a recipe under `accelerate launch`, one notebook, `make book`
+and `make weights` are killed and called again, up to four times each, until as many kills as --times have hit a
+running process. The moment is a random share of the processor time that an undisturbed run takes, so that a busy
+machine changes nothing. Of a command, either all processes are killed, or a random one of them. With --table, the rows
+of these kinds in that page, book/what_survives.md, are replaced.
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -36,6 +35,7 @@ from invkit.ffi.invert import train_inverter
 from invkit.network.classifiers import Classifier
 from recipes.adversarial_training import train_classifier
 from study.page_tables import replace_between
+from tests.helpers import small_study
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = (f"<!-- made by benchmarks/kills.py: {end} -->" for end in ("begin", "end"))
@@ -43,7 +43,7 @@ INTRO = "Killed with `kill -9` at a random moment, as a whole or one process of 
 HEAD = ["| killed with `kill -9` | times | survived |", "|---|---|---|"]
 KILLS = 4  # of one run, at most
 PATIENCE = 600  # seconds for a process that another one, which was not killed, keeps waiting
-REFUSED = "Another make is building"
+REFUSED = ("Another make is building", "Another process trains in")
 END_FILE = "end.safetensors"  # what a training ends with
 
 
@@ -125,7 +125,7 @@ def ended(run: Forked | Command) -> float:
     seconds = 0.0
     while run.poll() is None:
         seconds = max(seconds, seconds_of(run.pid))
-        time.sleep(0.01)
+        time.sleep(0.02)
     return seconds
 
 
@@ -191,35 +191,6 @@ def make(*words: str) -> Callable[[Path], Command]:
     return lambda place: Command([*command, *words], place)
 
 
-def write_notebook(path: Path, *cells: str) -> None:
-    """A notebook of code, the first cell with its parameters, below a title."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = [{"cell_type": "markdown", "id": "title", "metadata": {}, "source": f"# {path.stem}"}]
-    for number, source in enumerate(cells):
-        cell = {"cell_type": "code", "id": f"cell-{number}", "source": source, "execution_count": None, "outputs": []}
-        made.append(cell | {"metadata": {} if number else {"tags": ["parameters"]}})
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    path.write_text(json.dumps({"cells": made, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
-
-
-def small_study(place: Path, **notebooks: tuple[str, ...]) -> None:
-    """A study with such notebooks, and a book of their pages."""
-    for name, cells in notebooks.items():
-        opening = f"from study import notebook\nstudy = notebook.open('{name}')"
-        write_notebook(place / "notebooks" / f"{name}.ipynb", "number = 2.0", opening, *cells)
-    for folder in ("profiles", "book"):
-        (place / folder).mkdir()
-    for profile in ("quick", "published"):
-        (place / f"profiles/{profile}.yaml").write_text("")
-    (place / "book/intro.md").write_text("# Book\n")
-    (place / "book/_toc.yml").write_text(
-        'format: jb-book\nroot: intro\nchapters:\n  - glob: "one*"\n  - glob: "two*"\n'
-    )
-    (place / "book/references.bib").write_text("")
-    for file in ("_config.yml", "Snakefile"):
-        shutil.copy(ROOT / file, place)
-
-
 TRAINING = """
 import torch
 from invkit import store
@@ -270,6 +241,13 @@ def small_recipes(place: Path) -> None:
     small_study(place, one=("pass",))
 
 
+def two_processes(place: Path) -> Command:
+    """As recipes/imagenet.py says, on processors and with any free port."""
+    launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--cpu", "--num_processes", "2"]
+    train = ["-m", "recipes", "train", "glyphs-standard-2", "--folder", "trained", "--scale", "0.003"]
+    return Command([*launch, "--main_process_port", "0", *train], place)
+
+
 def weights_made(place: Path) -> dict[str, bytes]:
     folder = place / "build/weights-0.003/glyphs-standard-2"
     assert not (folder / "training").exists()
@@ -282,6 +260,12 @@ KINDS = {
     ),
     "robust": Kind(
         "A robust classifier", lambda place: None, lambda place: Forked(robust_classifier, place), tensors_made
+    ),
+    "two": Kind(
+        "A recipe, in two processes of `accelerate launch`",
+        small_recipes,
+        two_processes,
+        lambda place: {store.MODEL: (place / "trained" / store.MODEL).read_bytes()},
     ),
     "notebook": Kind(
         "One notebook, which trains a network",
@@ -340,7 +324,7 @@ def _killed(run: Forked | Command, moment: float, random: np.random.Generator) -
             run.kill(random)
             ended(run)
             return True
-        time.sleep(0.005)
+        time.sleep(0.02)
     return False
 
 
@@ -353,7 +337,7 @@ def _survived(kind: Kind, place: Path, expected: dict[str, bytes], finished: dic
     while True:
         ended(run := kind.start(place))
         said = (place / "said.txt").read_text()
-        if REFUSED not in said or time.monotonic() - began > PATIENCE:
+        if not any(words in said for words in REFUSED) or time.monotonic() - began > PATIENCE:
             break
         time.sleep(1)
     again = kind.finished(place)

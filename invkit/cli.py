@@ -157,12 +157,11 @@ def _report(options: argparse.Namespace) -> None:
     arguments = {"weights": options.weights, "images": options.images, "minutes": options.minutes, "depths": depths}
     check_report(options.classifier, out=options.out, **arguments)  # before PyTorch is imported
     from invkit import report
-    from invkit.report_page import signed
 
     numbers = report.write_report(options.classifier, options.out, **arguments)
     rows = [("depth", "block", "numbers per image number", "PSNR over mean colour", "found")]
     for one in numbers["depths"]:
-        gain, found = f"{signed(one['gain']['value'])} dB", f"{one['found']['value']:.0%}".replace("%", " %")
+        gain, found = f"{one['gain']['value']:+.1f} dB", f"{one['found']['value']:.0%}".replace("%", " %")
         rows.append((str(one["depth"]), one["block"], f"{one['numbers']:.3f}", gain, found))
     print_table(rows)
     print(f"\nThe report: {options.out / 'report.html'}")

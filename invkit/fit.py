@@ -134,7 +134,7 @@ def train_inverter(
 def _check_same_call(place: Path, call: dict[str, Any]) -> None:
     """Keep what a training was begun with; ValueError where the folder holds one that was begun with something else."""
     file = place / CALL
-    before = json.loads(file.read_text()) if file.is_file() else call
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else call
     for key, value in call.items():
         if before.get(key) != value:
             raise ValueError(
@@ -142,7 +142,7 @@ def _check_same_call(place: Path, call: dict[str, Any]) -> None:
                 "give the same, or another folder."
             )
     with whole(file) as partial_file:
-        partial_file.write_text(json.dumps(call))
+        partial_file.write_text(json.dumps(call), encoding="utf-8")
 
 
 class _Enough(Budget):

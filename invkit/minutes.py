@@ -133,7 +133,7 @@ class Budget:
             share: of the minutes.
             least: how many are computed in any case; None for `few`.
         """
-        plan = json.loads((self.folder / PLAN).read_text()) if (self.folder / PLAN).is_file() else {}
+        plan = json.loads((self.folder / PLAN).read_text(encoding="utf-8")) if (self.folder / PLAN).is_file() else {}
         if what not in plan:
             limit = share * 60 * self.minutes_in_all
             each = _seconds_each(make, few)
@@ -141,7 +141,7 @@ class Budget:
                 each = _seconds_each(make, few)
             plan[what] = max(few if least is None else least, min(wanted, int(limit / each)))
             with whole(self.folder / PLAN) as file:
-                file.write_text(json.dumps(plan))
+                file.write_text(json.dumps(plan), encoding="utf-8")
         return plan[what]
 
     def show(self, what: str) -> None:

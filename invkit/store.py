@@ -46,7 +46,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     killed process leaves is called `.NAME.PROCESS.partial`.
 
         with whole("results.json") as file:
-            file.write_text(text)
+            file.write_text(text, encoding="utf-8")
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def save(
                 files_of = {tensor: name for name, part in parts.items() for tensor in part}
                 hashes = {name: file_hash(path) for name, path in written.items()}
                 index = {"metadata": {"total_size": size}, "weight_map": files_of, "sha256": hashes}
-                main.write_text(json.dumps(index, indent=1) + "\n")
+                main.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
             card = card | {"sha256": file_hash(main), "bytes": size, "numbers": numbers, "half": half}
             # The pending card is complete before the model is replaced: `load` finds it if the process ends in between.
             _write_card(folder / PENDING_CARD, card)
@@ -164,7 +164,7 @@ def _write_card(path: Path, card: dict[str, Any]) -> None:
     except (TypeError, ValueError) as error:
         raise ValueError(f"The card for {path.parent} cannot be written as JSON: {error}.") from error
     with whole(path) as file:
-        file.write_text(text + "\n")
+        file.write_text(text + "\n", encoding="utf-8")
 
 
 def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -373,7 +373,7 @@ def shipped() -> list[str]:
 def _card_or_empty(path: Path) -> dict[str, Any]:
     """A card, or {} where there is none or it is no JSON object."""
     try:
-        card = json.loads(path.read_text())
+        card = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return card if isinstance(card, dict) else {}
@@ -450,7 +450,5 @@ def machine_class() -> str:
     import psutil
     import torch
 
-    parts = [f"{os.cpu_count()} CPU cores", f"{psutil.virtual_memory().total / 2**30:.0f} GiB"]
-    if torch.cuda.is_available():
-        parts.append(torch.cuda.get_device_name())
-    return ", ".join(parts)
+    gpu = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return ", ".join([f"{os.cpu_count()} CPU cores", f"{psutil.virtual_memory().total / 2**30:.0f} GiB", *gpu])

@@ -86,7 +86,7 @@ def compare_with_shipped(folder: str | Path) -> list[tuple[str, str, str, str]]:
 
 def _figures(card: Path) -> dict[str, str]:
     """The metrics of an inverter with their intervals; of a classifier its accuracies, shares of so many images."""
-    facts = json.loads(card.read_text())
+    facts = json.loads(card.read_text(encoding="utf-8"))
     accuracy = {key: facts.get("accuracy", {}).get(key) for key in ("clean", "pgd20", "validation")}
     shares = {f"accuracy, {key}": f"{value:.3f}" for key, value in accuracy.items() if value is not None}
     for key, figure in facts.get("metrics", {}).items():

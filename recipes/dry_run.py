@@ -53,7 +53,7 @@ def named(profile: str) -> tuple[list[str], list[str]]:
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in Path("profiles").glob("*.yaml"))) or "none here"
         raise FileNotFoundError(f"There is no profile {profile!r}; there are {known}.")
-    words = list(dict.fromkeys(re.findall(r'"([^"]+)"', json.dumps(yaml.safe_load(file.read_text())))))
+    words = list(dict.fromkeys(re.findall(r'"([^"]+)"', json.dumps(yaml.safe_load(file.read_text(encoding="utf-8"))))))
     networks = [word for word in words if word.partition(":")[0] in LIBRARIES or word in ARCHITECTURE]
     return networks, [word.removeprefix("runs/") for word in words if word.startswith("runs/")]
 

@@ -224,7 +224,7 @@ def _train_by_the_clock(
     trained.card |= facts | {"device": pace["device"], "minutes": minutes}
     card = trained.save(folder)
     with whole(folder / "pace.json") as file:
-        file.write_text(json.dumps(pace, indent=2) + "\n")
+        file.write_text(json.dumps(pace, indent=2) + "\n", encoding="utf-8")
     return card
 
 

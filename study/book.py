@@ -97,6 +97,8 @@ def run_notebook(name, profile):
         with tempfile.TemporaryDirectory(prefix="invkit-", dir=_short_folder()) as sockets:
             # The kernel talks through files of its own, not through TCP ports that others on the machine could reach.
             config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
+            # What goes wrong in a cell is in the notebook; of its own end the kernel would print forty lines.
+            config.NotebookClient.extra_arguments = ["--log-level=CRITICAL"]
             settings = {"config": config, "iopub_timeout": BUSY, "progress_bar": {"desc": name}}
             # JupyterLab writes the name of its own environment's kernel into a notebook; the study has this one.
             settings |= {"kernel_name": "python3", "language": "python"}
@@ -265,6 +267,7 @@ def main():
         if command in ("run", "compile"):
             sub.add_argument("--profile", default="quick")
     arguments = vars(parser.parse_args())
+    sys.stdout.reconfigure(errors="backslashreplace")  # what a locale cannot show is no reason to end, as on stderr
     try:
         COMMANDS[arguments.pop("command")](**arguments)
     except StudyError as error:

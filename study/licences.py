@@ -39,7 +39,7 @@ def licence(name):
     if classified:
         return ", ".join(classified)
     files = [file for file in found.files or [] if re.search(r"dist-info/(licenses/)?LICEN[CS]E", str(file))]
-    titles = [line.strip() for file in files for line in file.read_text().splitlines() if line.strip()]
+    titles = [line.strip() for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     return next((title for title in titles if "icense" in title), ELSEWHERE.get(name, ""))
 
 

@@ -201,7 +201,7 @@ class Study:
         path = self._results_folder / f"{name}.results.json"
         if not path.exists():
             raise FileNotFoundError(f"{name} has no results yet; run it first with `make notebook NAME={name}`.")
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def stamp(self):
         """One line for the page: profile, date, machine, minutes, code version."""
@@ -391,7 +391,7 @@ def _same_type(default, value):
 
 
 def read_json(path):
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def source_of(cell):
@@ -401,7 +401,7 @@ def source_of(cell):
 def write_text(path, text):
     """Write whole or not at all."""
     with whole(path) as file:
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
 
 
 def listed(names):

@@ -73,7 +73,7 @@ def _found(browser, page):
 
 
 def _call(browser, function):
-    return browser.evaluate(f"({SCRIPT.read_text().partition('(')[2].rpartition(')')[0]}).{function}()")
+    return browser.evaluate(f"({SCRIPT.read_text(encoding='utf-8').partition('(')[2].rpartition(')')[0]}).{function}()")
 
 
 def _bytes(url):

@@ -48,7 +48,7 @@ def publish():
     repository.
     """
     stored, executed = STORED, Path("build/published/executed")
-    prose = "".join(page.read_text() for page in sorted(Path("book").glob("*.md")))
+    prose = "".join(page.read_text(encoding="utf-8") for page in sorted(Path("book").glob("*.md")))
     kept = {path.name: path.read_bytes() for path in stored.glob("*.*") if path.name.split(".")[0] in notebooks()}
     for name in notebooks():
         path = executed / f"{name}.ipynb"

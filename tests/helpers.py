@@ -22,7 +22,24 @@ def write_notebook(path, cells):
         cell = {"cell_type": kind, "id": f"cell-{number}", "metadata": {"tags": tags} if tags else {}, "source": source}
         made.append(cell | ({"execution_count": None, "outputs": []} if kind == "code" else {}))
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    path.write_text(json.dumps({"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
+    whole = {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(whole), encoding="utf-8")
+
+
+def small_study(folder, **notebooks):
+    """A study whose notebooks, in their order, have such cells of code after `study` is opened; and a book of them."""
+    for name, cells in notebooks.items():
+        opening = f"from study import notebook\nstudy = notebook.open('{name}')"
+        first = [("markdown", f"# {name}"), ("code", "number = 2.0", "parameters")]
+        write_notebook(folder / f"notebooks/{name}.ipynb", [*first, *(("code", cell) for cell in (opening, *cells))])
+    chapters = "".join(f"  - file: {name}\n" for name in notebooks)
+    files = {"profiles/quick.yaml": "", "profiles/published.yaml": "", "book/intro.md": "# Book\n"}
+    files |= {"book/_toc.yml": f"format: jb-book\nroot: intro\nchapters:\n{chapters}", "book/references.bib": ""}
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    for name in ("_config.yml", "Snakefile"):
+        shutil.copy(REPOSITORY / name, folder)
 
 
 @torch.no_grad()

@@ -21,8 +21,11 @@ def reachable(url: str) -> bool:
     opened = []
 
     def connect() -> None:  # in a thread, since looking up a name heeds no time limit
-        with suppress(OSError):
-            socket.create_connection((parts.hostname, parts.port or 443), timeout=REACHED_WITHIN).close()
+        address = parts.hostname, parts.port or 443
+        with suppress(OSError), socket.create_connection(address, REACHED_WITHIN) as way:
+            if proxy and parts.scheme == "http":  # it has to answer too, not only to listen
+                way.sendall(f"CONNECT {urlsplit(url).hostname}:443 HTTP/1.1\r\n\r\n".encode())
+                way.recv(1)
             opened.append(True)
 
     thread = threading.Thread(target=connect, daemon=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 
 import pytest
@@ -342,6 +343,29 @@ def test_large_weights_are_parted_into_files_of_a_largest_size(tmp_path, monkeyp
     assert torch.equal(store.load(tmp_path)[0]["one"], torch.ones(3))
     store.save(tmp_path, tensors, {})
     assert not (tmp_path / "model.safetensors").exists() and store.load(tmp_path)[0].keys() == tensors.keys()
+
+
+def test_links_out_of_a_folder_are_read_where_the_hash_fits_and_nothing_is_written_through_them(tmp_path):
+    folder, outside = tmp_path / "weights", tmp_path / "outside"
+    store.save(folder, {"a": torch.ones(3)}, {"made": 1})
+    outside.mkdir()
+    for name in (store.MODEL, store.CARD):
+        (folder / name).rename(outside / name)
+        (folder / name).symlink_to(outside / name)
+    before = {path.name: path.read_bytes() for path in outside.iterdir()}
+    assert store.load(folder)[0]["a"].tolist() == [1, 1, 1]
+    store.save(folder, {"a": torch.zeros(3)}, {"made": 2})
+    assert {path.name: path.read_bytes() for path in outside.iterdir()} == before and store.load(folder)[1]["made"] == 2
+
+    (folder / store.MODEL).unlink()
+    (folder / store.MODEL).symlink_to(outside / store.MODEL)
+    with pytest.raises(ValueError, match="is damaged or was changed"):
+        store.load(folder)
+    (folder / store.LOCK).unlink(missing_ok=True)
+    (folder / store.LOCK).symlink_to(outside / store.CARD)  # a lock is emptied when it is taken
+    with pytest.raises(OSError, match=re.escape(str(folder / store.LOCK))):
+        store.save(folder, {"a": torch.zeros(3)}, {})
+    assert {path.name: path.read_bytes() for path in outside.iterdir()} == before
 
 
 def test_tensors_are_of_the_file_that_was_checked_also_where_another_process_replaces_it(tmp_path, monkeypatch):

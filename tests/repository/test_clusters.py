@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import write_notebook
+from helpers import small_study, write_notebook
 
 ROOT = Path(__file__).parents[2]
 CLUSTERS = sorted(path.parent.name for path in ROOT.glob("profiles/*/config.yaml"))
@@ -100,3 +100,43 @@ def test_a_job_of_kubernetes_gets_what_the_rule_asks_for(tmp_path):
     for state, word in (("/", "running"), ("1/", "success"), ("/1", "failed")):
         (tmp_path / "state").write_text(state)
         assert call("status", "job.batch/study-1") == f"{word}\n"
+
+
+WORKERS = """#!{python}
+# A cluster of this machine: each job is a process of its own, with a home and a temporary folder of its own.
+import os, re, subprocess, sys, yaml
+from pathlib import Path
+log = Path({folder!r})
+if sys.argv[1] == "create":
+    container = yaml.safe_load(sys.stdin)["spec"]["template"]["spec"]["containers"][0]
+    (worker := log / str(len(list(log.glob("*/"))))).mkdir()
+    words = {{"HOME": worker, "TMPDIR": worker}} | {{key: os.environ[key] for key in ("PATH", "PYTHONPATH")}}
+    script = '"$@" > {{0}}/said 2>&1; echo $? > {{0}}/partial; mv {{0}}/partial {{0}}/code'.format(worker)
+    subprocess.Popen(["sh", "-c", script, "sh", *container["command"]], cwd=container["workingDir"], env=words,
+                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    print(f"job.batch/{{worker.name}}")
+else:
+    code = log / Path(sys.argv[2]).name / "code"
+    print("/" if not code.exists() else "1/" if int(code.read_text()) == 0 else "/1", end="")
+"""
+
+
+def test_workers_that_share_a_folder_make_the_book(tmp_path, monkeypatch):
+    """`make book CLUSTER=kubernetes`, for real but for the machines."""
+    pytest.importorskip(PLUGINS["kubernetes"])  # in the workflow
+    place, workers = tmp_path / "study", tmp_path / "workers"
+    workers.mkdir()
+    follows = "study.record('sum', number + study.results_of('one')['double']['value'])"
+    small_study(place, one=("study.record('double', 2 * number)",), two=(follows,))
+    (place / "profiles/kubernetes").symlink_to(ROOT / "profiles/kubernetes")
+    (tmp_path / "kubectl").write_text(WORKERS.format(python=sys.executable, folder=str(workers)))
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{os.environ.get('PYTHONPATH', '')}")
+    command = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/installed", f"BIN={Path(sys.executable).parent}"]
+    command += ["book", "CLUSTER=kubernetes", "SNAKEMAKE_OPTIONS=--seconds-between-status-checks 1"]
+    made = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    said = {path.parent.name: path.read_text() for path in workers.glob("*/said")}
+    assert made.returncode == 0, f"{made.stdout}{made.stderr}{said}"
+    assert len(said) == 3 and (place / "build/quick/html/two.html").is_file()  # two notebooks, and the pages
+    assert json.loads((place / "build/quick/executed/two.results.json").read_text())["sum"]["value"] == 6

@@ -48,6 +48,8 @@ def test_what_has_to_run_is_called():
     called = ("make lint", "make test", "make book", "make check", "make book PROFILE=published")
     assert all(one in study["study"].split(" ; ") for one in called)
     assert re.search(r"make weights SCALE=0\.0\d+ NETWORKS=", study["rehearsal"])
+    assert all(f"benchmarks/{script}.py" in study["faults"] for script in ("faults", "kills"))
+    assert "--kinds" not in study["faults"] and study["faults"].count("--strict") == 2  # all of them, and red for one
     assert "VERSIONS=newest" in newest["newest"] and "make check" in newest["newest"]
     assert all(file in newest["audit"] for file in ("constraints.txt", *sorted(path.name for path in pinned())))
 

@@ -124,3 +124,18 @@ def test_other_kinds_of_photos_are_read_or_counted(tmp_path):
         images = load(f"folder:{tmp_path}").images
     assert len(images) == 4
     assert torch.allclose(images[1:], torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1), atol=0.05)
+
+
+def test_links_to_photos_and_to_classes_are_followed_and_others_are_not_entered(tmp_path):
+    outside, folder = tmp_path / "outside", tmp_path / "classes"
+    fill(outside / "dogs", range(3))
+    fill(folder / "cats", range(2))
+    (folder / "cats/linked.png").symlink_to(outside / "dogs/0.png")
+    (folder / "cats/all").symlink_to(folder)  # a loop
+    (folder / "dogs").symlink_to(outside / "dogs")
+    found = [(path.relative_to(folder).as_posix(), label) for path, label in labelled_images(folder)]
+    cats = [("cats/0.png", 0), ("cats/1.png", 0), ("cats/linked.png", 0)]
+    assert found == [*cats, ("dogs/0.png", 1), ("dogs/1.png", 1), ("dogs/2.png", 1)]
+    (outside / "dogs/0.png").unlink()
+    with pytest.raises((ValueError, FileNotFoundError), match="cats/linked.png"):
+        load(f"folder:{folder}", size=8)

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -306,6 +307,21 @@ def test_an_absent_archive_is_downloaded_checked_and_unpacked(tiny, server, tmp_
         assert [child.name for child in tmp_path.iterdir()] == ["server"]  # nothing half-done is left
     assert len(load_from(url, md5)) == 30 and tiny.is_dir()
     assert {child.name for child in tmp_path.iterdir()} == {"server", "cache", "tiny-imagenet-3"}
+
+
+def test_an_archive_writes_nothing_outside_its_folder_and_makes_no_links(server, tmp_path, monkeypatch):
+    packed, root = server[0] / "some.zip", tmp_path / "data"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("some/../../../outside.txt", "beyond")
+        link = zipfile.ZipInfo("some/link")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, str(tmp_path))
+    digest = hashlib.md5(packed.read_bytes()).hexdigest()
+    for name, value in {"NAME": "some", "URL": f"{server[1]}/some.zip", "MD5": digest}.items():
+        monkeypatch.setattr(tiny_imagenet, name, value)
+    assert tiny_imagenet._download(root) == root / "some"
+    assert not (root / "some/link").is_symlink() and {path.name for path in tmp_path.iterdir()} == {"data", "server"}
+    assert [path.name for path in root.iterdir()] == ["some"]
 
 
 def test_a_folder_is_read_as_bytes_or_as_floats(tmp_path):

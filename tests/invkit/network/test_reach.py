@@ -1,6 +1,7 @@
 """Servers of weights that answer, do not answer, or are not needed since something was fetched from them before."""
 
 import socket
+import threading
 import time
 
 import pytest
@@ -26,6 +27,30 @@ def test_a_server_that_answers_is_reached():
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         assert reach.reachable(url)
     assert not reach.reachable(url)
+
+
+def test_a_proxy_has_to_answer_too(monkeypatch):
+    """One that only listens, as behind a dead tunnel, would keep the libraries waiting for minutes."""
+    monkeypatch.setattr(reach, "REACHED_WITHIN", 0.3)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.getsockname()[1]}")
+        began = time.monotonic()
+        assert not reach.reachable("https://huggingface.co") and time.monotonic() - began < 2
+        server.accept()[0].close()
+
+        def answer():
+            asked, _ = server.accept()
+            assert asked.recv(100).startswith(b"CONNECT huggingface.co:443 ")
+            asked.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            asked.close()
+
+        monkeypatch.setattr(reach, "REACHED_WITHIN", 20.0)
+        answering = threading.Thread(target=answer)
+        answering.start()
+        assert reach.reachable("https://huggingface.co")
+        answering.join()
 
 
 @pytest.fixture
