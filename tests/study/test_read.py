@@ -1,0 +1,109 @@
+"""A chapter that was run by hand becomes a page that shows what the run found, in its text."""
+
+import copy
+import json
+
+import pytest
+
+from study import read
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PROSE = """(here)=
+# A chapter
+
+It finds {glue:text}`share` of {glue:text}`n`, as {numref}`fig-one` shows and {cite:t}`dong2021` say {cite}`he2016`.
+[Chapter 2](02_logit_inversion.ipynb), [below](here), and [a page](https://example.org).
+
+```{glue:figure} one
+:name: fig-one
+:alt: Two lines: a circle and a square.
+A caption with {glue:text}`n`.
+
+A second paragraph.
+```
+
+```{figure} images/diagram_chain_of_inverses.svg
+:name: fig-chain
+:alt: A chain.
+Drawn beforehand.
+```
+
+```{glue:figure} none
+:name: fig-none
+Not there.
+```
+
+```{warning}
+Few.
+```
+"""
+
+
+def glued(name, **data):
+    data = {f"application/papermill.record/{kind}": value for kind, value in data.items()}
+    return {"output_type": "display_data", "data": data, "metadata": {"scrapbook": {"name": name}}}
+
+
+@pytest.fixture
+def notebook():
+    outputs = [
+        glued("share", **{"text/plain": "'48 %'"}),
+        glued("n", **{"text/plain": "'25'"}),
+        glued("one", **{"text/plain": "<Figure size 10x10>", "image/png": PNG}),
+        {"output_type": "stream", "name": "stdout", "text": "a table"},
+    ]
+    code = {"cell_type": "code", "execution_count": 1, "metadata": {}, "outputs": outputs, "source": "run()"}
+    hidden = code | {"metadata": {"tags": ["remove-cell"]}, "outputs": [], "source": "hidden()"}
+    prose = {"cell_type": "markdown", "metadata": {}, "source": PROSE}
+    return {"cells": [prose, code, hidden], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+
+
+def test_numbers_and_figures_stand_in_the_text(notebook):
+    before = copy.deepcopy(notebook)
+    prose, code = read.filled(notebook)["cells"]
+    assert notebook == before, "the notebook that was given stays as it is"
+    text = prose["source"]
+    assert "It finds 48 % of 25, as figure 1 shows and Dong 2021 say (He 2016)." in text
+    assert "Chapter 2, below, and [a page](https://example.org)." in text
+    assert "![Two lines: a circle and a square.](attachment:one)\n\n*Figure 1.* A caption with 25." in text
+    assert "![A chain.](attachment:diagram_chain_of_inverses.svg)\n\n*Figure 2.* Drawn beforehand." in text
+    assert "*Figure 3.* (Not made in this run.)" in text
+    assert "> Few." in text
+    assert "```" not in text and "{" not in text and "(here)=" not in text
+    assert prose["attachments"]["one"] == {"image/png": PNG}
+    assert list(prose["attachments"]["diagram_chain_of_inverses.svg"]) == ["image/svg+xml"]
+    assert [output["output_type"] for output in code["outputs"]] == ["stream"]
+
+
+def test_the_command_writes_one_page(notebook, tmp_path, capsys):
+    (tmp_path / "out.ipynb").write_text(json.dumps(notebook))
+    assert read.main([str(tmp_path / "out.ipynb")]) == 0
+    assert capsys.readouterr().out == f"Written: {tmp_path / 'out.html'}\n"
+    html = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "It finds 48 % of 25" in html and f"data:image/png;base64,{PNG}" in html
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "There is no"),
+        ("no JSON", "is no notebook"),
+        ("[]", "is no notebook"),
+        ("unexecuted", "was not executed"),
+    ],
+)
+def test_what_is_no_executed_notebook_is_one_sentence(content, sentence, notebook, tmp_path, capsys):
+    if content == "unexecuted":
+        for cell in notebook["cells"]:
+            cell.pop("execution_count", None)
+        content = json.dumps(notebook)
+    if content is not None:
+        (tmp_path / "out.ipynb").write_text(content)
+    assert read.main([str(tmp_path / "out.ipynb")]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said and said.count("\n") == 1
+
+
+def test_without_a_notebook_the_command_says_which(capsys):
+    assert read.main([]) == 2
+    assert "python -m study.read out.ipynb" in capsys.readouterr().err
