@@ -27,7 +27,7 @@ from study.scores import SAME, word
 from study.tuning import Tuned, climb
 
 CHECK = {"same_class": 0.8, "independent": 0.6}  # least shares of samples in which the class is seen
-BUT = ", but not by both measures more than the less accurate control"
+BUT = ", but not, by both measures, more than the early one's"
 SIGNS = {"better": 1, "worse": -1, SAME: 0}
 
 
@@ -266,14 +266,15 @@ def examples_of(inverter: LogitInverter, images: Tensor) -> Examples:
     return Examples(represent_all(inverter, images), images)
 
 
-def shown(made: Mapping[str, Reconstruction], names: Sequence[str], images: Tensor, k: int = 12) -> dict[str, Tensor]:
+def shown(made: Mapping[str, Reconstruction], names: Sequence[str], images: Tensor, k: int = 8) -> dict[str, Tensor]:
     """Rows of a figure: the first k images and, of each name, one sample of each."""
     return {"original": images[:k]} | {name: made[name].sample[:k] for name in names}
 
 
 def training_facts(inverter: LogitInverter) -> dict[str, str]:
     """What an inverter's card says of its training, as a row of a table."""
-    return {key: str(inverter.card[key]) for key in ("network", "objective", "kind", "images", "steps", "hours")}
+    facts = {key: str(inverter.card[key]) for key in ("network", "objective", "kind", "images", "steps", "hours")}
+    return facts | {"hours": f"{inverter.card['hours']:.1f}"}
 
 
 def score_methods(
