@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from invkit import data, store
+from invkit import data
 from invkit.data import glyphs
 from invkit.data.sources import STREAMS
 from invkit.ffi.biggan import LogitGenerator
@@ -70,8 +70,7 @@ def ffi_glyphs(
 ) -> LogitInverter:  # fmt: skip
     """An inverter of a classifier of glyphs, 32 pixels; `consistent` names the networks of its consistency term.
 
-    again: how often the same has been trained before: it is added to the seed, and a repetition is kept in 8 bits a
-        weight.
+    again: how often the same has been trained before; it is added to the seed.
     """
     network = load_classifier(classifier).to(device)
     weights = GeneratorLossWeights(consistency=2.0 if consistent else 0.0)
@@ -79,21 +78,13 @@ def ffi_glyphs(
     if budget:
         n = budget.amount("glyphs", n, lambda n: logits_too(network, teaching_images(world, n, device=device)), few=500)
         budget.early = _early(network, 32, 32, objective, kind, GLYPHS_GENERATOR, weights, seed + again)
-    inverter = train_inverter(
+    return train_inverter(
         network, teaching_images(world, n, device=device), objective=objective, kind=kind,
         steps=max(2, round(steps * scale)), batch=48 * BATCHES[device], lr=5e-4, shrink=1e-3,
         coarse_steps=round(coarse_steps * scale), identify=IDENTIFY, adversarial_share=adversarial_share,
         weights=weights, consistent=[load_classifier(name) for name in consistent],
         generator=GLYPHS_GENERATOR, precision="auto", folder=folder, seed=seed + again,
     ).to("cpu")  # fmt: skip
-    if again:
-        inverter.card["bits"] = 8
-    return inverter
-
-
-def save_in_eight_bits(inverter: LogitInverter, folder: Path) -> dict:
-    """As `LogitInverter.save`, with matrices and kernels in 8 bits a weight; returns the card as written."""
-    return store.save(folder, inverter.generator.state_dict(), inverter.card, half=True, eight_bits=True)
 
 
 def ffi_lite0_faces(

@@ -17,7 +17,6 @@ from typing import Protocol
 
 import torch
 
-from invkit.ffi.inverter import LogitInverter
 from invkit.minutes import Budget
 from invkit.store import whole
 from invkit.training import supervised
@@ -201,8 +200,6 @@ def train_recipe(
         from recipes import cards  # what measuring needs is not imported by a training alone
 
         cards.add_figures(trained)
-    if isinstance(trained, LogitInverter) and trained.card.get("bits") == 8:
-        return ffi.save_in_eight_bits(trained, folder)
     return trained.save(folder)
 
 
