@@ -237,12 +237,12 @@ def others_words(verdicts: Mapping[str, str], name: str = "standard") -> str:
 def place_words(split: str, group: Group) -> dict[str, str]:
     """Phrases on where the mistakes come from and what they are compared with, by their ids in the prose."""
     unseen = "There the characters come in a family of fonts that no classifier or inverter of this chapter has met."
-    twin = "its twin, the same drawing of the wrongly predicted character"
+    twin, mean = "its twin, the same drawing of the wrongly predicted character", "the mean of the wrong class"
     return {
         "split": split,
         "where_words": unseen if split == "test-fonts" else "It is drawn as the test images are.",
-        "twin_words": twin if group.wrong == "twin" else "the mean of the wrong class",
-        "wrong_words": TARGETS[group.wrong],
+        "twin_words": twin if group.wrong == "twin" else mean,
+        "wrong_words": TARGETS["twin"] if group.wrong == "twin" else mean,
     }
 
 

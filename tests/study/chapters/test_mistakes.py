@@ -1,5 +1,7 @@
 """Mistakes, their controls and the rule about them, where the right answer is known beforehand."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -70,3 +72,11 @@ def test_groups_measure_towards_the_input_and_the_wrong_class():
     assert mistakes.others_words({"standard": "x", "robust": "look well"}).endswith(
         "those of the robust classifier look well."
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [("twin", "its twin of the wrong"), ("other mean", "the mean of the wrong")]
+)
+def test_what_the_look_is_compared_with_is_said_with_its_article(wrong, said):
+    words = mistakes.place_words("test", SimpleNamespace(wrong=wrong))
+    assert words["wrong_words"] == f"{said} class"
