@@ -85,8 +85,8 @@ def cut_sentence(results: Sequence[AtDepth]) -> str:
     cut, poor = where_to_cut(results), [f"{result.depth}" for result in results if not result.trained]
     if poor:
         return (
-            f"From block {', '.join(poor)} the inverter does worse than a single colour for all photos: it was trained "
-            "too little to say where to split the network; give it more minutes."
+            f"From block{'s' * (len(poor) > 1)} {', '.join(poor)} the inverter does worse than a single colour for all "
+            "photos: it was trained too little to say where to split the network; give it more minutes."
         )
     if cut is None:
         return "To split the network where photos are safe from this inverter, none of these depths will do."

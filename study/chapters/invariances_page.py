@@ -175,10 +175,11 @@ def words(
     said = difference_sentence(found, f"the {second} classifier's logits")
     answer = f"Estimated from reconstructions, within a class and against the {first} classifier's, {said}."
     seeds = sorted({len(several) for several in by_seed.values()})
+    means = f"means over {' or '.join(map(str, seeds))} training seeds"
     texts = {
         "answer": answer + hue_sentences(profiles, worlds, pair),
         "controls_words": controls_words(profiles, worlds[0], found, labels),
-        "seeds_words": f"means over {' or '.join(map(str, seeds))} training seeds",
+        "seeds_words": "of one training seed" if seeds == [1] else means,
     }
     for layer, what in (("logits", "logits"), ("penultimate", "penultimate features")):
         by_probe = differing(profiles, by_seed, worlds[0], layer, pair)

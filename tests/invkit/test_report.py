@@ -156,6 +156,8 @@ def test_sentences():
     assert report_page.cut_sentence(some).startswith("Split after block 4 (layer4)")
     assert "none of these depths" in report_page.cut_sentence(some[:1])
     assert "more minutes" in report_page.cut_sentence([result(1, -5, 0.04, trained=False)])
+    two = [result(depth, -5, 0.04, trained=False) for depth in (1, 2)]
+    assert report_page.cut_sentence(two).startswith("From blocks 1, 2 the inverter does worse")
     assert "at most 20 %" in report_page.rule_sentence(25) and "at most 40 %" in report_page.rule_sentence(5)
     assert report_page.leak_sentence(some[:1]).count("reconstructions are") == 1
 
