@@ -80,6 +80,7 @@ notebook: $(INSTALLED)
 weights: PROFILE = published
 weights: $(INSTALLED)
 	$(ALONE) $(SNAKEMAKE) --keep-going $(or $(NETWORKS:%=$(WEIGHTS)/%/card.json),weights); status=$$?; \
+	[ $$status != 0 ] || for card in $(WEIGHTS)/*/card.json; do rm -rf "$${card%card.json}training"; done; \
 	INVKIT_WEIGHTS= $(BIN)/python -m recipes compare $(WEIGHTS); exit $$status
 
 test: $(INSTALLED)

@@ -88,6 +88,6 @@ rule train:
     params:
         folder=lambda wildcards: f"{WEIGHTS}/{wildcards.weights}",
     threads: CORES
-    shell:  # with no other weights to load than these; the checkpoints, gigabytes, go when all is done
+    shell:  # with no other weights to load than these; the checkpoints, gigabytes, go when all is done, or when `make` ends
         "INVKIT_WEIGHTS={WEIGHTS:q} {sys.executable:q} -m recipes train {wildcards.weights} --folder {params.folder:q}"
-        " --scale {SCALE} && rm -r {params.folder:q}/training"
+        " --scale {SCALE} && rm -rf {params.folder:q}/training"

@@ -622,3 +622,16 @@ def test_make_has_processes_keep_their_buffers_unless_the_user_says_otherwise(tm
 def test_make_hides_the_users_locale_and_cluster():
     text = (ROOT / "Makefile").read_text()
     assert "\nexport PYTHONUTF8 = 1\n" in text and "\nunexport SNAKEMAKE_PROFILE\n" in text
+
+
+def test_make_leaves_no_checkpoints_of_finished_weights_behind(tmp_path):
+    """As they stay where the shell that would have deleted them was killed."""
+    for name, file in (("done", "card.json"), ("under way", "other")):
+        (tmp_path / f"build/weights/{name}/training").mkdir(parents=True)
+        (tmp_path / f"build/weights/{name}/{file}").touch()
+    for code, left in ((1, {"done", "under way"}), (0, {"under way"})):
+        (tmp_path / "python").write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / "python").chmod(0o755)
+        command = ["make", "-f", ROOT / "Makefile", "-o", ".venv/installed", f"BIN={tmp_path}", "weights"]
+        assert (subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0) == (code == 0)
+        assert {path.parent.name for path in tmp_path.rglob("training")} == left
