@@ -34,7 +34,9 @@ from study.profiles import notebooks, parameters
 
 ROOT = Path(__file__).parents[1]  # where the packages are
 PACKAGES = ("invkit", "recipes", "study")
-CARRIERS = ("invkit.store", "invkit.checkpoint", "invkit.data.cache", "invkit.network.reach")
+CARRIERS = (
+    "invkit.store", "invkit.checkpoint", "invkit.data.cache", "invkit.network.reach", "invkit.network.state_dicts",
+)  # fmt: skip
 
 
 def fingerprint(name, profile):
