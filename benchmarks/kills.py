@@ -35,9 +35,12 @@ from invkit.ffi.invert import train_inverter
 from invkit.network.classifiers import Classifier
 from recipes.adversarial_training import train_classifier
 from study.page_tables import replace_between
-from tests.helpers import small_study
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from helpers import small_study  # noqa: E402 (there may be another package called tests)
+
 BEGIN, END = (f"<!-- made by benchmarks/kills.py: {end} -->" for end in ("begin", "end"))
 INTRO = "Killed with `kill -9` at a random moment, as a whole or one process of it, and called again:"
 HEAD = ["| killed with `kill -9` | times | survived |", "|---|---|---|"]
