@@ -317,8 +317,11 @@ def loop_chart(paths: Mapping[str, Mapping[str, Tensor]], images: Tensor) -> Fig
 # ---- controls --------------------------------------------------------------------------------------------------------
 
 CONTROLS = {  # id: what it measures, in the order of the table
-    "shift_contrast_noise": "other noise in the generator instead of the shift: change of contrast",
-    "scale_contrast_noise": "other noise in the generator instead of the scale: change of contrast",
+    **{
+        f"{change}_{look}_noise": f"other noise in the generator instead of the {change}: change of {look}"
+        for change in ("shift", "scale")
+        for look in ("contrast", "sharpness", "brightness")
+    },
     "shift_contrast_random": "as far in a random direction as by the shift: change of contrast",
     "noise_distance_again": "other noise in the logits: slope of the distance, difference",
     "loop_distance_again": "other noise in the generator: drift in the loop, difference",
@@ -369,7 +372,14 @@ def measured_controls(
     # The same logits, once more under each of as many noise vectors as there are strengths.
     count = max(len(shift.strengths), len(scale.strengths))
     again = [reconstruct_each(UnderNoise(still.inverter, seed + k), still.logits) for k in range(1, count + 1)]
-    contrast = torch.stack([probes.contrast(images) for images in again])
+    looks = (probes.contrast, probes.sharpness, probes.brightness)
+    moved = {look.__name__: torch.stack([look(images) for images in again]) for look in looks}
+    strengths = {"shift": shift.strengths, "scale": doublings(scale.strengths)}
+    still_moved = {
+        f"{change}_{look}_noise": swings(x, values[: len(x)])
+        for change, x in strengths.items()
+        for look, values in moved.items()
+    }
 
     # Other logits, as far from the true ones as those of the shift, but in a random direction for each image.
     astray = alter({"": still}, lambda s, x: at_random(s.logits, x * s.unit, seed), shift.strengths)
@@ -388,9 +398,7 @@ def measured_controls(
     disturbed = probes.perturb(subject.logits, DISTURBED, subject.std, seed + 1)
     ends = reconstruct_each(subject.inverter, [subject.logits, subject.next])
     double = reconstruct_each(subject.inverter, [disturbed, disturbed.roll(-1, 0)]).mean(0)
-    return {
-        "shift_contrast_noise": swings(shift.strengths, contrast[: len(shift.strengths)]),
-        "scale_contrast_noise": swings(doublings(scale.strengths), contrast[: len(scale.strengths)]),
+    return still_moved | {
         "shift_contrast_random": astray.swings()["contrast"][""],
         "noise_distance_again": second - first,
         "loop_distance_again": drifts[1] - drifts[0],
