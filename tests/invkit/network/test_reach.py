@@ -11,13 +11,17 @@ from invkit.network import reach
 
 
 def test_a_server_that_does_not_answer_is_out_of_reach(monkeypatch):
+    woken = threading.Event()
+
     def asleep(*args, **kwargs):
-        time.sleep(60)
+        woken.wait(60)
+        raise OSError
 
     monkeypatch.setattr(reach.socket, "create_connection", asleep)
     monkeypatch.setattr(reach, "REACHED_WITHIN", 0.1)
     began = time.monotonic()
     assert not reach.reachable("https://huggingface.co") and time.monotonic() - began < 2
+    woken.set()  # no thread stays behind
 
 
 def test_a_server_that_answers_is_reached():
