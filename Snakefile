@@ -1,9 +1,9 @@
 # The study as a graph: notebook + parameters -> executed notebook + results -> book; and the weights that it loads, each
 # trained from nothing once those that its recipe loads are there.
 #
-# Content decides, not time stamps: a notebook runs again when its fingerprint (study/fingerprint.py) changes or a
-# notebook whose results it loads ran again. On a cluster, `make CLUSTER=slurm` takes the threads, memory, GPUs and minutes
-# of each rule from profiles/slurm/config.yaml.
+# Content decides: a notebook runs again when its executed copy is not of its fingerprint (study/fingerprint.py), which
+# the times of stamps say (study/stamps.py), or when a notebook whose results it loads ran again. On a cluster,
+# `make CLUSTER=slurm` takes the threads, memory, GPUs and minutes of each rule from profiles/slurm/config.yaml.
 
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from study.fingerprint import fingerprint, notebooks_needed
 from study.notebook import StudyError
 from study.profiles import notebooks, parameters
+from study.stamps import stamp, write_stamps
 
 PROFILE = config.get("profile", "quick")
 AT_ONCE = int(config.get("at_once", 1))  # notebooks at the same time on one machine, which share its cores
@@ -23,6 +24,8 @@ try:
     NOTEBOOKS = notebooks()
     for name in NOTEBOOKS:
         parameters(name, PROFILE)  # a slip in the profile is told before anything runs
+    if RUNS and workflow.is_main_process:
+        write_stamps(PROFILE)
 except StudyError as error:
     print(error, file=sys.stderr)  # Snakemake, told to be quiet, would not
     sys.exit(1)
@@ -35,6 +38,7 @@ wildcard_constraints:
 rule book:
     input:
         expand(BUILD + "/executed/{name}.ipynb", name=NOTEBOOKS) if RUNS else [],
+        [stamp(name, PROFILE) for name in NOTEBOOKS] if RUNS else [],
         [f"notebooks/{name}.ipynb" for name in NOTEBOOKS],  # their prose
         [str(path) for path in Path("book").rglob("*") if path.is_file()],
         [str(path) for path in Path("study").glob("*.*") if path.is_file()],  # what makes pages of them
@@ -51,11 +55,10 @@ rule book:
 rule notebook:
     input:
         lambda wildcards: expand(BUILD + "/executed/{name}.ipynb", name=notebooks_needed(wildcards.name, PROFILE)),
+        lambda wildcards: stamp(wildcards.name, PROFILE),
     output:
         BUILD + "/executed/{name}.ipynb",
         BUILD + "/executed/{name}.results.json",
-    params:
-        fingerprint=lambda wildcards: fingerprint(wildcards.name, PROFILE),
     threads: -(-CORES // AT_ONCE)  # of PyTorch too: Snakemake hands them down
     shell:
         "{sys.executable:q} -m study.book run {wildcards.name} --profile {PROFILE:q}"

@@ -31,6 +31,7 @@ from study.notebook import RUN_VARIABLE, StudyError, read_json, write_text
 from study.pages import compile, facts_of
 from study.profiles import notebooks, parameters
 from study.published import publish, take
+from study.stamps import is_of
 
 PROGRESS = re.compile(r"\r|%\||\bit/s\b|\bs/it\b")  # in a line of a progress bar
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s:]+/)+(?=[^/\s:]+\.py:\d)")  # of the file that a warning is about
@@ -78,7 +79,7 @@ def run_notebook(name, profile):
         print(f"{place}: another process runs it, and holds {lock.lock_file}; waiting for that to end", flush=True)
         before = _written(executed / f"{name}.ipynb")
         _wait(lock, name)
-        if _written(executed / f"{name}.ipynb") != before and _is_of(executed / f"{name}.ipynb", digest):
+        if _written(executed / f"{name}.ipynb") != before and is_of(executed / f"{name}.ipynb", digest):
             print(f"{place}: the other process has run it", flush=True)
             lock.release()
             return
@@ -138,15 +139,6 @@ def _wait(lock, name):
 def _written(path):
     """When a file was written; None where there is none."""
     return path.stat().st_mtime_ns if path.exists() else None
-
-
-def _is_of(path, digest):
-    """Whether an executed copy is whole, with its results, and was made from inputs of this fingerprint."""
-    try:
-        read_results(path.with_name(f"{path.stem}.results.json"))
-        return facts_of(path).get("fingerprint") == digest
-    except StudyError:
-        return False
 
 
 def _short_folder():

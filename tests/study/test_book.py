@@ -140,9 +140,9 @@ def test_a_slip_in_a_profile_ends_make_with_its_sentence(small):
     assert made.returncode == 1 and "profiles/quick.yaml, line 1: this is no valid YAML" in made.stdout + made.stderr
 
 
-def snakemake(*config, **options):
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", "--quiet", "all"]
-    command += ["--rerun-triggers", "params", "input", "mtime", "code", *(["--config", *config] if config else [])]
+def snakemake(*more, **options):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", "--rerun-triggers"]
+    command += ["params", "input", "mtime", "code", *(more or ("--quiet", "all"))]
     return subprocess.run(command, **{"check": True} | options)
 
 
@@ -316,7 +316,7 @@ def test_the_published_book_runs_nothing_and_says_what_is_old(small, capfd):
     change("02_two", 0, "# New title of the second")
     change("02_two", 3, "raise RuntimeError('this must not run')")
     capfd.readouterr()
-    snakemake("profile=published")
+    snakemake("--quiet", "all", "--config", "profile=published")
 
     said = capfd.readouterr().out
     assert "02_two was executed with version" in said and "01_one was executed" not in said
@@ -535,6 +535,29 @@ def test_snakemake_builds_the_book_and_repeats_only_what_changed(small):
     assert "read again 8.0" in Path("build/quick/html/02_two.html").read_text()
 
     assert make() == twice
+
+
+def test_snakemake_knows_copies_that_were_made_by_hand_deleted_or_are_old(small):
+    def ready():
+        """Which notebooks `make book` would run, where all pages are made."""
+        said = snakemake("-n", "--printshellcmds", capture_output=True, text=True).stdout
+        return sorted(set(re.findall(r"study.book run (\S+)", said)))
+
+    def by_hand(name):
+        book.run_notebook(name, "quick")
+
+    for name in notebooks():
+        by_hand(name)
+    Path("build/quick/html").mkdir()
+    Path("build/quick/html/index.html").touch()
+    assert ready() == []
+    change("01_one", 3, "study.record('double', 3 * number, unit='m', n=1)")
+    assert ready() == ["01_one", "02_two"]  # the second loads the first's results
+    by_hand("01_one")
+    assert ready() == ["02_two"]
+    by_hand("02_two")
+    Path("build/quick/executed/02_two.ipynb").unlink()
+    assert ready() == ["02_two"]
 
 
 def test_weights_are_trained_after_those_that_they_need(small):
