@@ -28,7 +28,7 @@ from invkit.store import code_version, machine_class
 from study.copies import read_object, read_results, sealed
 from study.fingerprint import fingerprint, notebooks_needed
 from study.notebook import RUN_VARIABLE, StudyError, read_json, write_text
-from study.pages import compile, facts_of
+from study.pages import compile
 from study.profiles import notebooks, parameters
 from study.published import publish, take
 from study.stamps import is_of

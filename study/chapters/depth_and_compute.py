@@ -312,22 +312,29 @@ def means(one: Trained, measure: str) -> Interval:
 
 
 def record_cells(study: Study, cells: Cells, settings: Mapping[int, Setting], photos: Tensor) -> None:
-    """Record every score and what each part is worth, under ids that end in "_<convolutions>_budget_<1, 2, …>"."""
+    """Record every score and what each part is worth.
+
+    The ids end in "_<convolutions>_budget_<1, 2, …>", and for a depth's largest compute in "_<convolutions>_largest".
+    """
     for depth, by_compute in cells.items():
+        place = f"{settings[depth].convolutions}"
         for i, compute in enumerate(sorted(by_compute), start=1):
-            cell, where = by_compute[compute], f"{settings[depth].convolutions} budget {i}"
-            in_db = {"unit": "dB", "digits": 2, "tolerance": 1.0, "seeds": len(cell[SYNCHRONISED].scores)}
+            cell, where = by_compute[compute], f"{place} {'largest' if compute == max(by_compute) else f'budget {i}'}"
+            in_db = {"unit": "dB", "digits": 2, "tolerance": 1.0}
             for name, one in cell.items():
                 for measure, tolerance in MEASURED.items():
                     study.record_interval(measure, f"{name} {where}", means(one, measure), tolerance=tolerance)
             for question in QUESTIONS:
                 id = slug(f"{question} {where}")
-                study.record(f"worth_{id}", worth(cell, question), **in_db)
+                with_part, without = (cell[name].over_seeds("psnr").mean(1) for name in QUESTIONS[question])
+                by_seed = (with_part - without).tolist()
+                study.record(f"worth_{id}", worth(cell, question), by_seed=by_seed, **in_db)
                 for measure in ("perceptual", "perceptual_second"):
                     study.record(f"worth_{measure}_{id}", worth(cell, question, measure), digits=2, tolerance=0.1)
             study.record(f"over_mean_colour_{slug(where)}", over_mean_colour(cell, photos), **in_db)
-            if between := seed_difference(cell):
-                study.record(f"between_seeds_{slug(where)}", between, **in_db)
+        between = [gap for compute in sorted(by_compute) if (gap := seed_difference(by_compute[compute]))]
+        if between:  # of the largest compute that has two seeds
+            study.record(f"between_seeds_{place}", between[-1], unit="dB", digits=2, tolerance=1.0)
 
 
 def record_words(study: Study, cells: Cells, settings: Mapping[int, Setting], compute: float) -> None:
