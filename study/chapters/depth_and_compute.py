@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -126,6 +127,7 @@ class Cost:
     together: float
 
 
+@cache
 def cost_of(setting: Setting, way: Way) -> Cost:
     """Count a way's operations on real steps: network, inverses and backward pass; loss and optimiser are free.
 
