@@ -254,4 +254,6 @@ def _plain(value):
         return "[" + ", ".join(map(_plain, value)) + "]"
     if isinstance(value, tuple):
         return "(" + "".join(f"{_plain(one)}, " for one in value).rstrip(" ") + ")"
+    if isinstance(value, float) and abs(value) >= 1e6 and float(f"{value:g}") == value:
+        return f"{value:g}".replace("e+0", "e").replace("e+", "e")  # 2e12, not 2000000000000.0
     return repr(value)

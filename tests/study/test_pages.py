@@ -62,6 +62,9 @@ def test_every_figure_and_claim_that_is_named_exists():
 def test_what_a_comment_tells_the_formatter_is_not_shown():
     shown = pages.with_values('a = {"b": 1,\n     "c": 2}  # fmt: skip\nd = 1  # seconds', {"a": {"b": 3}, "d": 2})
     assert shown == 'a = {"b": 3}\nd = 2  # seconds'
+    assert pages.with_values("a = [1e3]", {"a": [2e12, 5e6, 1234567.5, 2e-9, 10.0]}) == (
+        "a = [2e12, 5e6, 1234567.5, 2e-09, 10.0]"
+    )
 
 
 def first_cell(name):
