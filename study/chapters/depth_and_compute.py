@@ -148,7 +148,7 @@ def cost_of(setting: Setting, way: Way) -> Cost:
     return Cost(start, divide, together)
 
 
-def plan(setting: Setting, way: Way, cost: Cost, compute: float, rate: float) -> Schedule:
+def plan_way(setting: Setting, way: Way, cost: Cost, compute: float, rate: float) -> Schedule:
     """The schedule that spends a compute, the start first.
 
     Raises:
@@ -220,7 +220,7 @@ def train_cell(
         cost = cost_of(setting, way)
 
         def trained(rate: float, seed: int, name=name, way=way, cost=cost) -> ClassifierInverter:
-            schedule = plan(setting, way, cost, compute, rate)
+            schedule = plan_way(setting, way, cost, compute, rate)
             place = folder / slug(f"{name} depth {setting.depth} compute {compute:g} rate {rate:g} seed {seed}")
             return setting.train(way, Pool(pool, seed), schedule, seed=seed, folder=place)
 
@@ -230,7 +230,7 @@ def train_cell(
 
         rate, edge = best_rate(held_out_psnr, rates[name])
         images = [reconstructions(trained(rate, seed), photos) for seed in seeds]
-        steps = plan(setting, way, cost, compute, rate)
+        steps = plan_way(setting, way, cost, compute, rate)
         scores = tuple(score(some, photos, measures=list(MEASURED)) for some in images)
         cell[name] = Trained(rate, edge, (steps.divide, steps.synchronise), scores, images[0])
     return cell
@@ -308,7 +308,7 @@ def written_compute(compute: float) -> str:
     return f"{compute / 10**power:.2g} × 10{digits}"
 
 
-def means(one: Trained, measure: str) -> Interval:
+def mean_over_seeds(one: Trained, measure: str) -> Interval:
     """The mean of one measure over photos and seeds, with its 95 % interval over photos."""
     return statistics.bootstrap(one.over_seeds(measure).mean(0))
 
@@ -325,7 +325,9 @@ def record_cells(study: Study, cells: Cells, settings: Mapping[int, Setting], ph
             in_db = {"unit": "dB", "digits": 2, "tolerance": 1.0}
             for name, one in cell.items():
                 for measure, tolerance in MEASURED.items():
-                    study.record_interval(measure, f"{name} {where}", means(one, measure), tolerance=tolerance)
+                    study.record_interval(
+                        measure, f"{name} {where}", mean_over_seeds(one, measure), tolerance=tolerance
+                    )
             for question in QUESTIONS:
                 id = slug(f"{question} {where}")
                 with_part, without = (cell[name].over_seeds("psnr").mean(1) for name in QUESTIONS[question])
@@ -339,7 +341,7 @@ def record_cells(study: Study, cells: Cells, settings: Mapping[int, Setting], ph
             study.record(f"between_seeds_{place}", between[-1], unit="dB", digits=2, tolerance=1.0)
 
 
-def record_words(study: Study, cells: Cells, settings: Mapping[int, Setting], compute: float) -> None:
+def record_crossings(study: Study, cells: Cells, settings: Mapping[int, Setting], compute: float) -> None:
     """Record what the first lines of the page say: what dividing is worth, and where the ways cross."""
     for place, depth in (("first", min(cells)), ("last", max(cells))):
         gain = worth(cells[depth][compute], "dividing")
@@ -364,7 +366,7 @@ def worth_rows(cells: Cells, settings: Mapping[int, Setting]) -> dict[tuple[str,
     }
 
 
-def rows(cells: Cells, settings: Mapping[int, Setting]) -> dict[tuple[str, str, str], dict[str, object]]:
+def way_rows(cells: Cells, settings: Mapping[int, Setting]) -> dict[tuple[str, str, str], dict[str, object]]:
     """Rows of a table: every way at every depth and compute, with its steps, its rate and its scores."""
     return {
         (f"{settings[depth].convolutions}", written_compute(compute), name): {
@@ -372,7 +374,7 @@ def rows(cells: Cells, settings: Mapping[int, Setting]) -> dict[tuple[str, str, 
             "rate": f"{one.rate:g}{' (edge)' if one.edge else ''}",
             "runs": f"{len(one.scores)}",
         }
-        | {measure: means(one, measure) for measure in MEASURED}
+        | {measure: mean_over_seeds(one, measure) for measure in MEASURED}
         for depth, by_compute in cells.items()
         for compute, cell in by_compute.items()
         for name, one in cell.items()
@@ -382,7 +384,7 @@ def rows(cells: Cells, settings: Mapping[int, Setting]) -> dict[tuple[str, str, 
 def compute_chart(cells: Cells, settings: Mapping[int, Setting], measure: str, photos: Tensor) -> Figure:
     """One measure of every way against compute, a small chart for each depth; dashed: each photo's mean colour."""
     floor = score(mean_colours(photos), photos, measures=[measure])[measure].mean().item()
-    groups = _by_compute(cells, settings, WAYS, lambda cell, name: means(cell[name], measure))
+    groups = _by_compute(cells, settings, WAYS, lambda cell, name: mean_over_seeds(cell[name], measure))
     reference = {title: {"mean colour": floor} for title in groups}
     return plots.panels(_places(cells), groups, COMPUTE, logx=True, reference=reference)
 

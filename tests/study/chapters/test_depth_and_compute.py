@@ -19,7 +19,7 @@ from study.chapters.depth_and_compute import (
     best_rate,
     cost_of,
     crossing,
-    plan,
+    plan_way,
 )  # fmt: skip
 from study.scores import Scores
 
@@ -45,7 +45,7 @@ def pool():
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_spends_the_compute_to_the_last_step(setting, name):
     way, cost = WAYS[name], cost_of(setting, WAYS[name])
-    schedule = plan(setting, way, cost, COMPUTE, 1e-3)
+    schedule = plan_way(setting, way, cost, COMPUTE, 1e-3)
     spent = cost.start + (schedule.divide - way.linear) * cost.divide + schedule.synchronise * cost.together
     assert COMPUTE - cost.divide - cost.together < spent <= COMPUTE
     assert (schedule.synchronise == 0) == (way.divided == 1)
@@ -67,9 +67,9 @@ def test_dividing_starts_in_closed_form_and_the_rival_does_not(setting, pool):
 def test_too_little_compute_says_how_much_would_do(setting):
     way, cost = WAYS[SYNCHRONISED], cost_of(setting, WAYS[SYNCHRONISED])
     with pytest.raises(ValueError, match="give at least") as error:
-        plan(setting, way, cost, 10.0, 1e-3)
+        plan_way(setting, way, cost, 10.0, 1e-3)
     enough = float(str(error.value).split("at least ")[1].rstrip(".")) * 1.01
-    assert plan(setting, way, cost, enough, 1e-3).synchronise >= 1
+    assert plan_way(setting, way, cost, enough, 1e-3).synchronise >= 1
     with pytest.raises(ValueError, match="depths from 1 to 2"):
         Setting(setting.classifier, 3)
 
