@@ -342,10 +342,15 @@ def record_cells(study: Study, cells: Cells, settings: Mapping[int, Setting], ph
 
 
 def record_crossings(study: Study, cells: Cells, settings: Mapping[int, Setting], compute: float) -> None:
-    """Record what the first lines of the page say: what dividing is worth, and where the ways cross."""
+    """Record what the first lines of the page say: what parts are worth with one compute, and where the ways cross."""
+    in_db = {"unit": "dB", "digits": 2, "tolerance": 1.0}
     for place, depth in (("first", min(cells)), ("last", max(cells))):
-        gain = worth(cells[depth][compute], "dividing")
-        study.record(f"worth_{place}", gain, unit="dB", digits=2, tolerance=1.0)
+        cell = cells[depth][compute]
+        study.record(f"worth_{place}", worth(cell, "dividing"), **in_db)
+        study.record(f"beyond_{place}", worth(cell, "dividing beyond its linear start"), **in_db)
+        study.record(f"cycle_{place}", worth(cell, "the cycle term"), **in_db)
+        for measure in ("perceptual", "perceptual_second"):
+            study.record(f"cycle_{measure}_{place}", worth(cell, "the cycle term", measure), digits=2, tolerance=0.1)
         study.record(f"{place}_convolutions", settings[depth].convolutions, digits=1, tolerance=0)
     phrases = [
         f"after {settings[depth].convolutions} convolutions {crossing(by_compute)}"
