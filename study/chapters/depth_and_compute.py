@@ -275,24 +275,34 @@ def seed_difference(cell: Mapping[str, Trained]) -> Interval | None:
     return difference_over_seeds(psnr[:1], psnr[1:2]) if len(psnr) > 1 else None
 
 
-def over_mean_colour(cell: Mapping[str, Trained], photos: Tensor) -> Interval:
-    """By how many dB re-synchronised training is better than each photo's own mean colour."""
-    floor = score(mean_colours(photos), photos, measures=["psnr"]).psnr
+def mean_colour_psnr(photos: Tensor) -> Tensor:
+    """PSNR (N,) in dB of each photo's own mean colour, which needs no inverter: the floor."""
+    return score(mean_colours(photos), photos, measures=["psnr"]).psnr
+
+
+def over_mean_colour(cell: Mapping[str, Trained], floor: Tensor) -> Interval:
+    """By how many dB re-synchronised training is better than the mean colours, of PSNR `floor`."""
     return difference_over_seeds(cell[SYNCHRONISED].over_seeds("psnr"), floor[None])
 
 
-def crossing(by_compute: Mapping[float, Mapping[str, Trained]]) -> str:
+def crossing(by_compute: Mapping[float, Mapping[str, Trained]], floor: Tensor) -> str:
     """Where end-to-end training overtakes dividing as the compute grows, in words.
 
-    Between two computes the place is found on a straight line over the logarithm of compute. Where the whole interval
-    of every compute lies on one side of 0, they do not cross within what was tried.
+    Computes with which no way is better than the mean colours, of PSNR `floor`, decide nothing. Between two computes
+    the place is found on a straight line over the logarithm of compute. Where the whole interval of every compute lies
+    on one side of 0, they do not cross within what was tried.
     """
-    computes = sorted(by_compute)
+    best = {
+        compute: max(one.over_seeds("psnr").mean() for one in cell.values()) for compute, cell in by_compute.items()
+    }
+    computes = sorted(compute for compute, psnr in best.items() if psnr > floor.mean())
     gains = [worth(by_compute[compute], "dividing") for compute in computes]
+    if not gains:
+        return "nothing is decided, since no way is better than the photos' mean colours"
     if all(gain.low > 0 for gain in gains):
         return f"dividing is ahead up to the largest, {written_compute(computes[-1])} operations"
     if all(gain.high < 0 for gain in gains):
-        return f"end to end is ahead from the smallest on, {written_compute(computes[0])} operations"
+        return f"end to end is ahead from {written_compute(computes[0])} operations on"
     if gains[0].low > 0 and gains[-1].high < 0:
         i = next(i for i, gain in enumerate(gains) if gain.value <= 0)
         (before, after), (a, b) = computes[i - 1 : i + 1], (gains[i - 1].value, gains[i].value)
@@ -313,7 +323,7 @@ def mean_over_seeds(one: Trained, measure: str) -> Interval:
     return statistics.bootstrap(one.over_seeds(measure).mean(0))
 
 
-def record_cells(study: Study, cells: Cells, settings: Mapping[int, Setting], photos: Tensor) -> None:
+def record_cells(study: Study, cells: Cells, settings: Mapping[int, Setting], floor: Tensor) -> None:
     """Record every score and what each part is worth.
 
     The ids end in "_<convolutions>_budget_<1, 2, …>", and for a depth's largest compute in "_<convolutions>_largest".
@@ -335,13 +345,15 @@ def record_cells(study: Study, cells: Cells, settings: Mapping[int, Setting], ph
                 study.record(f"worth_{id}", worth(cell, question), by_seed=by_seed, **in_db)
                 for measure in ("perceptual", "perceptual_second"):
                     study.record(f"worth_{measure}_{id}", worth(cell, question, measure), digits=2, tolerance=0.1)
-            study.record(f"over_mean_colour_{slug(where)}", over_mean_colour(cell, photos), **in_db)
+            study.record(f"over_mean_colour_{slug(where)}", over_mean_colour(cell, floor), **in_db)
         between = [gap for compute in sorted(by_compute) if (gap := seed_difference(by_compute[compute]))]
         if between:  # of the largest compute that has two seeds
             study.record(f"between_seeds_{place}", between[-1], unit="dB", digits=2, tolerance=1.0)
 
 
-def record_crossings(study: Study, cells: Cells, settings: Mapping[int, Setting], compute: float) -> None:
+def record_crossings(
+    study: Study, cells: Cells, settings: Mapping[int, Setting], compute: float, floor: Tensor
+) -> None:
     """Record what the first lines of the page say: what parts are worth with one compute, and where the ways cross."""
     in_db = {"unit": "dB", "digits": 2, "tolerance": 1.0}
     for place, depth in (("first", min(cells)), ("last", max(cells))):
@@ -353,19 +365,22 @@ def record_crossings(study: Study, cells: Cells, settings: Mapping[int, Setting]
             study.record(f"cycle_{measure}_{place}", worth(cell, "the cycle term", measure), digits=2, tolerance=0.1)
         study.record(f"{place}_convolutions", settings[depth].convolutions, digits=1, tolerance=0)
     phrases = [
-        f"after {settings[depth].convolutions} convolutions {crossing(by_compute)}"
+        f"after {settings[depth].convolutions} convolutions {crossing(by_compute, floor)}"
         for depth, by_compute in cells.items()
     ]
     study.record_text("crossings", "; ".join(phrases), compared=False)
     study.record_text("shared_compute", written_compute(compute))
 
 
-def worth_rows(cells: Cells, settings: Mapping[int, Setting]) -> dict[tuple[str, str], dict[str, object]]:
-    """Rows of a table: what each part is worth in dB, by depth and compute."""
+def worth_rows(
+    cells: Cells, settings: Mapping[int, Setting], floor: Tensor
+) -> dict[tuple[str, str], dict[str, object]]:
+    """Rows of a table: what each part is worth in dB, by depth and compute, and how far training is above the floor."""
     return {
         (f"{settings[depth].convolutions}", written_compute(compute)): {
             question: f"{worth(cell, question):+.2f}" for question in QUESTIONS
         }
+        | {"over the mean colour": f"{over_mean_colour(cell, floor):+.2f}"}
         for depth, by_compute in cells.items()
         for compute, cell in by_compute.items()
     }

@@ -114,11 +114,17 @@ def cell(**psnr):
 
 def test_where_the_ways_cross_is_said_as_the_intervals_allow():
     ahead, behind, level = cell(**{SYNCHRONISED: 22.0}), cell(**{SYNCHRONISED: 18.0}), cell()
-    assert crossing({1e11: ahead, 1e12: ahead}) == "dividing is ahead up to the largest, 1 × 10¹² operations"
-    assert crossing({1e11: behind, 1e12: behind}) == "end to end is ahead from the smallest on, 1 × 10¹¹ operations"
-    assert crossing({1e10: ahead, 1e12: behind}) == "end to end overtakes dividing at about 1 × 10¹¹ operations"
+
+    def said(cells, floor=15.0):
+        return crossing(cells, torch.full((60,), floor))
+
+    assert said({1e11: ahead, 1e12: ahead}) == "dividing is ahead up to the largest, 1 × 10¹² operations"
+    assert said({1e11: behind, 1e12: behind}) == "end to end is ahead from 1 × 10¹¹ operations on"
+    assert said({1e10: ahead, 1e12: behind}) == "end to end overtakes dividing at about 1 × 10¹¹ operations"
     for unclear in ({1e11: ahead, 1e12: level}, {1e11: behind, 1e12: ahead}):
-        assert "not decided" in crossing(unclear)
+        assert "not decided" in said(unclear)
+    assert "nothing is decided" in said({1e11: ahead}, floor=25.0)
+    assert said({1e11: behind, 1e12: ahead}, floor=21.0) == said({1e12: ahead})  # the first is below the floor
 
 
 def test_each_part_is_what_the_way_with_it_gains():
