@@ -28,13 +28,12 @@ from invkit.store import code_version, machine_class
 from study.copies import read_object, read_results, sealed
 from study.fingerprint import fingerprint, notebooks_needed
 from study.notebook import RUN_VARIABLE, StudyError, read_json, write_text
+from study.outputs import without_progress
 from study.pages import compile
 from study.profiles import notebooks, parameters
 from study.published import publish, take
 from study.stamps import is_of
 
-PROGRESS = re.compile(r"\r|%\||\bit/s\b|\bs/it\b")  # in a line of a progress bar
-FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s:]+/)+(?=[^/\s:]+\.py:\d)")  # of the file that a warning is about
 BUSY = 600  # seconds in which a kernel on a busy machine may be late with a cell's output; nbclient's own 4 are few
 LONGEST_WAIT = 12 * 3600  # seconds for another process that runs the same notebook: longer than any of them takes
 SOCKET_FOLDER = 60  # characters; a socket's path may have 107, and these names go below the folder
@@ -158,20 +157,8 @@ def _clean(notebook, facts):
         kept = {"tags": tags, "mystnb": cell["metadata"].get("mystnb")}  # the caption and words of a shown figure
         cell["metadata"] = {key: value for key, value in kept.items() if value}
         if cell["cell_type"] == "code":
-            cell["outputs"] = [output for output in map(_without_progress, cell["outputs"]) if output]
+            cell["outputs"] = without_progress(cell["outputs"])
     return notebook
-
-
-def _without_progress(output):
-    """The output without progress bars, so that warnings reach the page; None where nothing is left."""
-    if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
-        return None
-    if output.get("name") != "stderr":
-        return output
-    text = output["text"] if isinstance(output["text"], str) else "".join(output["text"])
-    lines = [line for line in text.split("\n") if line.strip() and not PROGRESS.search(line)]
-    text = "\n".join(lines)
-    return output | {"text": FOLDERS.sub("", text) + "\n"} if text else None
 
 
 def check():

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from study.notebook import StudyError, read_json, source_of
+from study.outputs import without_progress
 
 BOOK = Path(__file__).parents[1] / "book"  # where the diagrams are
 GLUED = "application/papermill.record/"
@@ -47,7 +48,7 @@ def _glued_name(output):
 
 def _cell(cell, glued, numbers):
     if cell["cell_type"] != "markdown":
-        outputs = [output for output in cell.get("outputs", []) if not _glued_name(output)]
+        outputs = [output for output in without_progress(cell.get("outputs", [])) if not _glued_name(output)]
         return cell | ({"outputs": outputs} if cell["cell_type"] == "code" else {})
     attached = {}
 

@@ -17,6 +17,7 @@ from helpers import write_notebook
 from study import book, pages, published
 from study.fingerprint import fingerprint
 from study.notebook import StudyError, default_parameters, injected_parameters, source_of
+from study.outputs import without_progress
 from study.profiles import notebooks, parameters
 
 ROOT = Path(__file__).parents[2]
@@ -435,16 +436,15 @@ def test_pages_of_published_copies_show_what_was_run():
 
 def test_warnings_reach_the_page_and_progress_bars_do_not():
     def cleaned(text):
-        output = book._without_progress({"output_type": "stream", "name": "stderr", "text": text})
-        return output and output["text"]
+        return [one["text"] for one in without_progress([{"output_type": "stream", "name": "stderr", "text": text}])]
 
     bar = "\r 10%|#         | 1/10 [00:01<00:09,  1.02it/s]\r 20%|##  | 2/10 [00:02<00:08,  1.02s/it]\n"
     warning = "/opt/someone/.venv/lib/python3.11/site-packages/x/y.py:12: UserWarning: the adversary collapsed\n"
-    assert cleaned(bar) is None
-    assert cleaned([bar, warning, "\n"]) == "y.py:12: UserWarning: the adversary collapsed\n"
+    assert cleaned(bar) == []
+    assert cleaned([bar, warning, "\n"]) == ["y.py:12: UserWarning: the adversary collapsed\n"]
     stdout = {"output_type": "stream", "name": "stdout", "text": bar}
-    assert book._without_progress(stdout) == stdout
-    assert book._without_progress({"data": {"application/vnd.jupyter.widget-view+json": {}}}) is None
+    assert without_progress([stdout]) == [stdout]
+    assert without_progress([{"data": {"application/vnd.jupyter.widget-view+json": {}}}]) == []
 
 
 # ---- check -----------------------------------------------------------------------------------------------------------

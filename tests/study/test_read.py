@@ -51,6 +51,8 @@ def notebook():
         glued("n", **{"text/plain": "'25'"}),
         glued("one", **{"text/plain": "<Figure size 10x10>", "image/png": PNG}),
         {"output_type": "stream", "name": "stdout", "text": "a table"},
+        {"output_type": "stream", "name": "stderr", "text": "divide, step 1 of 71:  11%|█  | 00:53 left\na warning\n"},
+        {"output_type": "stream", "name": "stderr", "text": ["divide, step 2 of 71:  12%|█  | 00:52 left\n"]},
     ]
     code = {"cell_type": "code", "execution_count": 1, "metadata": {}, "outputs": outputs, "source": "run()"}
     hidden = code | {"metadata": {"tags": ["remove-cell"]}, "outputs": [], "source": "hidden()"}
@@ -72,7 +74,7 @@ def test_numbers_and_figures_stand_in_the_text(notebook):
     assert "```" not in text and "{" not in text and "(here)=" not in text
     assert prose["attachments"]["one"] == {"image/png": PNG}
     assert list(prose["attachments"]["diagram_chain_of_inverses.svg"]) == ["image/svg+xml"]
-    assert [output["output_type"] for output in code["outputs"]] == ["stream"]
+    assert [output["text"] for output in code["outputs"]] == ["a table", "a warning\n"]
 
 
 def test_the_command_writes_one_page(notebook, tmp_path, capsys):
