@@ -263,7 +263,8 @@ def _loop(
             done = step + 1
             if supervisor is not None:
                 supervisor.after_step(Progress(folder, done, steps, batch, batches, averages, run["precision"]))
-            due = done == steps or signals.received is not None or clock.due(done)
+            stopped = signals.received is not None  # once: a signal that comes later waits for the next step's end
+            due = done == steps or stopped or clock.due(done)
             if due or done % log_every == 0:
                 means = log.flush(done, rate)
                 _check_finite(done, means, learners if due else [], folder)
@@ -271,7 +272,7 @@ def _loop(
                 run |= {"step": done, "seconds": time.monotonic() - started}
                 _write_checkpoint(folder, learners, run)
                 clock.written()
-            if signals.received is not None:
+            if stopped:
                 kept = f"the same call goes on from {folder}" if folder else "without a folder nothing is kept"
                 raise signals.exception(f"Training stopped after step {done} of {steps}; {kept}.")
 
@@ -547,7 +548,10 @@ class _Log:
 
 
 class _Signals:
-    """Lets Ctrl-C and SIGTERM wait for the end of the step; a second one acts at once. Main thread only."""
+    """Lets Ctrl-C and SIGTERM wait for the end of the step; a second one acts at once. Main thread only.
+
+    One that comes behind the last step acts when the training is over.
+    """
 
     def __init__(self):
         self.received, self.before = None, {}
@@ -560,11 +564,16 @@ class _Signals:
 
     def note(self, number, frame):
         self.received = number
-        self.__exit__()
+        self.restore()
 
-    def __exit__(self, *exception):
+    def restore(self):
         for number, handler in self.before.items():
             signal.signal(number, handler)
+
+    def __exit__(self, kind, *exception):
+        self.restore()
+        if self.received is not None and kind is None:
+            signal.raise_signal(self.received)
 
     def exception(self, sentence: str) -> BaseException:
         if self.received == signal.SIGINT:

@@ -5,6 +5,7 @@
     python -m study.book publish                     # build/published/executed/ -> book/published/
     python -m study.book check                       # the quick profile's results against profiles/quick.expected.json
     python -m study.book expect                      # write that file
+    python -m study.book vouch "why"                 # the code, not yet committed, changes nothing in book/published/
 
 The Makefile and the Snakefile call these from the repository's root, to which all paths are relative. What each rests
 on: `study.profiles` (parameters), `study.fingerprint` (what must run again), `study.pages` (compiling) and
@@ -31,7 +32,7 @@ from study.notebook import RUN_VARIABLE, StudyError, read_json, write_text
 from study.outputs import without_progress
 from study.pages import compile
 from study.profiles import notebooks, parameters
-from study.published import publish, take
+from study.published import publish, take, vouch
 from study.stamps import is_of
 
 BUSY = 600  # seconds in which a kernel on a busy machine may be late with a cell's output; nbclient's own 4 are few
@@ -232,6 +233,7 @@ def _results(profile, name):
 
 
 COMMANDS = {"run": run_notebook, "compile": compile, "publish": publish, "check": check, "expect": expect}
+COMMANDS |= {"vouch": vouch}
 
 
 def main():
@@ -243,6 +245,8 @@ def main():
         sub = commands.add_parser(command)
         if command == "run":
             sub.add_argument("name")
+        if command == "vouch":
+            sub.add_argument("why")
         if command in ("run", "compile"):
             sub.add_argument("--profile", default="quick")
     arguments = vars(parser.parse_args())

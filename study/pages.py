@@ -158,6 +158,8 @@ def framed(cell, name, facts):
         lines.append(f"**Before you start**: {known[name]}")
     if "**Time to run**" not in rest and "seconds" in facts:
         lines.append(f"**Time to run**: {_duration(facts['seconds'])} with the parameters below ({facts['machine']}).")
+    for change in facts.get("vouched", []):
+        lines.append(f"**Changed since it ran**, without a change of its numbers: {change['why']}")
     return cell | {"source": f"{title}\n{answer}{more.rstrip()}\n\n" + "\n".join(lines) + "\n"}
 
 

@@ -138,6 +138,37 @@ def test_a_signal_checkpoints_and_leaves_and_the_same_call_goes_on(tmp_path, num
     assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed")
 
 
+def test_a_signal_while_a_step_ends_waits_for_the_next_and_loses_nothing(tmp_path, monkeypatch):
+    """It comes when whether a checkpoint is due has just been asked, and no thread is at work."""
+
+    def due(self, done):
+        if done == 12:
+            signal.raise_signal(signal.SIGINT)
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._CheckpointClock, "due", due)
+        with pytest.raises(KeyboardInterrupt, match="after step 13 of 40"):
+            train_denoiser(tmp_path / "stopped")
+    assert checkpoint(tmp_path / "stopped")[1]["step"] == 13
+    train_denoiser(tmp_path / "stopped")
+    train_denoiser(tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed")
+
+
+def test_a_signal_behind_the_last_step_is_not_lost(tmp_path, monkeypatch):
+    close = training._Log.close
+
+    def interrupted(self):
+        close(self)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(training._Log, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_denoiser(tmp_path)
+    assert checkpoint(tmp_path)[1]["step"] == 40
+
+
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
     def disk_full(tensors, path, metadata):
         path.write_bytes(b"half a file")

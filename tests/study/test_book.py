@@ -268,18 +268,50 @@ def test_what_was_executed_before_a_change_is_not_published(small, capsys):
 
 
 def test_new_weights_unpublish_only_who_takes_them_as_a_parameter(small):
-    def prints():
-        return [fingerprint(name, "published") for name in notebooks()]
-
     Path("weights/dci-small").mkdir(parents=True)
     card = Path("weights/dci-small/card.json")
     card.write_text('{"sha256": "a"}')
     Path("profiles/published.yaml").write_text("02_two: {note: dci-small}")
-    before = prints()
+    before = prints_published()
     card.write_text('{"sha256": "a", "words": "others"}')
-    assert prints() == before
+    assert prints_published() == before
     card.write_text('{"sha256": "b"}')
-    assert prints()[0] == before[0] and prints()[1] != before[1]
+    assert prints_published()[0] == before[0] and prints_published()[1] != before[1]
+
+
+def test_a_mend_that_moves_no_number_is_vouched_for(small, capsys):
+    executed_as_they_are()
+    book.publish()
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
+        subprocess.run(["git", *command], check=True)
+    old = prints_published()
+    change("01_one", 3, "study.record('double', number * 2, unit='m', n=1)")
+    published.vouch("multiplied the other way round.")
+    assert "Vouched for: 01_one, 02_two." in capsys.readouterr().out  # the second loads the first's results
+    Path("build/published/executed").mkdir(parents=True, exist_ok=True)
+    for name, before, now in zip(notebooks(), old, prints_published(), strict=True):
+        assert before != now and published.take(name, now, Path("build/published/executed"))
+        facts = published.facts_of(Path(f"book/published/{name}.ipynb"))
+        assert facts["vouched"] == [{"executed as": before, "why": "multiplied the other way round."}]
+    first = {"source": "# One\n\nIt is.\n", "metadata": {}, "cell_type": "markdown"}
+    assert "without a change of its numbers: multiplied the other" in pages.framed(first, "01_one", facts)["source"]
+
+    change("02_two", 3, "print('another')")
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "b"], check=True)
+    change("02_two", 3, "print('a third')")
+    published.vouch("not of the last commit, so it stays old.")
+    assert "Vouched for: none" in capsys.readouterr().out
+
+
+def test_without_a_last_commit_nothing_is_vouched_for(small):
+    executed_as_they_are()
+    book.publish()
+    with pytest.raises(StudyError, match="The last commit cannot be looked at"):
+        published.vouch("why")
+
+
+def prints_published():
+    return [fingerprint(name, "published") for name in notebooks()]
 
 
 def test_what_is_published_here_fits_a_repository_and_is_stamped():
