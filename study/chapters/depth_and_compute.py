@@ -275,11 +275,6 @@ def seed_difference(cell: Mapping[str, Trained]) -> Interval | None:
     return difference_over_seeds(psnr[:1], psnr[1:2]) if len(psnr) > 1 else None
 
 
-def mean_colour_psnr(photos: Tensor) -> Tensor:
-    """PSNR (N,) in dB of each photo's own mean colour, which needs no inverter: the floor."""
-    return score(mean_colours(photos), photos, measures=["psnr"]).psnr
-
-
 def over_mean_colour(cell: Mapping[str, Trained], floor: Tensor) -> Interval:
     """By how many dB re-synchronised training is better than the mean colours, of PSNR `floor`."""
     return difference_over_seeds(cell[SYNCHRONISED].over_seeds("psnr"), floor[None])
