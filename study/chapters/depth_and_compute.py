@@ -118,6 +118,18 @@ class Setting:
         return Schedule(divide, together, divide_lr=rate, synchronise_lr=rate, often=often)
 
 
+def check_budgets(
+    depths: Sequence[int], computes: Sequence[float], seeds: Sequence[int], longest: Mapping[int, float]
+) -> None:
+    """Raise ValueError, before anything is trained, for parameters that do not fit together."""
+    if not depths or not computes or len(seeds) != len(computes) or min(seeds) < 1:
+        raise ValueError(f"Give depths, computes, and a number of seeds for each compute: not {computes} and {seeds}.")
+    if unknown := set(longest) - set(depths):
+        raise ValueError(f"`longest` names depths {sorted(unknown)}, which are not among `depths`, {list(depths)}.")
+    if wrong := [compute for compute in longest.values() if compute <= max(computes)]:
+        raise ValueError(f"`longest` is for computes above {max(computes):g}, the largest, not {wrong}.")
+
+
 @dataclass(frozen=True)
 class Cost:
     """Floating-point operations of the start, and of one step of each phase."""
