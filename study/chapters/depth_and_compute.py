@@ -119,15 +119,16 @@ class Setting:
 
 
 def check_budgets(
-    depths: Sequence[int], computes: Sequence[float], seeds: Sequence[int], longest: Mapping[int, float]
+    depths: Sequence[int], computes: Sequence[float], seeds: Sequence[int], longest: Sequence[tuple[int, float]]
 ) -> None:
     """Raise ValueError, before anything is trained, for parameters that do not fit together."""
     if not depths or not computes or len(seeds) != len(computes) or min(seeds) < 1:
         raise ValueError(f"Give depths, computes, and a number of seeds for each compute: not {computes} and {seeds}.")
-    if unknown := set(longest) - set(depths):
-        raise ValueError(f"`longest` names depths {sorted(unknown)}, which are not among `depths`, {list(depths)}.")
-    if wrong := [compute for compute in longest.values() if compute <= max(computes)]:
-        raise ValueError(f"`longest` is for computes above {max(computes):g}, the largest, not {wrong}.")
+    for depth, compute in longest:
+        if depth not in depths:
+            raise ValueError(f"`longest` names depth {depth}, which is not among `depths`, {list(depths)}.")
+        if compute <= max(computes):
+            raise ValueError(f"`longest` is for computes above {max(computes):g}, the largest, not {compute:g}.")
 
 
 @dataclass(frozen=True)

@@ -77,11 +77,11 @@ def test_too_little_compute_says_how_much_would_do(setting):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (([4], [1e11, 1e12], [1], {}), "a number of seeds for each compute"),
-        (([4], [1e11], [0], {}), "a number of seeds for each compute"),
-        (([], [1e11], [1], {}), "Give depths"),
-        (([4], [1e11], [1], {9: 1e12}), "depths \\[9\\], which are not among"),
-        (([4], [1e11], [1], {4: 1e11}), "above 1e\\+11, the largest"),
+        (([4], [1e11, 1e12], [1], []), "a number of seeds for each compute"),
+        (([4], [1e11], [0], []), "a number of seeds for each compute"),
+        (([], [1e11], [1], []), "Give depths"),
+        (([4], [1e11], [1], [[9, 1e12]]), "depth 9, which is not among"),
+        (([4], [1e11], [1], [[4, 1e11]]), "above 1e\\+11, the largest"),
     ],
 )
 def test_budgets_that_do_not_fit_together_are_one_sentence(given, sentence):
@@ -90,7 +90,7 @@ def test_budgets_that_do_not_fit_together_are_one_sentence(given, sentence):
 
 
 def test_budgets_that_fit_are_taken():
-    depth_and_compute.check_budgets([4, 9], [1e11, 1e12], [2, 1], {9: 1e13})
+    depth_and_compute.check_budgets([4, 9], [1e11, 1e12], [2, 1], [[9, 1e13]])
 
 
 def test_the_best_rate_is_looked_for_beyond_the_edge():
