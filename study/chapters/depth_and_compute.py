@@ -29,7 +29,7 @@ from invkit.statistics import Interval
 from study import plots
 from study.baselines import mean_colours
 from study.notebook import Study, slug
-from study.scores import Scores, difference_over_seeds, score
+from study.scores import MEASURES, Scores, difference_over_seeds, score
 
 # What is measured, and how far another machine's value may lie: it trains everything anew.
 MEASURED = {"psnr": 1.0, "perceptual": 0.1, "perceptual_second": 0.1, "found": 25}
@@ -293,6 +293,11 @@ def over_mean_colour(cell: Mapping[str, Trained], floor: Tensor) -> Interval:
     return difference_over_seeds(cell[SYNCHRONISED].over_seeds("psnr"), floor[None])
 
 
+def above_floor(cell: Mapping[str, Trained], floor: Tensor) -> bool:
+    """Whether the best way of a cell is better than the mean colours, of PSNR `floor`: else nothing is decided."""
+    return max(one.over_seeds("psnr").mean() for one in cell.values()) > floor.mean()
+
+
 def crossing(by_compute: Mapping[float, Mapping[str, Trained]], floor: Tensor) -> str:
     """Where end-to-end training overtakes dividing as the compute grows, in words.
 
@@ -300,10 +305,7 @@ def crossing(by_compute: Mapping[float, Mapping[str, Trained]], floor: Tensor) -
     the place is found on a straight line over the logarithm of compute. Where the whole interval of every compute lies
     on one side of 0, they do not cross within what was tried.
     """
-    best = {
-        compute: max(one.over_seeds("psnr").mean() for one in cell.values()) for compute, cell in by_compute.items()
-    }
-    computes = sorted(compute for compute, psnr in best.items() if psnr > floor.mean())
+    computes = sorted(compute for compute, cell in by_compute.items() if above_floor(cell, floor))
     gains = [worth(by_compute[compute], "dividing") for compute in computes]
     if not gains:
         return "nothing is decided, since no way is better than the photos' mean colours"
@@ -327,7 +329,9 @@ def written_compute(compute: float) -> str:
 
 
 def mean_over_seeds(one: Trained, measure: str) -> Interval:
-    """The mean of one measure over photos and seeds, with its 95 % interval over photos."""
+    """The mean of a measure over photos and seeds, with its 95 % interval over photos; of a share, the first seed's."""
+    if MEASURES[measure].share:
+        return statistics.proportion(one.scores[0][measure])
     return statistics.bootstrap(one.over_seeds(measure).mean(0))
 
 
@@ -362,9 +366,13 @@ def record_cells(study: Study, cells: Cells, settings: Mapping[int, Setting], fl
 def record_crossings(
     study: Study, cells: Cells, settings: Mapping[int, Setting], compute: float, floor: Tensor
 ) -> None:
-    """Record what the first lines of the page say: what parts are worth with one compute, and where the ways cross."""
+    """Record what the first lines of the page say: what parts are worth with one compute, and where the ways cross.
+
+    "last" is the deepest depth at which a way is better than the mean colours, if there is one.
+    """
     in_db = {"unit": "dB", "digits": 2, "tolerance": 1.0}
-    for place, depth in (("first", min(cells)), ("last", max(cells))):
+    decided = [depth for depth, by_compute in cells.items() if above_floor(by_compute[compute], floor)]
+    for place, depth in (("first", min(cells)), ("last", max(decided or cells))):
         cell = cells[depth][compute]
         study.record(f"worth_{place}", worth(cell, "dividing"), **in_db)
         study.record(f"beyond_{place}", worth(cell, "dividing beyond its linear start"), **in_db)
