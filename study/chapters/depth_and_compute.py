@@ -266,9 +266,9 @@ def best_rate(value: Callable[[float], float], rates: Sequence[float]) -> tuple[
         tried[beyond] = value(beyond)
 
 
-def rates_of(cell: Mapping[str, Trained]) -> dict[str, list[float]]:
-    """The rates that the ways chose, for another cell to take as they are."""
-    return {name: [one.rate] for name, one in cell.items()}
+def rates_after(cell: Mapping[str, Trained], rates: Sequence[float]) -> dict[str, Sequence[float]]:
+    """The rates that the ways chose in a cell, for another cell to take; the end-to-end rival chooses anew."""
+    return {name: rates if name == END_TO_END else [one.rate] for name, one in cell.items()}
 
 
 # ---- what the notebook records and draws -----------------------------------------------------------------------------

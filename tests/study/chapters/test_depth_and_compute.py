@@ -117,7 +117,8 @@ def test_a_cell_is_trained_once_and_found_again(setting, pool, tmp_path, monkeyp
     for name in WAYS:
         assert len(first[name].scores) == 2 and first[name].rate == again[name].rate
         assert torch.equal(first[name].over_seeds("psnr"), again[name].over_seeds("psnr"))
-    assert depth_and_compute.rates_of(first) == {name: [first[name].rate] for name in WAYS}
+    taken = depth_and_compute.rates_after(first, [1.0, 2.0])
+    assert taken == {name: [first[name].rate] for name in WAYS} | {END_TO_END: [1.0, 2.0]}
 
 
 def cell(**psnr):
