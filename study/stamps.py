@@ -1,6 +1,6 @@
 """Which executed notebooks are of the study as it is now, said to Snakemake by the times of files.
 
-Snakemake remembers the fingerprints of the notebooks that it ran itself. It knows nothing of a copy that
+Snakemake remembers with which parameters it ran a notebook itself. It knows nothing of a copy that
 `python -m study.book run` made, or that was deleted. So every notebook has a stamp, a file with its fingerprint: older
 than the executed copy where that is of this fingerprint, else newer than everything. It is an input of the notebook's
 rule and of the book's.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from invkit.network.classifiers import Classifier
 from study import live
 
 REPOSITORY = Path(__file__).parents[1]
@@ -52,6 +53,15 @@ def randomise(model):
             module.weight.uniform_(0.5, 1.5)
             module.bias.normal_(0, 0.2)
     return model
+
+
+def two_convolutions(size):
+    """A classifier of two convolutions without bias, 3 -> 4 channels and 4 -> 5 at half the resolution, and a head."""
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Conv2d(4, 5, 3, 2, padding=1, bias=False)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
+    blocks = [("first", first), ("second", second), ("head", head)]
+    return Classifier(nn.Sequential(first, second, head), "tiny", size=size, blocks=blocks)
 
 
 def live_page(folder, kind, picture="png"):

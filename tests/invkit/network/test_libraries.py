@@ -105,11 +105,11 @@ def test_a_hub_out_of_reach_is_told_of_at_once(name, monkeypatch, tmp_path):
     constants = importlib.import_module("huggingface_hub.constants")
     monkeypatch.setattr(reach, "reachable", lambda url: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    importlib.import_module("timm")  # which takes seconds by itself the first time
     began = time.monotonic()
     with pytest.raises(FileNotFoundError, match="weights of .*resnet10t.* cannot be had .*HF_HOME") as raised:
         load_classifier(name)
-    assert time.monotonic() - began < 20, "the hub's own tries take half a minute, and the import of timm some seconds"
-    assert "\n" not in str(raised.value)
+    assert time.monotonic() - began < 3 and "\n" not in str(raised.value)
     assert constants.HF_HUB_OFFLINE is False
 
 

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from torch import nn
+from helpers import two_convolutions
 
 from invkit.dci.synthetic import Pool, pink_noise
-from invkit.network.classifiers import Classifier
 from study.chapters import depth_and_compute
 from study.chapters.depth_and_compute import (
     CYCLE,
@@ -29,12 +28,7 @@ COMPUTE = 1e8
 @pytest.fixture(scope="module")
 def setting():
     """Two convolutions, 3 -> 4 channels and 4 -> 5 at half the resolution."""
-    torch.manual_seed(0)
-    first, second = nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Conv2d(4, 5, 3, 2, padding=1, bias=False)
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
-    blocks = [("first", first), ("second", second), ("head", head)]
-    classifier = Classifier(nn.Sequential(first, second, head), "tiny", size=32, blocks=blocks)
-    return Setting(classifier, depth=2, width=2, batch=3)
+    return Setting(two_convolutions(32), depth=2, width=2, batch=3)
 
 
 @pytest.fixture(scope="module")

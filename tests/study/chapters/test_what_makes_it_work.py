@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from helpers import two_convolutions
 from PIL import Image
-from torch import nn
 
 from invkit.dci.chain import ChainLossWeights
 from invkit.dci.synthetic import Pool, pink_noise
-from invkit.network.classifiers import Classifier
 from study import confirmation
 from study.chapters import what_makes_it_work
 from study.chapters.what_makes_it_work import ChainBudget, ChainVariant
@@ -19,12 +18,7 @@ CROP = 8
 @pytest.fixture(scope="module")
 def budget():
     """Two convolutions, 3 -> 4 channels and 4 -> 5 at half the resolution; inverses 6 wide, no residual blocks."""
-    torch.manual_seed(0)
-    first, second = nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Conv2d(4, 5, 3, 2, padding=1, bias=False)
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
-    blocks = [("first", first), ("second", second), ("head", head)]
-    classifier = Classifier(nn.Sequential(first, second, head), "tiny", size=16, blocks=blocks)
-    return ChainBudget(classifier, depth=2, sizes=((6, 0), (6, 0)), batch=3, crop=CROP, compute=1e8)
+    return ChainBudget(two_convolutions(16), depth=2, sizes=((6, 0), (6, 0)), batch=3, crop=CROP, compute=1e8)
 
 
 @pytest.fixture(scope="module")
