@@ -57,13 +57,6 @@ def check_same_shape(a: Tensor, b: Tensor, name: str) -> None:
         raise ValueError(f"{name} must have one shape, not {tuple(a.shape)} and {tuple(b.shape)}.")
 
 
-def check_vectors(vectors: Any, name: str, columns: str = "D") -> None:
-    """Raise TypeError for anything but a float tensor (N, D); the sentence calls D by `columns`."""
-    if not isinstance(vectors, Tensor) or not vectors.is_floating_point() or vectors.dim() != 2:
-        shape = f" {tuple(vectors.shape)}" if isinstance(vectors, Tensor) else ""
-        raise TypeError(f"{name} must be a float tensor (N, {columns}), not {_kind(vectors)}{shape}.")
-
-
 def as_floats(values: Any, shape: Sequence[int], begin: str, fix: str) -> Tensor:
     """Values as float32; ValueError for anything but finite floats (N, *shape) of one row at least.
 

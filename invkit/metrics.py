@@ -1,10 +1,9 @@
-"""How alike two sets of images (or of latents) are.
+"""How alike two sets of images are.
 
 - PSNR in dB; SSIM (Wang et al. 2004, by torchmetrics); two perceptual distances in unrelated spaces of features (see
   `perceptual`, `perceptual_squeezenet`).
 - Retrieval: does a reconstruction resemble its own original more than the other originals do?
 - Thumbnails, to which a blurred image is compared, and the features behind the perceptual distance.
-- The cosine between latents.
 
 Images are float tensors (N, 3, H, W) in [0, 1]; measures "per image" are tensors (N,) on the images' device. How sure
 the figures are is the subject of `invkit.statistics`.
@@ -23,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invkit import store
-from invkit.checks import check_image_pairs, check_images, check_same_shape, check_vectors, pixels
+from invkit.checks import check_image_pairs, check_images, pixels
 
 STLPIPS_FILE = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
 STLPIPS_SHA256 = "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee"
@@ -305,26 +304,3 @@ def thumbnail(images: Tensor, size: int) -> Tensor:
     check_images(images)
     small = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
     return F.interpolate(small, size=images.shape[-2:], mode="bilinear")
-
-
-# ---- latents ---------------------------------------------------------------------------------------------------------
-
-
-def cosine(predicted: Tensor, target: Tensor) -> Tensor:
-    """The cosine between each predicted latent and its target.
-
-    Args:
-        predicted: floats (N, D).
-        target: floats (N, D).
-
-    Returns:
-        One cosine for each pair, (N,).
-
-    Example:
-        >>> cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
-        tensor([0.])
-    """
-    check_vectors(predicted, "Predicted latents")
-    check_vectors(target, "Target latents")
-    check_same_shape(predicted, target, "Both sets of latents")
-    return F.cosine_similarity(predicted, target)

@@ -43,6 +43,7 @@ def train_classifier(
     epsilon: float = 0.0,
     attack: str = "fast",
     attack_steps: int = 7,
+    norm: str = "Linf",
     start: Classifier | None = None,
     stop_at: tuple[Tensor, Tensor, float] | None = None,
     lr: float = 3e-3,
@@ -58,8 +59,9 @@ def train_classifier(
         architecture, options: of `small_networks.build`: "residual" or "plain", its widths and blocks.
         batches: batches(step), a pure function, gives (images (N, 3, size, size), labels int64 (N,)); images are uint8
             or floats in [0, 1].
-        epsilon: 0 trains on the images as they are; above 0, on images attacked within that L-infinity ball.
+        epsilon: 0 trains on the images as they are; above 0, on images attacked within a ball of that radius.
         attack: "fast", a single step from a random start, or "pgd" with `attack_steps` steps.
+        norm: of the ball, "Linf" or "L2".
         start: a classifier of the same architecture to begin from. From nothing, robust training with many classes
             tends to stay at chance.
         stop_at: (images, labels, accuracy) ends the run as soon as it reaches that accuracy on these held-out images.
@@ -69,9 +71,10 @@ def train_classifier(
         The classifier, in eval mode; its card says how it was trained. Its `save` keeps it.
 
     Raises:
-        ValueError: settings or batches that make no sense, a `start` of another shape, a `stop_at` never reached.
+        NotReached: the accuracy of `stop_at` was not reached; a ValueError.
+        ValueError: settings or batches that make no sense, a `start` of another shape.
     """
-    if attack not in ("fast", "pgd") or not 0 <= epsilon < 1:
+    if attack not in ("fast", "pgd") or not 0 <= epsilon or (norm == "Linf" and epsilon >= 1):
         raise ValueError(f"attack is 'fast' or 'pgd' with epsilon from 0 to below 1, not {attack!r} with {epsilon}.")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -94,7 +97,7 @@ def train_classifier(
             if scalars["validation"] >= stop_at[2]:
                 raise _Reached(step, scalars["validation"])
         if epsilon:
-            images, watched = _attack(trainee, images, labels, step, epsilon, attack, attack_steps, seed)
+            images, watched = _attack(trainee, images, labels, step, epsilon, attack, attack_steps, seed, norm)
             scalars |= watched
         logits = module(images).float()
         scalars["accuracy"] = (logits.argmax(1) == labels).float().mean()
@@ -110,7 +113,7 @@ def train_classifier(
         done, seconds, stopped = reached.step, time.monotonic() - began, reached.accuracy
     if stop_at is not None and stopped is None:
         found = trainee.eval().accuracy(*stop_at[:2])
-        raise ValueError(f"{steps} steps ended at an accuracy of {found:.3f}, not {stop_at[2]:.3f}: give more steps.")
+        raise NotReached(f"{steps} steps ended at an accuracy of {found:.3f}, not {stop_at[2]:.3f}: give more steps.")
     card = {
         "method": "classifier",
         "architecture": architecture,
@@ -121,6 +124,7 @@ def train_classifier(
         "std": list(STD),
         "epsilon": epsilon,
         "attack": attack if epsilon else None,
+        "norm": norm if epsilon else None,
         "alarms": int(trainee.alarms) if epsilon else None,
         "start": start.name if start is not None else None,
         "stopped_at": stopped,
@@ -163,6 +167,10 @@ class _Trainee(nn.Module):
         return torch.cat(right).float().mean().item()
 
 
+class NotReached(ValueError):
+    """The accuracy at which a run was to stop was not reached within its steps."""
+
+
 class _Reached(Exception):
     """The accuracy asked for, in this step."""
 
@@ -180,6 +188,7 @@ def _attack(
     attack: str,
     attack_steps: int,
     seed: int,
+    norm: str,
 ) -> tuple[Tensor, dict[str, float]]:
     """The images to train on in this step and, in a step that looks for catastrophic overfitting, what it saw.
 
@@ -189,15 +198,15 @@ def _attack(
     draw = seed_for(seed, step)
     mending = attack == "fast" and step < int(trainee.mend_until)
     if attack == "pgd":
-        attacked = pgd(trainee, images, labels, epsilon, attack_steps, seed=draw)
+        attacked = pgd(trainee, images, labels, epsilon, attack_steps, seed=draw, norm=norm)
     elif mending:
-        attacked = pgd(trainee, images, labels, epsilon, MENDING_STEPS, seed=draw)
+        attacked = pgd(trainee, images, labels, epsilon, MENDING_STEPS, seed=draw, norm=norm)
     else:
-        attacked = pgd(trainee, images, labels, epsilon, 1, 1.25 * epsilon, seed=draw)
+        attacked = pgd(trainee, images, labels, epsilon, 1, 1.25 * epsilon, seed=draw, norm=norm)
     seen = {}
     if attack == "fast" and step % CHECK_EVERY == 0:  # mending is over by then
         few, truth = images[:CHECK_IMAGES], labels[:CHECK_IMAGES]
-        harder = pgd(trainee, few, truth, epsilon, CHECK_STEPS, seed=draw)
+        harder = pgd(trainee, few, truth, epsilon, CHECK_STEPS, seed=draw, norm=norm)
         with torch.no_grad():
             seen = {
                 "fast_accuracy": (trainee(attacked[:CHECK_IMAGES]).argmax(1) == truth).float().mean().item(),

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from invkit import dci, metrics, statistics
+from invkit import dci, statistics
 from invkit.dci.chain import ChainLossWeights
 from invkit.dci.inverter import GeneratorInverter
 from invkit.dci.training import Schedule
@@ -61,7 +61,7 @@ def recovery(generator: Generator, found: Tensor, latents: Tensor) -> Scores:
     variance = (latents - latents.mean(0)).square().sum(1).mean()
     explained = 1 - (found - latents).square().sum(1) / variance
     of_images = score(again, images, measures=("psnr", "perceptual"))
-    return Scores({"cosine": metrics.cosine(found, latents), "r2": explained, **of_images})
+    return Scores({"cosine": torch.cosine_similarity(found, latents), "r2": explained, **of_images})
 
 
 # ---- what an optimisation reaches, and when --------------------------------------------------------------------------

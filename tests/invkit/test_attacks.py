@@ -56,6 +56,20 @@ def test_pgd_stays_in_the_ball_and_in_range_and_raises_the_loss(linear, images):
     assert linear.model.head.weight.grad is None
 
 
+def test_pgd_in_a_euclidean_ball_follows_the_gradient_to_its_edge(linear, images):
+    """With two classes the loss rises along the difference of their rows: the worst image lies there, at the radius."""
+    images = 0.4 + 0.2 * images  # so that the range cuts nothing off
+    labels = labels_of(linear, images)
+    attacked = pgd(linear, images, labels, 0.3, steps=20, step_size=0.3, norm="L2")
+    rows = linear.model.head.weight.detach()
+    uphill = F.normalize(rows[1 - labels] - rows[labels]).view_as(images)
+    torch.testing.assert_close(attacked, images + 0.3 * uphill, atol=2e-3, rtol=0)
+    images[0], images[1] = 0, 1
+    attacked = pgd(linear, images, labels, 0.3, steps=5, norm="L2")
+    assert (attacked - images).flatten(1).norm(dim=1).max() <= 0.3 + 1e-6
+    assert attacked.min() >= 0 and attacked.max() <= 1
+
+
 def test_pgd_finds_the_worst_image_for_a_linear_classifier(linear, images):
     """With two classes the loss rises along the sign of the difference of their rows, wherever one is."""
     images = images.clamp(EPSILON, 1 - EPSILON)
@@ -145,3 +159,19 @@ def test_an_attack_refuses_bad_input_in_one_sentence(linear, images, change, err
         with pytest.raises(error, match=sentence) as raised:
             attack(linear, **arguments | change)
         assert "\n" not in str(raised.value)
+
+
+def test_a_classifier_that_is_never_right_withstands_nothing(linear, images):
+    labels = 1 - labels_of(linear, images)
+    for norm in ("Linf", "L2"):
+        assert not robust_accuracy(linear, images, labels, 0.1, steps=2, norm=norm).any()
+
+
+def test_fewer_images_withstand_a_wider_euclidean_ball(linear, images):
+    labels = labels_of(linear, images)
+    shares = [robust_accuracy(linear, images, labels, radius, norm="L2").float().mean() for radius in (0.01, 0.5, 2.0)]
+    assert shares[0] > shares[1] >= shares[2] and shares[0] > 0.5
+    with pytest.raises(ValueError, match="norm is 'Linf' or 'L2', not 'L1'"):
+        pgd(linear, images, labels, norm="L1")
+    with pytest.raises(ValueError, match="above 0, such as 0.5, not 0.0"):
+        pgd(linear, images, labels, 0.0, norm="L2")
