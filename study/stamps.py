@@ -28,10 +28,12 @@ def write_stamps(profile):
         path = Path(stamp(name, profile))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(digest, encoding="utf-8")
+        results = copy.with_name(f"{name}.results.json")  # written while the notebook ran
+        times = [file.stat().st_mtime for file in (copy, results) if file.exists()]
         if is_of(copy, digest):
-            results = copy.with_name(f"{name}.results.json")  # written while the notebook ran
-            before = min(copy.stat().st_mtime, results.stat().st_mtime) - 1
-            os.utime(path, (before, before))
+            os.utime(path, (min(times) - 1,) * 2)
+        elif times:  # they may lie in the future, where the copy was made by a machine whose clock is ahead
+            os.utime(path, (max(path.stat().st_mtime, max(times) + 1),) * 2)
 
 
 def is_of(copy, digest):
