@@ -176,16 +176,18 @@ class Inverted:
 
 def invert_dose(
     classifier: Classifier,
+    seed: int,
+    *,
     images: DoseImages,
     training: Mapping[str, int],
     folder: Path,
-    seed: int,
     n_attacked: int,
     n_perceptual: int,
     attacked_at: Dose,
 ) -> Inverted:
     """Train an inverter and fit a ridge regression to a classifier's logits, and measure both.
 
+    seed: of the inverter's training.
     training: of the inverter, "steps" and "coarse_steps"; further arguments replace those of `INVERTER`.
     n_attacked: test images that are attacked within the ball `attacked_at`, by PGD.
     n_perceptual: test images on which the perceptual distances are measured.
@@ -237,7 +239,7 @@ class Rung:
         return tuple(seed for seed, twin in enumerate(self.twins) if twin)
 
 
-def climb(
+def train_rungs(
     doses: Sequence[Dose],
     seeds: Sequence[int],
     training: DoseTraining,
@@ -334,7 +336,7 @@ def ladder(rungs: Sequence[Rung]) -> list[Rung]:
     return [rung for rung in rungs if rung.dose.norm == "Linf"]
 
 
-def slopes(rungs: Sequence[Rung], by: str) -> dict[str, Interval]:
+def dose_slopes(rungs: Sequence[Rung], by: str) -> dict[str, Interval]:
     """{measure: change for a dose of 4 / 255 more}, over all classifiers of L-infinity doses."""
     some = ladder(rungs)
     doses = [rung.dose.radius / 4 for rung in some for _ in rung.robust]
@@ -405,7 +407,7 @@ def record_doses(study: Study, rungs: Sequence[Rung]) -> None:
                     measure, f"{by} {title}", mean_of(measure, values), tolerance=tolerance, by_seed=by_seed
                 )
     for by in ("inverter", "ridge"):
-        study.record_rows({f"slope {by}": slopes(rungs, by)}, digits=2, tolerance=None)
+        study.record_rows({f"slope {by}": dose_slopes(rungs, by)}, digits=2, tolerance=None)
         found = contrasts(rungs, by)
         for name, row in found.items():
             study.record_rows({f"{name} {by}": row}, digits=2, tolerance=None)
@@ -449,7 +451,7 @@ def effect_rows(rungs: Sequence[Rung]) -> dict[tuple[str, str], dict[str, Interv
     """Rows of a table: the slope on the dose and the main dose's contrasts, by inverters and by ridge regression."""
     rows = {}
     for by in ("inverter", "ridge"):
-        rows[by, "for a dose of 4/255 more"] = slopes(rungs, by)
+        rows[by, "for a dose of 4/255 more"] = dose_slopes(rungs, by)
         for name, row in contrasts(rungs, by).items():
             rows[by, name.replace("robust", f"dose {main_rung(rungs).dose}").replace("minus", "−")] = row
     return rows

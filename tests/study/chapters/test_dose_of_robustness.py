@@ -112,7 +112,9 @@ def test_contrasts_pair_the_seeds_and_leave_euclidean_doses_out(rungs):
     found = chapter.contrasts(rungs, "inverter")
     assert found["robust minus standard"]["psnr"].value == pytest.approx(1.05)
     assert found["robust minus twin"]["psnr"].value == pytest.approx(0.55)
-    assert chapter.slopes(rungs, "inverter")["psnr"].value == pytest.approx(0.99, abs=0.03)  # 12 dB is not on the line
+    assert chapter.dose_slopes(rungs, "inverter")["psnr"].value == pytest.approx(
+        0.99, abs=0.03
+    )  # 12 dB is not on the line
     checks = chapter.checks(rungs)
     assert checks["found_undisturbed"].value == pytest.approx(0.25) and checks["psnr_between_seeds"].value < 0
     lonely = [rungs[0], Rung(Dose(4), rungs[1].robust, (rungs[1].twins[0], None)), *rungs[2:]]
