@@ -1,10 +1,11 @@
-"""Chapter 17: classifiers differ in the dose alone, intervals cover both kinds of chance, bad doses are refused."""
+"""Chapter 17: classifiers differ in the dose alone, seeds are compared in pairs, and bad doses are refused."""
 
 import pytest
 import torch
 
 from study.chapters import dose_of_robustness as chapter
-from study.chapters.dose_of_robustness import Dose, DoseTraining, Inverted, Rung, difference_of_trainings, slope
+from study.chapters import dose_of_robustness_page as page
+from study.chapters.dose_of_robustness import Dose, DoseTraining, Inverted, Rung
 from study.scores import Scores
 
 
@@ -48,42 +49,6 @@ def test_a_twin_is_left_out_where_its_accuracy_is_not_reached(training, monkeypa
     assert training.twin(standard, Dose(8), 0).card["steps"] == 1
 
 
-# ---- intervals -------------------------------------------------------------------------------------------------------
-
-
-def scores_of(trainings, images, gain, seed, luck=0.3):
-    """Scores (trainings, images) with the luck of each training, that of each image, and that of both."""
-    g = torch.Generator().manual_seed(seed)
-    own = luck * torch.randn(trainings, 1, generator=g)
-    return gain + own + torch.randn(1, images, generator=g) + 0.5 * torch.randn(trainings, images, generator=g)
-
-
-def test_the_interval_of_a_difference_covers_the_luck_of_trainings_too():
-    """A bootstrap over the images alone covers far less, since all images share the luck of a training."""
-    covered = narrow = 0
-    for seed in range(200):
-        a, b = scores_of(4, 100, 1.0, 2 * seed), scores_of(4, 100, 0.0, 2 * seed + 1)
-        careful, naive = difference_of_trainings(a, b), chapter.bootstrap((a - b).mean(0), n_boot=200)
-        covered += careful.low <= 1 <= careful.high
-        narrow += naive.low <= 1 <= naive.high
-    assert covered >= 186 and narrow <= 176
-    with pytest.raises(ValueError, match="two pairs"):
-        difference_of_trainings(a[:1], b[:1])
-
-
-def test_a_slope_is_found_and_its_interval_covers_it():
-    doses, covered = [0, 0, 0, 1, 2, 4, 4, 4], 0
-    for seed in range(200):
-        values = scores_of(8, 60, 0.0, seed) + 0.2 * torch.tensor(doses)[:, None]
-        found = slope(doses, values)
-        covered += found.low <= 0.2 <= found.high
-    assert covered >= 186
-    line = slope(doses, 0.5 * torch.tensor(doses, dtype=torch.float64)[:, None].expand(-1, 6))
-    assert line.value == pytest.approx(0.5) and line.high - line.low < 1e-6
-    with pytest.raises(ValueError, match="three classifiers"):
-        slope([0, 1], torch.zeros(2, 5))
-
-
 # ---- what is recorded ------------------------------------------------------------------------------------------------
 
 
@@ -108,27 +73,27 @@ def rungs():
 
 
 def test_contrasts_pair_the_seeds_and_leave_euclidean_doses_out(rungs):
-    assert chapter.main_rung(rungs).dose == Dose(4)
-    found = chapter.contrasts(rungs, "inverter")
+    assert page.main_rung(rungs).dose == Dose(4)
+    found = page.contrasts(rungs, "inverter")
     assert found["robust minus standard"]["psnr"].value == pytest.approx(1.05)
     assert found["robust minus twin"]["psnr"].value == pytest.approx(0.55)
-    assert chapter.dose_slopes(rungs, "inverter")["psnr"].value == pytest.approx(
+    assert page.dose_slopes(rungs, "inverter")["psnr"].value == pytest.approx(
         0.99, abs=0.03
     )  # 12 dB is not on the line
-    checks = chapter.checks(rungs)
+    checks = page.checks(rungs)
     assert checks["found_undisturbed"].value == pytest.approx(0.25) and checks["psnr_between_seeds"].value < 0
     lonely = [rungs[0], Rung(Dose(4), rungs[1].robust, (rungs[1].twins[0], None)), *rungs[2:]]
-    assert "robust minus twin" not in chapter.contrasts(lonely, "ridge")
+    assert "robust minus twin" not in page.contrasts(lonely, "ridge")
 
 
 def test_hours_are_those_of_all_trainings(rungs, training):
     training.standard(0)
     training.hours["another"] = 2.0
-    assert chapter.training_hours(rungs, training) == pytest.approx(2 + 9 * 0.5, abs=0.01)
+    assert page.training_hours(rungs, training) == pytest.approx(2 + 9 * 0.5, abs=0.01)
 
 
 def test_the_table_has_a_row_for_every_kind_of_classifier(rungs):
-    rows = chapter.dose_rows(rungs, Dose(4))
+    rows = page.dose_rows(rungs, Dose(4))
     assert list(rows) == [
         ("0", "standard"),
         ("4", "attacked"),

@@ -1,0 +1,185 @@
+"""Chapter 17, what its page records, tables and draws; `study.chapters.dose_of_robustness` trains and measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from invkit.statistics import Interval, bootstrap, proportion
+from study import plots
+from study.baselines import mean_colours
+from study.chapters.dose_of_robustness import COMPARED, Dose, DoseImages, DoseTraining, Inverted, Rung
+from study.notebook import Study
+from study.scores import MEASURES, Scores, score, written
+from study.trainings import difference_of_trainings, slope
+
+
+def mean_of(measure: str, values: Tensor) -> Interval:
+    """Mean of a measure over classifiers and images, with its 95 % interval over images."""
+    if MEASURES[measure].share and len(values) == 1:
+        return proportion(values[0])
+    return bootstrap(values.mean(0))
+
+
+def ladder(rungs: Sequence[Rung]) -> list[Rung]:
+    """The rungs of L-infinity doses, 0 among them."""
+    return [rung for rung in rungs if rung.dose.norm == "Linf"]
+
+
+def dose_slopes(rungs: Sequence[Rung], by: str) -> dict[str, Interval]:
+    """{measure: change for a dose of 4 / 255 more}, over all classifiers of L-infinity doses."""
+    some = ladder(rungs)
+    doses = [rung.dose.radius / 4 for rung in some for _ in rung.robust]
+    return {measure: slope(doses, torch.cat([rung.values(measure, by) for rung in some])) for measure in COMPARED}
+
+
+def main_rung(rungs: Sequence[Rung]) -> Rung:
+    """The L-infinity dose above 0 of which there are most classifiers, the smallest of such."""
+    return max(ladder(rungs)[1:], key=lambda rung: len(rung.robust))
+
+
+def contrasts(rungs: Sequence[Rung], by: str) -> dict[str, dict[str, Interval]]:
+    """{what: {measure: difference in pairs of seeds}}: the main dose less dose 0, and less its twins.
+
+    Twins are left out where there are fewer than two.
+    """
+    rung, none = main_rung(rungs), rungs[0]
+    found: dict[str, dict[str, Interval]] = {"robust minus standard": {}, "robust minus twin": {}}
+    seeds = list(rung.with_twins)
+    for measure in COMPARED:
+        values = rung.values(measure, by)
+        against = none.values(measure, by)[: len(values)]
+        found["robust minus standard"][measure] = difference_of_trainings(values, against)
+        if len(seeds) > 1:
+            twins = rung.values(measure, by, twins=True)
+            found["robust minus twin"][measure] = difference_of_trainings(values[seeds], twins)
+    return {name: row for name, row in found.items() if row}
+
+
+def checks(rungs: Sequence[Rung]) -> dict[str, Interval]:
+    """The checks of the inverters as instruments.
+
+    "found undisturbed": share found from the logits less that from disturbed ones, which must be above 0;
+    "psnr_between_seeds": the PSNR of one classifier of dose 0 less that of the next, which should be near 0;
+    "found_class_mean": share that the mean image of the predicted class finds, which knows the class alone.
+    """
+    none = rungs[0].robust
+    whole, disturbed = (torch.stack([some["found"].float() for some in pair]) for pair in _pairs(none))
+    psnr = rungs[0].values("psnr")
+    found = {"found_undisturbed": bootstrap((whole - disturbed).mean(0))}
+    found["found_class_mean"] = proportion(none[0].scores["class mean"]["found"])
+    if len(psnr) > 1:
+        found["psnr_between_seeds"] = bootstrap((psnr[0] - psnr[1]).double())
+    return found
+
+
+def _pairs(some: Sequence[Inverted]) -> tuple[list[Scores], list[Scores]]:
+    return [one.scores["inverter"] for one in some], [one.disturbed for one in some]
+
+
+def training_hours(rungs: Sequence[Rung], training: DoseTraining) -> float:
+    """Hours of training of all classifiers and inverters, whenever it was; without the runs that became no twin."""
+    inverters = sum(one.hours for rung in rungs for one in (*rung.robust, *rung.twins) if one)
+    return sum(training.hours.values()) + inverters
+
+
+def record_doses(study: Study, rungs: Sequence[Rung]) -> None:
+    """Record every rung's accuracies and scores, slopes, contrasts and checks."""
+    for rung in rungs:
+        title = f"dose {rung.dose}"
+        right = torch.stack([one.right for one in rung.robust]).double().mean(0)
+        study.record_interval("accuracy", title, bootstrap(right), tolerance=10)
+        for by in ("inverter", "ridge"):
+            for measure, tolerance in COMPARED.items():
+                values = rung.values(measure, by)
+                by_seed = values.double().mean(1).tolist()
+                study.record_interval(
+                    measure, f"{by} {title}", mean_of(measure, values), tolerance=tolerance, by_seed=by_seed
+                )
+    for by in ("inverter", "ridge"):
+        study.record_rows({f"slope {by}": dose_slopes(rungs, by)}, digits=2, tolerance=None)
+        found = contrasts(rungs, by)
+        for name, row in found.items():
+            study.record_rows({f"{name} {by}": row}, digits=2, tolerance=None)
+        if "robust minus twin" not in found:
+            for measure in COMPARED:
+                study.record(f"{measure}_robust_minus_twin_{by}", None)
+                study.record_text(f"{measure}_robust_minus_twin_{by}_ci", "not measured")
+    for id, interval in checks(rungs).items():
+        measure, _, name = id.partition("_")
+        study.record_interval(measure, name, interval, digits=2, tolerance=None)
+    main = main_rung(rungs)
+    study.record_texts(
+        main_dose=f"{main.dose}/255",
+        main_classifiers=len(main.robust),
+        n_twins=len(main.with_twins),
+        n_classifiers=sum(len(rung.robust) + len(rung.with_twins) for rung in rungs),
+    )
+
+
+def dose_rows(rungs: Sequence[Rung], attacked_at: Dose) -> dict[tuple[str, str], dict[str, object]]:
+    """Rows of a table: every dose and its twins, means over their classifiers."""
+    rows = {}
+    for rung in rungs:
+        for kind, some in (("attacked", rung.robust), ("twin", [one for one in rung.twins if one])):
+            if not some:
+                continue
+            twins = kind == "twin"
+            withstood = 100 * torch.cat([one.withstood for one in some]).float().mean()
+            rows[str(rung.dose), kind if rung.dose.radius else "standard"] = {
+                "classifiers": f"{len(some)}",
+                "accuracy": bootstrap(torch.stack([one.right for one in some]).double().mean(0)),
+                f"under attack at {attacked_at}/255, %": f"{withstood:.1f}",
+                **{measure: mean_of(measure, rung.values(measure, twins=twins)) for measure in COMPARED},
+                "ridge: PSNR, dB": written("psnr", mean_of("psnr", rung.values("psnr", "ridge", twins))),
+                "ridge: found, %": written("found", mean_of("found", rung.values("found", "ridge", twins))),
+            }
+    return rows
+
+
+def effect_rows(rungs: Sequence[Rung]) -> dict[tuple[str, str], dict[str, Interval]]:
+    """Rows of a table: the slope on the dose and the main dose's contrasts, by inverters and by ridge regression."""
+    rows = {}
+    for by in ("inverter", "ridge"):
+        rows[by, "for a dose of 4/255 more"] = dose_slopes(rungs, by)
+        for name, row in contrasts(rungs, by).items():
+            rows[by, name.replace("robust", f"dose {main_rung(rungs).dose}").replace("minus", "−")] = row
+    return rows
+
+
+def dose_chart(rungs: Sequence[Rung]) -> Figure:
+    """PSNR, the share found and perceptual distance against the L-infinity dose: inverters, ridge, and twins."""
+    some = ladder(rungs)
+    places = [rung.dose.radius for rung in some]
+
+    def line(measure: str, by: str, twins: bool = False) -> list[Interval | None]:
+        factor = MEASURES[measure].factor
+        return [
+            mean_of(measure, rung.values(measure, by, twins)).times(factor) if not twins or rung.with_twins else None
+            for rung in some
+        ]
+
+    groups = {
+        MEASURES[measure].heading: {
+            "inverter": line(measure, "inverter"),
+            "inverter of the twins": line(measure, "inverter", twins=True),
+            "ridge regression": line(measure, "ridge"),
+        }
+        for measure in ("psnr", "found", "perceptual")
+    }
+    return plots.panels(places, groups, "dose, 255ths")
+
+
+def floor_psnr(images: DoseImages) -> Interval:
+    """PSNR of each test image's own mean colour, which needs no logits."""
+    test = images.test.images
+    return bootstrap(score(mean_colours(test), test, measures=["psnr"]).psnr)
+
+
+def dose_pictures(rungs: Sequence[Rung], images: DoseImages, n: int = 8) -> dict[str, Tensor]:
+    """Rows of a grid: the first test images and their reconstructions from the first classifier of every dose."""
+    rows = {"original": images.test.images[:n]}
+    return rows | {f"dose {rung.dose}": rung.robust[0].images[:n].cpu() for rung in rungs}
