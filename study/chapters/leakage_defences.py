@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LEARNED = "NoPeek"  # the defence of `leakage_learned`, which changes the network, not what it sends
 Defence = Callable[[Tensor, torch.Generator | None], Tensor]  # (features, generator) -> features of the same shape
 
 # Steps, in standard deviations, of the uniform quantiser of 1, 2, … 8 bits that suits a Gaussian best (Max 1960).
@@ -148,6 +149,8 @@ def setting_label(name: str, strength: float) -> str:
     """A short label, such as "noise, 0.5 s.d." or "quantisation, 1 bit"."""
     if name == "none":
         return "no defence"
+    if name == LEARNED:
+        return f"{name}, w = {strength:g}"
     if name == "noise":
         return f"{name}, {strength:g} s.d."
     if name == "quantisation":

@@ -23,6 +23,7 @@ from study.chapters.leakage import (
     places_in_words,
     won_back,
 )
+from study.chapters.leakage_defences import LEARNED
 from study.notebook import listed
 from study.reconstructions import TimedImages, break_even
 from study.scores import MEASURES, Scores, judged, word, written
@@ -210,6 +211,7 @@ def record_outcomes(study, outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> 
     """Record what each defence costs, what the tuned attacker then gets, and what the tuning gained.
 
     outcomes: {depth: outcomes}, the first of each without a defence. The costliest is looked for at the first depth.
+    What is gained by tuning against a learned defence, which has another network, is left out of that mean.
     """
     won = []
     for depth, (plain, *tried) in outcomes.items():
@@ -219,7 +221,7 @@ def record_outcomes(study, outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> 
             study.record(f"kl_{id}", statistics.bootstrap(o.cost.divergence), unit="nats", tolerance=None)
             for measure, interval in o.tuned.intervals().items():
                 study.record_interval(measure, f"tuned {id}", interval)
-        gain = won_back(tried, plain)
+        gain = won_back([o for o in tried if o.name != LEARNED], plain)
         won.append(f"{gain:+.2f} dB at depth {depth}")
         study.record_interval("psnr", f"won back {depth}", gain, digits=2)
         longer = plain.tuned.minus(plain.as_was)["psnr"]
