@@ -27,6 +27,7 @@ PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "tab
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
+STRIP = 2.4  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
 UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf")  # in _static
 
 
@@ -206,7 +207,8 @@ class _Page:
             wide = file.suffix != ".svg" and int(image.get("width") or 0) > SIDE_BY_SIDE
             if wide and not (figure and "touch" in figure.get("class", [])):
                 holder = image.find_parent("div", class_="cell_output") or figure or image.parent
-                holder["class"] = [*holder.get("class", []), "full-width"]
+                strip = int(image["width"]) > STRIP * int(image.get("height") or image["width"])
+                holder["class"] = [*holder.get("class", []), "full-width", *(["strip"] if strip else [])]
             narrow = f"_static/{file.stem}_narrow.svg"
             if (self.folder / narrow).is_file():  # another drawing of the same for a narrow screen
                 picture = image.wrap(self.soup.new_tag("picture"))

@@ -106,7 +106,7 @@ def test_a_row_of_photos_uses_the_margin(html):
     write(html, "page", figure.format("photos") + figure.format("small"))
     finish(html)
     photos, small = read(html, "page").find_all("figure")
-    assert "full-width" in photos["class"] and "full-width" not in small.get("class", [])
+    assert photos["class"] == ["full-width", "strip"] and not small.get("class")
 
 
 def test_what_holds_a_row_of_photos_uses_the_margin(html):
