@@ -27,7 +27,7 @@ PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "tab
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
-STRIP = 2.4  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
+STRIP = 1.6  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
 UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf")  # in _static
 
 
