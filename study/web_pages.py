@@ -21,12 +21,13 @@ LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where tha
 QUALITY = 92  # of a WebP: no difference is seen at twice the size
 DESCRIPTION = 160  # characters that a search engine or a preview shows
 COLUMN = 640  # pixels from which on a table is wide: a column has 704 on a desktop, and letters differ
-GRID = 1300  # pixels of a picture from which on it shows photos side by side, and uses the margin
+SIDE_BY_SIDE = 810  # pixels of a picture from which on it shows several things in a row, and uses the margin
 LONG, LONGEST = 14, 24  # rows from which on a table is folded: behind the figure of its section, and anyhow
 PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "table", "dt"]  # where no term is linked
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
+STRIP = 1.6  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
 UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf")  # in _static
 
 
@@ -199,13 +200,15 @@ class _Page:
             if not image.get("width") and file.suffix != ".svg" and file.is_file():
                 with Image.open(file) as picture:
                     image["width"], image["height"] = (str(side) for side in picture.size)
-            figure = image.find_parent("figure")
-            wide = file.suffix != ".svg" and int(image.get("width") or 0) > GRID
-            if figure and wide and "touch" not in figure.get("class", []):
-                figure["class"] = [*figure.get("class", []), "full-width"]
             if not image.find_parent(["a", "button"]) and "touch-sheet" not in image.get("class", []):
                 image.wrap(self.soup.new_tag("a", href=image["src"], attrs={"class": "full-size"}))
                 image.parent["title"] = "Open the picture in full size"
+            figure = image.find_parent("figure")
+            wide = file.suffix != ".svg" and int(image.get("width") or 0) > SIDE_BY_SIDE
+            if wide and not (figure and "touch" in figure.get("class", [])):
+                holder = image.find_parent("div", class_="cell_output") or figure or image.parent
+                strip = int(image["width"]) > STRIP * int(image.get("height") or image["width"])
+                holder["class"] = [*holder.get("class", []), "full-width", *(["strip"] if strip else [])]
             narrow = f"_static/{file.stem}_narrow.svg"
             if (self.folder / narrow).is_file():  # another drawing of the same for a narrow screen
                 picture = image.wrap(self.soup.new_tag("picture"))

@@ -101,12 +101,22 @@ def test_the_first_use_of_a_term_in_a_chapter_leads_to_the_glossary(html):
 
 
 def test_a_row_of_photos_uses_the_margin(html):
-    Image.new("RGB", (1500, 300)).save(html / "_images/photos.png")
+    Image.new("RGB", (1000, 300)).save(html / "_images/photos.png")
     figure = '<figure><img alt="f" src="_images/{}.png"></figure>'
     write(html, "page", figure.format("photos") + figure.format("small"))
     finish(html)
     photos, small = read(html, "page").find_all("figure")
-    assert "full-width" in photos["class"] and "full-width" not in small.get("class", [])
+    assert photos["class"] == ["full-width", "strip"] and not small.get("class")
+
+
+def test_what_holds_a_row_of_photos_uses_the_margin(html):
+    """The output that would cut off what is wider than itself, and a link where there is no figure."""
+    Image.new("RGB", (1000, 300)).save(html / "_images/photos.png")
+    photos = '<img alt="f" src="_images/photos.png">'
+    write(html, "page", f'<div class="cell_output"><figure>{photos}</figure></div><p>{photos}</p>')
+    finish(html)
+    wide = read(html, "page").select(".full-width")
+    assert [one.name for one in wide] == ["div", "a"]
 
 
 def test_a_thing_to_touch_stays_in_its_column(html):
