@@ -50,6 +50,7 @@ def page_of(
         "charts": _charts(numbers, results, reference),
         "hours": f"{numbers['reference']['hours']:.0f}",
         "depths": _depth_table(numbers["depths"]),
+        "cut": escape(cut_sentence(results)),
         "rule": escape(rule_sentence(len(photos))),
         "logits": _of_logits(photos, inverter, logits) if inverter and logits else "",
         "minutes": f"{minutes['of training']:g} minutes",
