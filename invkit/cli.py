@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("report", help="what a classifier gives away of its images: one page with pictures")
     command.add_argument("classifier", metavar="CLASSIFIER", help="such as torchvision:resnet18, mymodule:factory")
     command.add_argument("--weights", metavar="FILE", help="a .safetensors or .pth state dict for that network")
+    command.add_argument("--output", metavar="KEY", help="which of several outputs of the network are its logits")
     command.add_argument("--images", metavar="NAME", help="folder:PATH of your own images, or a data set's name")
     command.add_argument("--minutes", metavar="M", type=float, default=10, help="of training (default: 10)")
     command.add_argument("--depths", metavar="K", type=int, nargs="+", help="blocks to reconstruct from; one: up to it")
@@ -158,7 +159,8 @@ def _report(options: argparse.Namespace) -> None:
     check_report(options.classifier, out=options.out, **arguments)  # before PyTorch is imported
     from invkit import report
 
-    numbers = report.write_report(options.classifier, options.out, **arguments)
+    output = int(options.output) if (options.output or "").isdecimal() else options.output  # a key, or a place
+    numbers = report.write_report(options.classifier, options.out, output=output, **arguments)
     rows = [("depth", "block", "numbers per image number", "PSNR over mean colour", "found")]
     for one in numbers["depths"]:
         gain, found = f"{one['gain']['value']:+.1f} dB", f"{one['found']['value']:.0%}".replace("%", " %")

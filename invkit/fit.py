@@ -93,7 +93,8 @@ def train_inverter(
         of grey images they are trained to be grey.
 
     Raises:
-        TypeError, ValueError: no classifier, no such depths or images, too few minutes, or a folder of another call.
+        TypeError, ValueError: no classifier, no such depths or images, or a folder of another call.
+        TooFewMinutes: too few to train this network, told of as early as its pace shows it.
     """
     if not isinstance(minutes, int | float) or not minutes > 0:
         raise ValueError(f"minutes must be a number above 0, not {minutes!r}.")
@@ -117,7 +118,7 @@ def train_inverter(
         common = {"folder": place, "seed": seed, "precision": precision, "progress": False}
         call = {"minutes": minutes, "seed": seed, "images": images is not None, "classifier": classifier.fingerprint}
         chosen = _depths(classifier, depths) if images is None else []
-        pixels = None if images is None else _as_seen(_images(images, classifier), classifier)
+        pixels = None if images is None else _as_seen(images_to_train_on(images, classifier), classifier)
         call |= {"depths": chosen, "size": size, "pixels": list(getattr(pixels, "shape", ()))}
         _check_same_call(place, call)
         budget = _Enough(minutes, BLOCK_SHARES if pixels is None else LOGIT_SHARES, place, progress=progress)
@@ -145,8 +146,25 @@ def _check_same_call(place: Path, call: dict[str, Any]) -> None:
         partial_file.write_text(json.dumps(call), encoding="utf-8")
 
 
+class TooFewMinutes(ValueError):
+    """Minutes that are too few to train an inverter of a network on this machine; `least` will do."""
+
+    def __init__(self, minutes: float, least: float):
+        few = f"{minutes:g} minutes are too few to train an inverter of this network on this machine"
+        super().__init__(f"{few}: give minutes={least:g} or more.")
+        self.least = least
+
+
 class _Enough(Budget):
     """Minutes that are refused where they are too few for the first steps of every phase."""
+
+    def expect(self, seconds: float) -> None:
+        """Refuse a training that begins, where the seconds of a first pass of four images show that it will be refused.
+
+        What precedes the steps, and the first of them, take 40 such passes at least, and mostly 80 to 150.
+        """
+        if not any((self.folder / phase).exists() for phase in self.shares):
+            self._check(40 * seconds, factor=2)
 
     def minutes(self, folder: Path | None) -> float:
         self.phase_began = time.monotonic()
@@ -159,15 +177,12 @@ class _Enough(Budget):
         if progress.step == 1 and self.waiting:  # the phases to come are twice as long
             self._check(2 * len(self.waiting) * (time.monotonic() - self.phase_began))
 
-    def _check(self, seconds: float) -> None:
-        """ValueError where so many more would end more than a minute late."""
+    def _check(self, seconds: float, factor: float = 1.0) -> None:
+        """TooFewMinutes where so many more would end more than a minute late; so many times as many will do."""
         least = (time.monotonic() - self.began + seconds) / (1 - RESERVE) / 60
         if least > self.minutes_in_all + 1:
             shutil.rmtree(self.folder, ignore_errors=True)  # it holds nothing but the first steps
-            raise ValueError(
-                f"{self.minutes_in_all:g} minutes are too few to train an inverter of this network on this machine: "
-                f"give minutes={math.ceil(11 * least) / 10:g} or more."
-            )
+            raise TooFewMinutes(self.minutes_in_all, math.ceil(11 * factor * least) / 10)
 
 
 @contextmanager
@@ -200,11 +215,11 @@ def _depths(classifier: Classifier, depths: int | Sequence[int] | None) -> list[
 
 
 def _invert_blocks(
-    classifier: Classifier, depths: list[int], budget: Budget, common: dict[str, Any]
+    classifier: Classifier, depths: list[int], budget: _Enough, common: dict[str, Any]
 ) -> ClassifierInverter:
     seed, depth, side = common["seed"], depths[-1], min(2 * classifier.size, classifier.size + 96)
     make = partial(synthetic.draw_pool, size=side, seed=seed, device=classifier.device)
-    _check_faint(classifier, depth, seed)
+    budget.expect(_check_faint(classifier, depth, seed))
     pool = make(budget.amount("leaves", min(4096, POOL_BYTES // (3 * side**2)), make, few=2, least=8))
     shapes = map_shapes(classifier)[: depth + 1]
     schedule = Schedule(
@@ -236,16 +251,24 @@ def _invert_blocks(
 
 
 @torch.no_grad()
-def _check_faint(classifier: Classifier, depth: int, seed: int) -> None:
-    """ValueError where what reaches a depth is next to nothing, as in deep networks whose weights are random."""
+def _check_faint(classifier: Classifier, depth: int, seed: int) -> float:
+    """ValueError where what reaches a depth is next to nothing, as in deep networks whose weights are random.
+
+    Returns the seconds in which the network represented four images there.
+    """
     images = synthetic_for(classifier, synthetic.dead_leaves(4, classifier.size, seed, device=classifier.device))
-    for k, h in enumerate(represent(classifier_blocks(classifier), images, depth)[1:], start=1):
+    blocks = classifier_blocks(classifier)
+    represent(blocks, images[:1], depth)  # the first pass on a device takes seconds more
+    began, hidden = time.monotonic(), represent(blocks, images, depth)
+    seconds = time.monotonic() - began
+    for k, h in enumerate(hidden[1:], start=1):
         if (spread := h.float().transpose(0, 1).flatten(1).std(1).max().item()) < FAINTEST:
             fix = f", or give depths={k - 1}" if k > 1 else ""
             raise ValueError(
                 f"What {classifier.name} puts out at depth {k} is the same for all images, up to {spread:.1g}: "
                 f"is it trained? Load it with trained weights{fix}."
             )
+    return seconds
 
 
 @torch.no_grad()
@@ -277,20 +300,29 @@ def _lean_sizes(classifier: Classifier, shapes: Sequence[tuple[int, ...]]) -> li
 # ---- of the logits ---------------------------------------------------------------------------------------------------
 
 
-def _images(images: Tensor | Data | str, classifier: Classifier) -> Tensor:
-    """The images to train on: of a named data set its split "inverter", as far as memory allows."""
-    if isinstance(images, Data):
-        images = images.images
-    if not isinstance(images, str):
-        if not isinstance(images, Tensor) or len(images) < FEWEST:
-            what = f"{len(images)}" if isinstance(images, Tensor | list | tuple) else type(images).__name__
-            raise TypeError(f"Images to train on are a tensor of {FEWEST} or more, Data, or a name, not {what}.")
-        return images.expand(-1, 3, -1, -1) if images.dim() == 4 and images.shape[1] == 1 else images
-    source = images.partition(":")[0]
-    if source in (*ARCHIVES, "folder"):
-        return data.load_bytes(images, "inverter", IMAGE_BYTES // (3 * classifier.size**2), classifier.size)[0]
-    n = GENERATED if source in ("glyphs", "faces") else None
-    return data.load(images, split="inverter", n=n, size=classifier.size).images
+def images_to_train_on(images: Tensor | Data | str, classifier: Classifier) -> Tensor:
+    """The images that an inverter of logits is trained on, (N, 3, S, S), bytes or floats.
+
+    Args:
+        images: as for `train_inverter`; of a named data set its split "inverter", as far as memory allows.
+        classifier: whose size those of a data set have.
+
+    Raises:
+        TypeError, ValueError: no images, or too few.
+    """
+    found: Any = images.images if isinstance(images, Data) else images
+    if isinstance(images, str):
+        source = images.partition(":")[0]
+        if source in (*ARCHIVES, "folder"):
+            found = data.load_bytes(images, "inverter", IMAGE_BYTES // (3 * classifier.size**2), classifier.size)[0]
+        else:
+            n = GENERATED if source in ("glyphs", "faces") else None
+            found = data.load(images, split="inverter", n=n, size=classifier.size).images
+    if not isinstance(found, Tensor) or len(found) < FEWEST:
+        what = f"{len(found)}" if isinstance(found, Tensor | list | tuple) else type(found).__name__
+        what += f" of {images}, which parts them between training and testing: add some" * isinstance(images, str)
+        raise TypeError(f"Images to train on are a tensor of {FEWEST} or more, Data, or a name, not {what}.")
+    return found.expand(-1, 3, -1, -1) if found.dim() == 4 and found.shape[1] == 1 else found
 
 
 def _as_seen(images: Tensor, classifier: Classifier) -> Tensor:

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from tqdm import tqdm
 
 from invkit import leakage, report_page, store
 from invkit.arguments import check_report
 from invkit.dci.inverter import ClassifierInverter
-from invkit.fit import train_inverter
+from invkit.fit import TooFewMinutes, images_to_train_on, train_inverter
 from invkit.leakage import AtDepth
 from invkit.network.classifiers import Classifier, load_classifier
 
@@ -31,6 +32,7 @@ def write_report(
     out: str | Path,
     *,
     weights: str | Path | None = None,
+    output: str | int | None = None,
     images: str | None = None,
     minutes: float = 10,
     depths: int | Sequence[int] | None = None,
@@ -46,6 +48,7 @@ def write_report(
         classifier: a `Classifier`, or a name as for `load_classifier`.
         out: the folder, made if missing; a report that it holds is replaced.
         weights: a file of weights for the network of that name.
+        output: which of its outputs are the logits, as for `load_classifier`.
         images: "folder:PATH" or a data set's name: these images are reconstructed in place of bundled photos, and an
             inverter of the logits is trained on others of them.
         minutes: of training; with images, each of the two inverters has half of them. Measuring takes one more or so.
@@ -59,19 +62,25 @@ def write_report(
     Raises:
         ValueError, TypeError, FileNotFoundError: arguments that cannot work (`check_report`), or a classifier or images
             that cannot be had.
+        TooFewMinutes: fewer minutes than the inverters take on this machine.
     """
     began, out = time.monotonic(), Path(out)
     if isinstance(classifier, str):
         check_report(classifier, weights, images, minutes, depths, out)
-        classifier = load_classifier(classifier, weights=weights)
-    share = minutes / (2 if images else 1)
-    settings: dict[str, Any] = {"minutes": share, "seed": seed, "progress": progress}
+        classifier = load_classifier(classifier, weights=weights, output=output)
+    parts = 2 if images else 1
+    settings: dict[str, Any] = {"minutes": minutes / parts, "seed": seed, "progress": progress}
     photos, which = leakage.photos_of(images, classifier, seed=seed)
-    inverter = train_inverter(classifier, depths=depths, **settings)
-    logit_inverter = train_inverter(classifier, images, **settings) if images else None
+    others = images_to_train_on(images, classifier) if images else None  # what is wrong with them is told of now
+    try:
+        inverter = train_inverter(classifier, depths=depths, **settings)
+        logit_inverter = train_inverter(classifier, others, **settings) if images else None
+    except TooFewMinutes as error:
+        raise TooFewMinutes(minutes, parts * error.least) from None
     assert isinstance(inverter, ClassifierInverter) and not isinstance(logit_inverter, ClassifierInverter)
 
-    results = leakage.measure_depths(inverter, photos.images, leakage.some_depths(inverter, depths))
+    bar = tqdm(leakage.some_depths(inverter, depths), "measuring", leave=False, disable=not progress)
+    results = [leakage.measure_depths(inverter, photos.images, [depth])[0] for depth in bar]
     reference = leakage.measure_reference(photos.images)
     numbers = summary(classifier, results, reference, leakage.mean_colour_psnr(photos.images), which)
     logits = None

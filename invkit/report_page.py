@@ -44,6 +44,7 @@ def page_of(
     parts = {
         "numbers": numbers,
         "answer": f"{leak_sentence(results)} {cut_sentence(results)}",
+        "cut": cut_sentence(results),
         "rule": rule_sentence(len(photos)),
         "names": photos.names[:SHOWN],
         "originals": photos.images[:SHOWN],

@@ -99,7 +99,7 @@ def test_with_images_the_logits_are_inverted(classifier, tmp_path):
 def test_images_may_be_floats_bytes_or_data(classifier):
     of_data = invkit.data.Data(photos(4), torch.zeros(4).long(), tuple("abcd"))
     for images in (photos(4), (photos(4) * 255).byte(), of_data):
-        assert fit._images(images, classifier).shape == (4, 3, 16, 16)
+        assert fit.images_to_train_on(images, classifier).shape == (4, 3, 16, 16)
 
 
 def test_very_many_logits_are_not_whitened(monkeypatch):
@@ -246,3 +246,11 @@ def test_too_few_minutes_are_refused_and_a_minute_late_is_borne(classifier, tmp_
     clock["step"] = 1.0
     late = invkit.train_inverter(classifier, images, minutes=0.02, progress=False)
     assert late.card["minutes"] == 0.02
+
+
+def test_a_slow_first_pass_is_enough_to_refuse_too_few_minutes(classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "_check_faint", lambda *arguments: 10.0)
+    monkeypatch.setattr(synthetic, "draw_pool", lambda *arguments, **settings: pytest.fail("went on"))
+    with pytest.raises(fit.TooFewMinutes, match="2 minutes are too few .*: give minutes=15"):
+        invkit.train_inverter(classifier, minutes=2, folder=tmp_path, progress=False)
+    assert not (tmp_path / "training").exists()

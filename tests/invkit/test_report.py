@@ -50,7 +50,8 @@ def quickly(monkeypatch, classifier, inverters):
 
     monkeypatch.setattr(report, "train_inverter", train)
     monkeypatch.setattr(leakage, "measure_reference", reference)
-    monkeypatch.setattr(report, "load_classifier", lambda name, **more: classifier)
+    monkeypatch.setattr(report, "load_classifier", lambda name, **more: calls.append(more) or classifier)
+    monkeypatch.setattr(report, "images_to_train_on", lambda images, network: torch.zeros(4, 3, 16, 16))
     return calls
 
 
@@ -103,7 +104,26 @@ def test_photos_that_cannot_be_had_are_told_of_before_training(tmp_path, quickly
     monkeypatch.setattr(leakage, "photos_of", none)
     with pytest.raises(ValueError, match="no photos"):
         report.write_report(classifier, tmp_path / "out", progress=False)
+    monkeypatch.undo()
+    monkeypatch.setattr(report, "train_inverter", lambda *arguments, **settings: pytest.fail("trained"))
+    (tmp_path / "photos").mkdir()
+    for i in range(10):  # of which two are for training and two for testing
+        Image.new("RGB", (16, 16), (40 * i, 0, 0)).save(tmp_path / f"photos/{i}.png")
+    with pytest.raises(TypeError, match=r"Images to train on .* not [1-3] of folder:.* parts them .* add some"):
+        report.write_report(classifier, tmp_path / "out", images=f"folder:{tmp_path / 'photos'}", progress=False)
     assert not quickly
+
+
+def test_minutes_that_are_too_few_for_half_of_a_report_are_told_of_as_those_of_the_whole(
+    tmp_path, quickly, classifier, monkeypatch
+):
+    def train(network, images=None, **settings):
+        raise invkit.fit.TooFewMinutes(settings["minutes"], 2.5)
+
+    monkeypatch.setattr(report, "train_inverter", train)
+    for images, words in ((None, "3 minutes are .* minutes=2.5 "), ("glyphs", "3 minutes are .* minutes=5 ")):
+        with pytest.raises(invkit.fit.TooFewMinutes, match=words):
+            report.write_report(classifier, tmp_path / "out", images=images, minutes=3, progress=False)
 
 
 def test_a_report_that_fails_writes_nothing_and_leaves_the_old_one(tmp_path, quickly, classifier, monkeypatch):
@@ -128,7 +148,13 @@ def test_the_command(tmp_path, quickly, capsys):
     assert main(["report", "lite0", "--minutes", "0.1", "--depths", "2", "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert re.search(r"^2 .* dB +\d+ %$", said, re.MULTILINE) and said.endswith("out/report.html\n")
-    assert quickly[0]["minutes"] == 0.1 and (tmp_path / "out/report.json").is_file()
+    assert quickly[1]["minutes"] == 0.1 and (tmp_path / "out/report.json").is_file()
+
+
+@pytest.mark.parametrize(("given", "taken"), [("scores", "scores"), ("1", 1)])
+def test_the_command_picks_one_of_several_outputs(tmp_path, quickly, given, taken):
+    main(["report", "lite0", "--output", given, "--depths", "2", "--out", str(tmp_path / "out")])
+    assert quickly[0]["output"] == taken
 
 
 @pytest.mark.parametrize(
