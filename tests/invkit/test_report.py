@@ -82,6 +82,7 @@ def test_a_report_without_images(tmp_path, quickly, classifier):
     assert json.loads((tmp_path / "out/report.json").read_text()) == numbers
     assert [one["depth"] for one in numbers["depths"]] == [1, 2] and len(numbers["cuts"]) == 3
     assert numbers["photos"].startswith("25 bundled photos") and quickly[0]["minutes"] == 3
+    assert "3 minutes on synthetic images" in text
     again = invkit.load_inverter(tmp_path / "out/zero-shot", classifier=classifier)
     assert again.depths == [1, 2] and not (tmp_path / "out/logits").exists()
 
@@ -89,7 +90,7 @@ def test_a_report_without_images(tmp_path, quickly, classifier):
 def test_a_report_with_images(tmp_path, quickly, classifier):
     numbers = report.write_report(classifier, tmp_path / "out", images="glyphs", minutes=3, depths=[2], progress=False)
     text = (tmp_path / "out/report.html").read_text(encoding="utf-8")
-    assert not Page(text).open and "What the logits give away" in text
+    assert not Page(text).open and "What the logits give away" in text and "1.5 minutes on synthetic images" in text
     assert [settings["minutes"] for settings in quickly] == [1.5, 1.5]
     assert [one["depth"] for one in numbers["depths"]] == [2]
     assert numbers["logits"].keys() == {"psnr", "gain", "found", "spread"}
