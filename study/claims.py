@@ -86,6 +86,8 @@ class Check:
     least: the smallest margin worth the name, in the unit of the first operand.
     second: whether it asks what the check before it asks, in a second feature space.
     otherwise: the check that takes its place where its ids are missing, such as two intervals for a paired difference.
+    trainings: the id of the number of trained networks over which the interval is one of Student's t, with one fewer
+        degrees of freedom; None for an interval over images alone.
     """
 
     of: str
@@ -94,19 +96,27 @@ class Check:
     least: float = 0.0
     second: bool = False
     otherwise: "Check | None" = None
+    trainings: str | None = None
 
     @classmethod
     def of_yaml(
-        cls, of: str, least: float = 0.0, second: bool = False, otherwise: Mapping | None = None, **rule: Sequence
+        cls,
+        of: str,
+        least: float = 0.0,
+        second: bool = False,
+        otherwise: Mapping | None = None,
+        trainings: str | None = None,
+        **rule: Sequence,
     ) -> "Check":
-        """From {of: ..., RULE: [operands], least: ..., second: ..., otherwise: the same again}."""
+        """From {of: ..., RULE: [operands], least: ..., second: ..., otherwise: the same again, trainings: ...}."""
         ((name, operands),) = rule.items()
-        return cls(of, RULES[name], tuple(operands), least, second, otherwise and cls.of_yaml(**otherwise))
+        instead = otherwise and cls.of_yaml(**otherwise)
+        return cls(of, RULES[name], tuple(operands), least, second, instead, trainings)
 
     @property
     def ids(self) -> list[str]:
-        """Its operands that are measured."""
-        return [operand for operand in self.operands if isinstance(operand, str)]
+        """Its operands that are measured, and the number of its trainings."""
+        return [operand for operand in (*self.operands, self.trainings) if isinstance(operand, str)]
 
     def among(self, entries: Mapping[str, Any]) -> "Check":
         """This check, or the one in its place."""

@@ -18,6 +18,7 @@ were not fitted to these cannot be proven, so what they say of later trainings w
 The intervals are those at 95 %, widened by Holm's method (1979, "A simple sequentially rejective multiple test
 procedure") for all claims that are judged together, so that with a probability of 95 % none of the verdicts "supported"
 and "contradicted" errs by the chance that picked the images. The values without the correction stay in the results.
+An interval over a few trained networks is one of Student's t, and is widened by that distribution, which is by more.
 
     results = verdicts.gather(study, ["02_logit_inversion", ...])
     judged = verdicts.judge(claims.CLAIMS, results)
@@ -27,7 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from invkit.statistics import Interval
 from study.claims import Check, Claim, higher, lower
@@ -37,7 +38,6 @@ FAILED, UNTESTED = "instrument failed its check", "not testable here"
 SIGNS = {SUPPORTED: "✓", CONTRADICTED: "✗", UNDECIDED: "?", FAILED: "⚠", UNTESTED: "–"}
 LEAST_IMAGES = 50
 LEVEL = 0.05
-WIDTH = float(norm.isf(LEVEL / 2))  # half widths of a 95 % interval, in standard errors
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,20 @@ class Finding:
     least: float = 0.0
     second: bool = False
     widened: float = 1.0
+    freedom: float | None = None  # degrees of freedom of Student's t; None for a normal distribution
+
+    def widened_for(self, level: float) -> "Finding":
+        """The same with its interval widened from LEVEL to another level."""
+        return replace(self, widened=_quantile(level, self.freedom) / _quantile(LEVEL, self.freedom))
+
+    def probabilities(self) -> tuple[float, float]:
+        """Two-sided p for the claim and against it, each side of the interval by itself."""
+        margin, width = self.margin, _quantile(LEVEL, self.freedom)
+        below, above = max(margin.value - margin.low, 1e-12), max(margin.high - margin.value, 1e-12)
+        pro, contra = width * margin.value / below, -width * margin.value / above
+        if self.freedom is None:
+            return 2 * norm.sf(pro), 2 * norm.sf(contra)
+        return 2 * t.sf(pro, self.freedom), 2 * t.sf(contra, self.freedom)
 
     @property
     def quantity(self) -> str:
@@ -70,6 +84,11 @@ class Finding:
     def strength(self) -> float:
         """Where the margin's lower end lies, in half widths of the interval."""
         return self.margin.low / max(half_width(self.margin), 1e-12)
+
+
+def _quantile(level: float, freedom: float | None) -> float:
+    """Half the width of an interval at 1 - level, in standard errors."""
+    return float(norm.isf(level / 2) if freedom is None else t.isf(level / 2, freedom))
 
 
 def weakest(findings: Sequence[Finding]) -> Finding:
@@ -200,8 +219,7 @@ def corrected(judged: Sequence[Judged]) -> list[Judged]:
     for place, one in enumerate(order):
         level = LEVEL / (len(order) - place)
         stopped = stopped or one.p > level
-        factor = float(norm.isf(level / 2)) / WIDTH
-        wider = tuple(replace(finding, widened=factor) for finding in one.findings)
+        wider = tuple(finding.widened_for(level) for finding in one.findings)
         again = _decided(replace(one, findings=wider))
         if stopped and again.verdict != UNDECIDED:
             again = replace(again, verdict=UNDECIDED)
@@ -233,17 +251,12 @@ def _disputed(finding: Finding, findings: Sequence[Finding]) -> bool:
 def _probability(findings: Sequence[Finding]) -> float:
     """Two-sided p of a claim, from intervals: of all checks holding, or of one of them lying wholly on the other side.
 
-    Intervals are taken for those of a normal distribution, each side by itself. For a claim to hold all checks have to,
-    so the weakest speaks (Berger 1982); against it any one can, which costs Bonferroni's factor.
+    Intervals are taken for those of a normal distribution, or of Student's t where they are over a few networks. For a
+    claim to hold all checks have to, so the weakest speaks (Berger 1982); against it any one can, which costs
+    Bonferroni's factor.
     """
-
-    def scores(finding: Finding) -> tuple[float, float]:
-        margin = finding.margin
-        below, above = max(margin.value - margin.low, 1e-12), max(margin.high - margin.value, 1e-12)
-        return WIDTH * margin.value / below, -WIDTH * margin.value / above
-
-    pro, contra = zip(*map(scores, findings), strict=True)
-    return float(min(1.0, 2 * norm.sf(min(pro)), 2 * len(findings) * norm.sf(max(contra))))
+    pro, contra = zip(*(finding.probabilities() for finding in findings), strict=True)
+    return float(min(1.0, max(pro), len(findings) * min(contra)))
 
 
 def _reason(findings: Sequence[Finding]) -> str:
@@ -271,7 +284,11 @@ def _find(check: Check, entries: Mapping[str, Mapping]) -> Finding:
     less = Interval(*(end - check.least for end in (margin.value, margin.low, margin.high)), margin.n)
     where = "the interval lies on the claim's side" if less.low > 0 else "the interval holds both sides"
     where = "the interval lies on the other side" if less.high < 0 else where
-    return Finding(less, unit, f"{words}; {where}", check.least, check.second)
+    networks = None if check.trainings is None else int(entries[check.trainings]["text"].replace(",", ""))
+    if networks is not None:
+        words += f", over {networks} networks of each kind"
+    freedom = None if networks is None else networks - 1
+    return Finding(less, unit, f"{words}; {where}", check.least, check.second, freedom=freedom)
 
 
 def _against(check: Check, entries: Mapping[str, Mapping]) -> str:

@@ -253,3 +253,22 @@ def test_chapters_without_results_are_left_out():
             return {"psnr": {}}
 
     assert verdicts.gather(Study(), ["02_logit_inversion", "10_leakage"]) == {"02_logit_inversion": {"psnr": {}}}
+
+
+def test_an_interval_over_few_networks_is_widened_by_students_t():
+    """Four networks of each kind: what many images would decide among ten claims, they do not."""
+    clear = [claim(check(f"Sure {i}", claims.above, "sure"), id=f"sure_{i}") for i in range(9)]
+    numbers = results(sure=entry(10, 11), gain=entry(2, 10), networks={"text": "4"})
+    images, networks = (
+        verdicts.judge([*clear, claim(check("Gain", claims.above, "gain", **more))], numbers)[-1]
+        for more in ({}, {"trainings": "networks"})
+    )
+    assert images.p < 0.005 < 0.01 < networks.p < 0.05
+    assert "over 4 networks of each kind" in networks.reason
+    wide = claim(check("Gain", claims.above, "gain", trainings="networks"), id="again")
+    both = verdicts.judge([wide, claim(check("Gain", claims.above, "gain", trainings="networks"))], numbers)
+    assert both[0].findings[0].widened == pytest.approx(
+        4.177 / 3.182, abs=0.001
+    )  # two claims, three degrees of freedom
+    missing = judged(claim(check("Gain", claims.above, "gain", trainings="networks")), gain=entry(2, 10))
+    assert missing.verdict == UNTESTED and missing.missing == ("networks",)
