@@ -158,6 +158,6 @@ def _smaller(original, forms=("png", "jpeg")):
         palette.save(few, "PNG", optimize=True)
         choices.append(("png", few.getvalue()))
     elif "jpeg" in forms:
-        picture.save(jpeg, "JPEG", quality=90, subsampling=0)
+        picture.save(jpeg, "JPEG", quality=85, subsampling=0)
         choices.append(("jpeg", jpeg.getvalue()))
     return min(choices, key=lambda choice: len(choice[1]))
