@@ -234,6 +234,13 @@ def record_outcomes(study, outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> 
     study.record_interval("found", "costliest", statistics.proportion(worst.leaked("found")), digits=2)
 
 
+def record_drowned(study, drowned: DefenceOutcome, strength: float) -> None:
+    """Record the control, noise of a strength that surely hides the image: what the cloud and the attackers get."""
+    study.record_text("drowning", f"{strength:g} standard deviations")
+    study.record_interval("accuracy", "drowned", statistics.proportion(drowned.cost.correct), tolerance=4)
+    study.record_interval("found", "drowned", statistics.proportion(drowned.leaked("found")))
+
+
 def outcome_rows(outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> dict:
     """Rows of a table, {(depth, defence): {column: value}}: what it costs, and both attackers' PSNR and share found."""
     rows = {}
