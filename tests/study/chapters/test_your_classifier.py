@@ -138,6 +138,28 @@ def test_without_images_the_part_on_logits_says_so(study):
     assert chapter.logit_rows({}, {}) == {} == chapter.surgery_rows({})
 
 
+def test_minutes_too_few_for_one_inverter_are_told_of_as_those_of_both(monkeypatch):
+    def refuse(network, images, minutes):
+        raise chapter.TooFewMinutes(minutes, 2.5)
+
+    monkeypatch.setattr(chapter, "images_to_train_on", lambda images, network: torch.zeros(4, 3, 16, 16))
+    monkeypatch.setattr(chapter, "try_on_logits", lambda network, images, minutes: None)
+    with chapter.share_of(3, "folder:mine") as share:
+        assert share == 1.5 and chapter.images_tried(CLASSIFIER, "folder:mine", share).shape == (4, 3, 16, 16)
+    monkeypatch.setattr(chapter, "try_on_logits", refuse)
+    with pytest.raises(ValueError, match="3 minutes are too few .* minutes=5 "), chapter.share_of(3, "glyphs") as share:
+        chapter.images_tried(CLASSIFIER, "glyphs", share)
+    with chapter.share_of(3, None) as share:
+        assert share == 3 and chapter.images_tried(CLASSIFIER, None, share) is None
+
+
+def test_the_notebook_tries_the_logits_before_it_trains():
+    cells = [source_of(cell) for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    (training,) = [cell for cell in cells if "images_tried" in cell]
+    assert training.index("images_tried") < training.index("train_inverter")
+    assert next(cell for cell in cells if "train_inverter" in cell) == training
+
+
 TWO_OUTPUTS = """
 from torch import nn
 
