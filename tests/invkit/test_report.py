@@ -92,6 +92,7 @@ def test_a_report_with_images(tmp_path, quickly, classifier):
     numbers = report.write_report(classifier, tmp_path / "out", images="glyphs", minutes=3, depths=[2], progress=False)
     text = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert not Page(text).open and "What the logits give away" in text and "1.5 minutes on synthetic images" in text
+    assert "A second inverter, trained for 1.5 minutes on" in text
     assert [settings["minutes"] for settings in quickly] == [1.5, 1.5]
     assert [one["depth"] for one in numbers["depths"]] == [2]
     assert numbers["logits"].keys() == {"psnr", "gain", "found", "spread"}
