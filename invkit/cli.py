@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("describe", help="the blocks of a classifier, one line for each depth")
     command.add_argument("classifier", metavar="CLASSIFIER", help="such as lite0, timm:resnet50, pkg.mod:factory")
+    command.add_argument("--output", metavar="KEY", type=_key, help="which of several outputs are its logits")
     command.set_defaults(command=_describe)
 
     command = commands.add_parser("invert", help="represent photos inside a network and reconstruct them from there")
@@ -67,13 +68,18 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("report", help="what a classifier gives away of its images: one page with pictures")
     command.add_argument("classifier", metavar="CLASSIFIER", help="such as torchvision:resnet18, mymodule:factory")
     command.add_argument("--weights", metavar="FILE", help="a .safetensors or .pth state dict for that network")
-    command.add_argument("--output", metavar="KEY", help="which of several outputs of the network are its logits")
+    command.add_argument("--output", metavar="KEY", type=_key, help="which of several outputs are its logits")
     command.add_argument("--images", metavar="NAME", help="folder:PATH of your own images, or a data set's name")
     command.add_argument("--minutes", metavar="M", type=float, default=10, help="of training (default: 10)")
     command.add_argument("--depths", metavar="K", type=int, nargs="+", help="blocks to reconstruct from; one: up to it")
     command.add_argument("--out", metavar="DIR", required=True, type=Path, help="made if missing; replaces old results")
     command.set_defaults(command=_report)
     return parser
+
+
+def _key(text: str) -> str | int:
+    """The key of an output, or its place."""
+    return int(text) if text.isdecimal() else text
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -83,8 +89,8 @@ def _list(options: argparse.Namespace) -> None:
     rows = [("inverter", "depths", "inverts", "method", "image size")]
     for name, card in cards.items():
         if "network" in card:  # classifiers are shipped too; they are not inverters
-            depths = {"dci-gan": "to the latent", "ffi": "the logits"}.get(card["method"])
-            depths = depths or f"1-{len(card['shapes']) - 1}"
+            some = {"dci-gan": "to the latent", "ffi": "the logits"}
+            depths = some.get(card["method"]) or f"1-{len(card['shapes']) - 1}"
             rows.append((name, depths, card["network"], card["method"], f"{card['size']}x{card['size']}"))
     print_table(rows)
     if len(rows) == 1:
@@ -97,16 +103,16 @@ def _describe(options: argparse.Namespace) -> None:
     from invkit.dci import chain, invert
     from invkit.network.classifiers import load_classifier
 
-    classifier = load_classifier(options.classifier, pretrained=False)  # the blocks do not depend on the weights
+    # the blocks do not depend on the weights
+    classifier = load_classifier(options.classifier, pretrained=False, output=options.output)
     shapes = chain.map_shapes(classifier)  # up to the last depth that `train_inverter` takes
-    numbers = classifier.channels * classifier.size**2
     kind = {1: "grey images", 3: "images"}.get(classifier.channels, f"{classifier.channels}-channel images")
     print(f"{classifier.name}: {kind} of {classifier.size}x{classifier.size} pixels, {classifier.classes} classes\n")
     rows = [("depth", "block", "output", "convolutions", "stride", "numbers per image number", "can be inverted")]
     for block in classifier.blocks:
-        shape, ratio = "x".join(map(str, block.shape)), math.prod(block.shape) / numbers
+        shape, part = "x".join(map(str, block.shape)), math.prod(block.shape) / classifier.channels / classifier.size**2
         can = "no" if block.depth >= len(shapes) else "yes" if block.depth <= invert.deepest(shapes) else "if named"
-        row = (str(block.depth), block.name, shape, str(block.convolutions), f"{block.stride:g}", f"{ratio:.3f}", can)
+        row = (str(block.depth), block.name, shape, str(block.convolutions), f"{block.stride:g}", f"{part:.3f}", can)
         rows.append(row)
     print_table(rows)
 
@@ -130,7 +136,7 @@ def _invert(options: argparse.Namespace) -> None:
     for photo in () if options.keep_going else options.photos:  # a bad one is told before anything is written
         read_photo(photo)
     bad, many = [], len(options.photos) < MANY_PHOTOS
-    for photo, files in tqdm(list(zip(options.photos, results, strict=True)), unit="photo", disable=many):
+    for photo, (alone, beside) in tqdm(list(zip(options.photos, results, strict=True)), unit="photo", disable=many):
         notes: list[str] = []
         try:
             original, sentence = fit(read_photo(photo, notes), inverter.size)
@@ -141,12 +147,11 @@ def _invert(options: argparse.Namespace) -> None:
             continue
         with torch.inference_mode():
             again = inverter.reconstruct(original[None], depth, search=options.search)[0]
-        reconstruction, side_by_side = files
-        write_png(reconstruction, again)
-        write_png(side_by_side, torch.cat([original, again], dim=2))
+        write_png(alone, again)
+        write_png(beside, torch.cat([original, again], dim=2))
         print(f"{photo}: {'; '.join([*notes, sentence])}.")
         quality = psnr(again[None], original[None]).item()
-        print(f"  {options.inverter}, depth {depth}: PSNR {quality:.1f} dB -> {reconstruction}, {side_by_side}")
+        print(f"  {options.inverter}, depth {depth}: PSNR {quality:.1f} dB -> {alone}, {beside}")
     if bad:
         raise ValueError(f"{len(bad)} of {len(options.photos)} photos were left out: {' '.join(bad)}")
 
@@ -159,8 +164,7 @@ def _report(options: argparse.Namespace) -> None:
     check_report(options.classifier, out=options.out, **arguments)  # before PyTorch is imported
     from invkit import report
 
-    output = int(options.output) if (options.output or "").isdecimal() else options.output  # a key, or a place
-    numbers = report.write_report(options.classifier, options.out, output=output, **arguments)
+    numbers = report.write_report(options.classifier, options.out, output=options.output, **arguments)
     rows = [("depth", "block", "numbers per image number", "PSNR over mean colour", "found")]
     for one in numbers["depths"]:
         gain, found = f"{one['gain']['value']:+.1f} dB", f"{one['found']['value']:.0%}".replace("%", " %")

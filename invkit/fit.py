@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.pairs import pairs
 from invkit.ffi.training import GeneratorLossWeights
 from invkit.minutes import FEEDBACK, RESERVE, Budget
-from invkit.network.classifiers import GREY, Classifier, load_classifier
+from invkit.network.classifiers import Classifier, load_classifier
 from invkit.store import round_in_place, whole
 from invkit.training import Progress, supervised
 
@@ -48,6 +48,7 @@ LOGIT_SHARES = {"coarse": 0.15, "regression": 0.45, "adversary": 0.4}
 LOGIT_WEIGHTS = GeneratorLossWeights(adversary=1.0, reading=1.0, squares=(1, 2, 4, 8))
 IMAGE_BYTES = 2**29  # of a folder's images, at most
 FEWEST = 4  # images that logits can be inverted from
+FEW = 64  # images whose logits are computed in any case, where there are so many
 GENERATED = 5000  # images of a source that generates them
 WHITENED = 4000  # logits, at most: for more, the map that whitens them takes gigabytes and hours
 FAINTEST = 1e-4  # standard deviation of a depth, of which half precision keeps something
@@ -183,6 +184,42 @@ class _Enough(Budget):
         if least > self.minutes_in_all + 1:
             shutil.rmtree(self.folder, ignore_errors=True)  # it holds nothing but the first steps
             raise TooFewMinutes(self.minutes_in_all, math.ceil(11 * factor * least) / 10)
+
+
+class _Tried(Exception):
+    """No phase is left whose first steps may be too slow."""
+
+
+class _Trial(_Enough):
+    """Minutes of a training that is only tried: with a few steps a phase, and the refusals of the training itself."""
+
+    def minutes(self, folder: Path | None) -> float:
+        super().minutes(folder)
+        if not self.waiting:
+            raise _Tried
+        return 1e-3
+
+
+def try_on_logits(classifier: Classifier, images: Tensor, minutes: float) -> None:
+    """Refuse minutes that are too few to train an inverter of logits, as `train_inverter` would, and train none.
+
+    It takes some seconds, or, where nothing is refused, as long as a few steps of each phase.
+
+    Args:
+        classifier: whose logits are to be inverted.
+        images: as `images_to_train_on` returns them.
+        minutes: of the training.
+
+    Raises:
+        TooFewMinutes: these.
+    """
+    import accelerate  # noqa: F401 (seconds, which are none of the minutes)
+
+    common = {"seed": 0, "precision": "auto", "progress": False}
+    with tempfile.TemporaryDirectory() as kept, suppress(_Tried):
+        budget, few = _Trial(minutes, LOGIT_SHARES, Path(kept) / "training"), _as_seen(images[:FEW], classifier)
+        with supervised(budget):
+            _invert_logits(classifier, few, None, budget, common | {"folder": budget.folder})
 
 
 @contextmanager
@@ -329,10 +366,8 @@ def _as_seen(images: Tensor, classifier: Classifier) -> Tensor:
     """Images (N, 3, H, W), bytes or floats, without their colours for a classifier that takes none."""
     if classifier.channels != 1:
         return images
-    weights = torch.tensor(GREY).view(1, 3, 1, 1)
-    grey = [(part.float() * weights).sum(1, keepdim=True) for part in images.split(256)]
-    grey = torch.cat([part if images.is_floating_point() else part.round().to(images.dtype) for part in grey])
-    return grey.expand(-1, 3, -1, -1)
+    grey = torch.cat([classifier.convert(part.float()) for part in images.split(256)])
+    return (grey if images.is_floating_point() else grey.round().to(images.dtype)).expand(-1, 3, -1, -1)
 
 
 def _invert_logits(
@@ -340,7 +375,7 @@ def _invert_logits(
 ) -> LogitInverter:
     size = size or 2 ** min(6, images.shape[-1].bit_length() - 1)
     n = budget.amount("logits", len(images), lambda n: pairs(classifier, images[:n]), few=min(16, len(images)),
-                      least=min(64, len(images)))  # fmt: skip
+                      least=min(FEW, len(images)))  # fmt: skip
     many = classifier.classes > 200
     channels = tuple(max(16, c // 2) for c in LEAN_GENERATOR.get(size, ()))  # at half the width, thrice the pace
     generator = {"channels": channels or None, "hidden": 96 if many else 192, "coarse": min(16, size),

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from invkit import leakage, report_page, store
 from invkit.arguments import check_report
 from invkit.dci.inverter import ClassifierInverter
-from invkit.fit import TooFewMinutes, images_to_train_on, train_inverter
+from invkit.fit import TooFewMinutes, images_to_train_on, train_inverter, try_on_logits
 from invkit.leakage import AtDepth
 from invkit.network.classifiers import Classifier, load_classifier
 
@@ -73,6 +73,8 @@ def write_report(
     photos, which = leakage.photos_of(images, classifier, seed=seed)
     others = images_to_train_on(images, classifier) if images else None  # what is wrong with them is told of now
     try:
+        if others is not None:
+            try_on_logits(classifier, others, minutes / parts)  # before the blocks' inverter is trained
         inverter = train_inverter(classifier, depths=depths, **settings)
         logit_inverter = train_inverter(classifier, others, **settings) if images else None
     except TooFewMinutes as error:
@@ -107,22 +109,15 @@ def summary(
     """The numbers of a report, as JSON."""
     cut, card = leakage.where_to_cut(results), store.read_card(leakage.REFERENCE)
     return {
-        "network": classifier.name,
-        "size": classifier.size,
-        "classes": classifier.classes,
-        "photos": which,
-        "mean_colour_psnr": flat.mean().item(),
-        "cuts": leakage.cuts(classifier),
+        "network": classifier.name, "size": classifier.size, "classes": classifier.classes,
+        "photos": which, "mean_colour_psnr": flat.mean().item(), "cuts": leakage.cuts(classifier),
         "depths": [_row(result) for result in results],
-        "reference": {
-            "inverter": leakage.REFERENCE,
-            "blocks": len(card["shapes"]),  # the input's, every inverted block's; then the logits
-            "hours": card["hours"],
-            "depths": [_row(result) for result in reference],
-        },
+        # blocks: the shapes are the input's and every inverted block's; then come the logits
+        "reference": {"inverter": leakage.REFERENCE, "blocks": len(card["shapes"]), "hours": card["hours"],
+                      "depths": [_row(result) for result in reference]},
         "cut": {"depth": cut and cut.depth, "block": cut and cut.block, "found": leakage.FOUND, "gain": leakage.GAIN},
         "made": {"date": f"{datetime.date.today()}", "machine": store.machine_class(), "code": store.code_version()},
-    }
+    }  # fmt: skip
 
 
 def _row(result: AtDepth) -> dict[str, Any]:

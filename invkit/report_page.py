@@ -41,17 +41,13 @@ def page_of(
         inverter: of the logits, if there is one.
         logits: what was measured of it.
     """
+    cut = cut_sentence(results)
     parts = {
-        "numbers": numbers,
-        "answer": f"{leak_sentence(results)} {cut_sentence(results)}",
-        "cut": cut_sentence(results),
-        "rule": rule_sentence(len(photos)),
-        "names": photos.names[:SHOWN],
-        "originals": photos.images[:SHOWN],
-        "results": results,
+        "numbers": numbers, "answer": f"{leak_sentence(results)} {cut}", "cut": cut, "rule": rule_sentence(len(photos)),
+        "names": photos.names[:SHOWN], "originals": photos.images[:SHOWN], "results": results,
         "charts": _charts(numbers, results, reference),
         "logits": _of_logits(photos, inverter, logits) if inverter and logits else None,
-    }
+    }  # fmt: skip
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {"bytes": _bytes, "better": better, "per_cent": per_cent, "signed": signed}
     page.tests["small"] = is_small
@@ -63,12 +59,11 @@ def page_of(
 
 def leak_sentence(results: Sequence[AtDepth]) -> str:
     """What the first and the deepest of some depths give away."""
-    phrases = []
-    for one in dict.fromkeys((results[0], results[-1])):
-        phrases.append(
-            f"from the output of block {one.depth} ({one.block}), reconstructions are {better(one.gain.value)} each "
-            f"photo's own mean colour, and {per_cent(one.found.value)} of them find their photo among {one.found.n}"
-        )
+    phrases = [
+        f"from the output of block {one.depth} ({one.block}), reconstructions are {better(one.gain.value)} each "
+        f"photo's own mean colour, and {per_cent(one.found.value)} of them find their photo among {one.found.n}"
+        for one in dict.fromkeys((results[0], results[-1]))
+    ]
     sentence = "; ".join(phrases)
     return f"{sentence[0].upper()}{sentence[1:]}."
 
@@ -115,13 +110,11 @@ def _of_logits(photos: Data, inverter: LogitInverter, logits: FromLogits) -> dic
     """What the section on an inverter of the logits shows."""
     by_factor, same = scaled(inverter, photos.images)
     return {
-        "card": inverter.card,
-        "classes": inverter.classifier.classes,
+        "card": inverter.card, "classes": inverter.classifier.classes, "measured": logits,
         "originals": fit_square(photos.images[:SHOWN], inverter.size).clamp(0, 1),
-        "measured": logits,
         "factors": list(zip(FACTORS, by_factor, same.float().mean(1).tolist(), strict=True)),
         "way": between(inverter, photos.images),
-    }
+    }  # fmt: skip
 
 
 def is_small(image: Tensor) -> bool:

@@ -132,6 +132,7 @@ class _Call:
         begin, end: when, on a clock of all calls.
         output: what it returned, with a `_Kept` in place of each tensor.
         main: which of the tensors that it returned is the cut; -1 where none is.
+        used: whether the logits depend on what it returned; they do not on an unused head.
     """
 
     path: str
@@ -140,7 +141,9 @@ class _Call:
     end: int = -1
     output: Any = None
     main: int = -1
+    used: bool = True
     vertices: list[tuple[Any, int]] = field(default_factory=list)
+    tensors: list[Tensor] = field(default_factory=list)
 
     def within(self, before: _Call | None, after: _Call | None) -> bool:
         return (before is None or self.begin > before.end) and (after is None or self.end <= after.end)
@@ -154,6 +157,11 @@ class _Kept:
     shape_of_two: tuple[int, ...]
     dtype: torch.dtype
 
+    @property
+    def is_batch(self) -> bool:
+        """Whether it begins with the number of images."""
+        return (self.shape[:1], self.shape_of_two[:1]) == ((1,), (2,))
+
     def zeros(self, n: int, device: torch.device) -> Tensor:
         shape = [a * n if b == 2 * a else a for a, b in zip(self.shape, self.shape_of_two, strict=True)]
         return torch.zeros(shape, dtype=self.dtype, device=device)
@@ -166,9 +174,8 @@ class _Record:
         self.network = network
         self.images = _Kept(tuple(examples(1, 0).shape), tuple(examples(2, 0).shape), torch.float32)
         with torch.enable_grad():
-            images, double = (
-                examples(n, 0).detach().requires_grad_() * 1 for n in (1, 2)
-            )  # the network may write here
+            # the network may write here
+            images, double = (examples(n, 0).detach().requires_grad_() * 1 for n in (1, 2))
             self.calls, output = _recorded(model, network, images)
             two, _ = _recorded(model, network, double)
         if [call.path for call in two] != [call.path for call in self.calls]:
@@ -178,24 +185,24 @@ class _Record:
                 f"No gradient leads through {type(network).__name__}: take torch.no_grad() and detach() out of its "
                 "forward(), since an inversion is trained through it."
             )
-        on_all_paths = _cut_vertices((output.grad_fn, output.output_nr), (images.grad_fn, images.output_nr))
+        last = (output.grad_fn, output.output_nr)
+        reached, on_all_paths = set(_sorted(last)), _cut_vertices(last, (images.grad_fn, images.output_nr))
         times = Counter(call.path for call in self.calls)
         for call, double in zip(self.calls, two, strict=True):
             kept, kept_of_two = (_tensors(one.output, _Kept) for one in (call, double))
             pairs = iter([dataclasses.replace(a, shape_of_two=b.shape) for a, b in zip(kept, kept_of_two, strict=True)])
             call.output = _mapped(call.output, lambda _, pairs=pairs: next(pairs), _Kept)
+            seen = [*call.vertices, *_vertices(call.tensors)]  # a change in place gives a view another vertex
+            call.used = any(vertex in reached or vertex[0] is None for vertex in seen)  # None: without a gradient
             if times[call.path] == 1:
-                batches = [
-                    one.shape[:1] == (1,) and one.shape_of_two[:1] == (2,) for one in _tensors(call.output, _Kept)
-                ]
-                vertices = zip(call.vertices, batches, strict=True)
-                fit = [i for i, (vertex, batch) in enumerate(vertices) if batch and vertex in on_all_paths]
-                call.main = fit[0] if fit else -1
+                members = enumerate(zip(call.vertices, _tensors(call.output, _Kept), strict=True))
+                batches = (i for i, (vertex, one) in members if vertex in on_all_paths and one.is_batch)
+                call.main = next(batches, -1)
 
     def forget(self) -> None:
         """Free the graph of gradients with all that it holds, once it is known where to cut."""
         for call in self.calls:
-            call.vertices = []
+            call.vertices, call.tensors = [], []
 
     def candidates(self) -> list[_Call]:
         """The calls after which the network can be cut, in order.
@@ -271,11 +278,11 @@ class _Record:
         return "reshaping" if "pool" in "".join(names) else "norm" if "norm" in "".join(names[-1:]) else "elementwise"
 
     def _has_weights(self, call: _Call) -> bool:
-        """Whether the call is of a module that itself mixes channels or pixels by learned weights."""
+        """Whether the call is of a module that itself mixes channels or pixels by learned weights, for the logits."""
         module = self.network.get_submodule(call.path)
         matrix = any(p.dim() > 1 for p in module.parameters(recurse=False))
         leaf = not any(other.parent >= 0 and self.calls[other.parent] is call for other in self.calls)
-        return matrix and leaf and "norm" not in type(module).__name__.lower()
+        return call.used and matrix and leaf and "norm" not in type(module).__name__.lower()
 
 
 def _recorded(model: nn.Module, network: nn.Module, images: Tensor) -> tuple[list[_Call], Tensor]:
@@ -293,9 +300,9 @@ def _recorded(model: nn.Module, network: nn.Module, images: Tensor) -> tuple[lis
 
     def end(module: nn.Module, inputs: Any, output: Any) -> None:
         call = calls[stack.pop()]
-        call.end, tensors = next(time), _tensors(output)
+        call.end, call.tensors = next(time), _tensors(output)
         call.output = _mapped(output, lambda t: _Kept(tuple(t.shape), tuple(t.shape), t.dtype))
-        call.vertices = [(t.grad_fn, t.output_nr) for t in tensors]
+        call.vertices = _vertices(call.tensors)
 
     handles = []
     for path, module in network.named_modules():
@@ -307,6 +314,11 @@ def _recorded(model: nn.Module, network: nn.Module, images: Tensor) -> tuple[lis
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _vertices(tensors: list[Tensor]) -> list[tuple[Any, int]]:
+    """Where tensors stand in the graph of gradients: each one's (node, which of its outputs)."""
+    return [(tensor.grad_fn, tensor.output_nr) for tensor in tensors]
 
 
 def _cut_vertices(output: tuple[Any, int], source: tuple[Any, int]) -> set[tuple[Any, int]]:
@@ -366,7 +378,7 @@ class _Span(nn.Module):
         self.images, self.before, self.after = record.images, before, after
         calls = record.calls
         inside = {i for i, call in enumerate(calls) if call.within(before, after)}
-        outermost = [calls[i].path for i in sorted(inside) if calls[i].parent not in inside]
+        outermost = [calls[i].path for i in sorted(inside) if calls[i].parent not in inside and calls[i].used]
         self.inside = nn.ModuleList(network.get_submodule(path) for path in dict.fromkeys(outermost))
         self.over: dict[str, list[_Call]] = defaultdict(list)  # what is over at the first cut, by module
         if before is not None:

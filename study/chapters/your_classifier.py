@@ -9,7 +9,8 @@ book's page they stand in the prose.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from IPython.display import Markdown, display
@@ -19,6 +20,7 @@ from torch import Tensor
 from invkit import statistics
 from invkit.data.images import Data, fit_square
 from invkit.ffi.inverter import LogitInverter
+from invkit.fit import TooFewMinutes, images_to_train_on, try_on_logits
 from invkit.leakage import FACTORS, AtDepth, FromLogits, cuts, mean_colour_psnr
 from invkit.network.classifiers import Classifier
 from invkit.report_page import cut_sentence, leak_sentence, per_cent, rule_sentence
@@ -28,6 +30,33 @@ from study.notebook import Study
 BY_HAND = "by hand"  # the profile of a run outside the book
 SHOWN = 5  # photos a figure
 REFERENCE = "EfficientNet-Lite0"
+
+
+@contextmanager
+def share_of(minutes: float, images: str | None) -> Iterator[float]:
+    """The minutes of each inverter; within it, those that are too few for one are told of as those of all.
+
+    Args:
+        minutes: of all inverters: of one, and with images, of a second one.
+        images: as the chapter's parameter.
+    """
+    parts = 2 if images else 1
+    try:
+        yield minutes / parts
+    except TooFewMinutes as error:
+        raise TooFewMinutes(minutes, parts * error.least) from None
+
+
+def images_tried(classifier: Classifier, images: str | None, minutes: float) -> Tensor | None:
+    """The images that an inverter of the logits is trained on, once these minutes are known to be enough for it.
+
+    None without images. What is wrong with them is told of here, before the inverter of the blocks is trained.
+    """
+    if images is None:
+        return None
+    others = images_to_train_on(images, classifier)
+    try_on_logits(classifier, others, minutes)
+    return others
 
 
 def keep_figure(study: Study, id: str, figure: Figure) -> None:

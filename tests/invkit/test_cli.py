@@ -240,6 +240,18 @@ def mlp():
 def convolution():
     return sized(nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)))
 
+class Several(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map, self.few, self.many = nn.Conv2d(3, 4, 3, 2), nn.Linear(4, 2), nn.Linear(4, 7)
+
+    def forward(self, x):
+        x = self.map(x).mean((2, 3))
+        return {"coarse": self.few(x), "fine": self.many(x)}
+
+def several():
+    return sized(Several())
+
 def sized(network):
     network.size = 8
     return network
@@ -258,6 +270,16 @@ def test_describe_says_which_depths_an_inverter_takes(factory, can, by_itself, t
     classifier = invkit.load_classifier(f"described_networks:{factory}")
     del sys.modules["described_networks"]
     assert fit_depths(classifier, None)[-1] == by_itself and fit_depths(classifier, [2]) == [2]
+
+
+def test_describe_picks_one_of_several_outputs(tmp_path, monkeypatch, capsys):
+    (tmp_path / "described_networks.py").write_text(OWN_NETWORKS)
+    monkeypatch.chdir(tmp_path)
+    assert main(["describe", "described_networks:several"]) == 1
+    assert "pick one by output=KEY; dict has 'coarse'" in capsys.readouterr().err
+    assert main(["describe", "described_networks:several", "--output", "fine"]) == 0
+    assert "7 classes" in capsys.readouterr().out
+    del sys.modules["described_networks"]
 
 
 def test_list_reads_the_cards(tmp_path, monkeypatch, capsys):

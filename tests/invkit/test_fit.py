@@ -248,6 +248,22 @@ def test_too_few_minutes_are_refused_and_a_minute_late_is_borne(classifier, tmp_
     assert late.card["minutes"] == 0.02
 
 
+def test_minutes_are_tried_on_the_logits_by_the_refusals_of_the_training_and_nothing_is_trained_to_its_end(
+    classifier, clock, monkeypatch
+):
+    clock["step"] = 60.0
+    with pytest.raises(fit.TooFewMinutes) as trained:
+        invkit.train_inverter(classifier, photos(), minutes=0.02, progress=False)
+    with pytest.raises(fit.TooFewMinutes) as tried:
+        fit.try_on_logits(classifier, photos(), 0.02)
+    assert tried.value.least == trained.value.least
+    monkeypatch.setattr(Budget, "keep", lambda network: pytest.fail("kept"), raising=False)
+    before = time.monotonic()
+    fit.try_on_logits(classifier, photos(), tried.value.least)
+    steps = (time.monotonic() - before) / 60
+    assert 6 < steps < 12, "three steps of each phase but the last are timed, and one is made"
+
+
 def test_a_slow_first_pass_is_enough_to_refuse_too_few_minutes(classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "_check_faint", lambda *arguments: 10.0)
     monkeypatch.setattr(synthetic, "draw_pool", lambda *arguments, **settings: pytest.fail("went on"))

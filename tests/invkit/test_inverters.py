@@ -16,6 +16,7 @@ import invkit
 from invkit import dci, ffi, store
 from invkit.dci import synthetic
 from invkit.dci.training import Schedule
+from invkit.identity import find_classifier, identity
 from invkit.inverters import Inverter
 from invkit.network.classifiers import Classifier
 from invkit.network.generators import load_generator
@@ -329,6 +330,13 @@ def test_a_name_comes_back_with_its_arguments_unless_its_weights_were_random(tmp
     store.save_card(tmp_path, card)
     with pytest.raises(ValueError, match="glyphs-plain-0 has other weights"):
         invkit.load_inverter(tmp_path)
+
+
+def test_a_size_of_ones_choice_comes_back():
+    classifier = invkit.load_classifier("squeezenet", size=48)
+    card = {"network": "squeezenet", "method": "dci", "size": 48, "classifier": identity(classifier)}
+    found = find_classifier(json.loads(json.dumps(card)))
+    assert (found.size, found.fingerprint) == (48, classifier.fingerprint)
 
 
 def test_code_that_a_card_names_is_run_only_where_it_is_trusted(own, tmp_path, monkeypatch):

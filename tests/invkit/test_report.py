@@ -52,6 +52,7 @@ def quickly(monkeypatch, classifier, inverters):
     monkeypatch.setattr(leakage, "measure_reference", reference)
     monkeypatch.setattr(report, "load_classifier", lambda name, **more: calls.append(more) or classifier)
     monkeypatch.setattr(report, "images_to_train_on", lambda images, network: torch.zeros(4, 3, 16, 16))
+    monkeypatch.setattr(report, "try_on_logits", lambda network, images, minutes: None)
     return calls
 
 
@@ -91,6 +92,7 @@ def test_a_report_with_images(tmp_path, quickly, classifier):
     numbers = report.write_report(classifier, tmp_path / "out", images="glyphs", minutes=3, depths=[2], progress=False)
     text = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert not Page(text).open and "What the logits give away" in text and "1.5 minutes on synthetic images" in text
+    assert "A second inverter, trained for 1.5 minutes on" in text
     assert [settings["minutes"] for settings in quickly] == [1.5, 1.5]
     assert [one["depth"] for one in numbers["depths"]] == [2]
     assert numbers["logits"].keys() == {"psnr", "gain", "found", "spread"}
@@ -125,6 +127,23 @@ def test_minutes_that_are_too_few_for_half_of_a_report_are_told_of_as_those_of_t
     for images, words in ((None, "3 minutes are .* minutes=2.5 "), ("glyphs", "3 minutes are .* minutes=5 ")):
         with pytest.raises(invkit.fit.TooFewMinutes, match=words):
             report.write_report(classifier, tmp_path / "out", images=images, minutes=3, progress=False)
+
+
+def test_minutes_that_are_too_few_for_the_logits_alone_are_told_of_before_anything_is_trained(
+    tmp_path, quickly, classifier, monkeypatch
+):
+    tried = []
+
+    def refuse(network, images, minutes):
+        tried.append((network, tuple(images.shape), minutes))
+        raise invkit.fit.TooFewMinutes(minutes, 2.5)
+
+    monkeypatch.setattr(report, "try_on_logits", refuse)
+    with pytest.raises(invkit.fit.TooFewMinutes, match="3 minutes are .* minutes=5 "):
+        report.write_report(classifier, tmp_path / "out", images="glyphs", minutes=3, progress=False)
+    assert tried == [(classifier, (4, 3, 16, 16), 1.5)] and not quickly and not (tmp_path / "out").exists()
+    report.write_report(classifier, tmp_path / "out", minutes=3, progress=False)  # without images there are no logits
+    assert len(tried) == 1 and len(quickly) == 1
 
 
 def test_a_report_that_fails_writes_nothing_and_leaves_the_old_one(tmp_path, quickly, classifier, monkeypatch):

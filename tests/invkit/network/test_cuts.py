@@ -332,6 +332,32 @@ def test_a_stack_that_is_traced_whole_is_cut_inside():
     assert_blocks_are_the_network(classifier)
 
 
+class Deciding(ViT):
+    """With a probe and a head that the logits do not depend on, and logits that are changed in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.probe, self.auxiliary = nn.Conv1d(17, 9, 3), nn.Linear(16, 5)
+
+    def forward(self, pixel_values):
+        hidden = self.embeddings(pixel_values)
+        probed = self.probe(hidden)
+        for layer in self.layers:
+            hidden = layer(hidden)[0]
+        scores = self.classifier(hidden)  # a view, whose vertex in the graph of gradients is another one from here on
+        scores *= 2
+        return {"logits": scores[:, 0], "other": self.auxiliary(hidden.mean(1)), "probed": probed}
+
+
+def test_a_head_that_the_logits_do_not_depend_on_names_no_block():
+    classifier = classifier_of(Deciding)
+    names = [block.name for block in classifier.blocks]
+    assert names == ["embeddings.patch_embeddings", "layers.0", "layers.1", "layers.2", "classifier"]
+    assert_blocks_are_the_network(classifier)
+    other = classifier_of(Deciding, output="other")
+    assert [block.name for block in other.blocks] == [*names[:-1], "auxiliary"]
+
+
 class Starred(Looking):
     def forward(self, *images, **options):
         return super().forward(images[0])

@@ -1,14 +1,18 @@
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import invkit
 from invkit.data.images import Data
 from invkit.leakage import FACTORS, AtDepth, FromLogits
 from invkit.statistics import Interval
 from study.chapters import your_classifier as chapter
-from study.notebook import Study
+from study.notebook import Study, source_of
 
+NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "14_your_classifier.ipynb"
 N = 6
 
 
@@ -132,3 +136,60 @@ def test_without_images_the_part_on_logits_says_so(study):
     chapter.record_logits(study, {}, {}, {})
     assert study._results["beside"]["text"] == "Without images, this part is left out."
     assert chapter.logit_rows({}, {}) == {} == chapter.surgery_rows({})
+
+
+def test_minutes_too_few_for_one_inverter_are_told_of_as_those_of_both(monkeypatch):
+    def refuse(network, images, minutes):
+        raise chapter.TooFewMinutes(minutes, 2.5)
+
+    monkeypatch.setattr(chapter, "images_to_train_on", lambda images, network: torch.zeros(4, 3, 16, 16))
+    monkeypatch.setattr(chapter, "try_on_logits", lambda network, images, minutes: None)
+    with chapter.share_of(3, "folder:mine") as share:
+        assert share == 1.5 and chapter.images_tried(CLASSIFIER, "folder:mine", share).shape == (4, 3, 16, 16)
+    monkeypatch.setattr(chapter, "try_on_logits", refuse)
+    with pytest.raises(ValueError, match="3 minutes are too few .* minutes=5 "), chapter.share_of(3, "glyphs") as share:
+        chapter.images_tried(CLASSIFIER, "glyphs", share)
+    with chapter.share_of(3, None) as share:
+        assert share == 3 and chapter.images_tried(CLASSIFIER, None, share) is None
+
+
+def test_the_notebook_tries_the_logits_before_it_trains():
+    cells = [source_of(cell) for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    (training,) = [cell for cell in cells if "images_tried" in cell]
+    assert training.index("images_tried") < training.index("train_inverter")
+    assert next(cell for cell in cells if "train_inverter" in cell) == training
+
+
+TWO_OUTPUTS = """
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map, self.few, self.many = nn.Conv2d(3, 4, 3, 2), nn.Linear(4, 2), nn.Linear(4, 7)
+
+    def forward(self, x):
+        x = self.map(x).mean((2, 3))
+        return {"coarse": self.few(x), "fine": self.many(x)}
+
+def network():
+    model = Network()
+    model.size = 16
+    return model
+"""
+
+
+@pytest.mark.parametrize(("output", "classes"), [("coarse", 2), ("fine", 7)])
+def test_the_notebook_picks_the_logits_by_its_parameter(tmp_path, monkeypatch, output, classes):
+    (tmp_path / "two_outputs.py").write_text(TWO_OUTPUTS)
+    monkeypatch.chdir(tmp_path)
+    cells = [source_of(cell) for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    (load,) = [cell for cell in cells if "load_classifier(" in cell]
+    study = SimpleNamespace(device="cpu", table=lambda *rows, **more: None)
+    names = {"invkit": invkit, "chapter": chapter, "study": study}
+    exec(cells[0], names)
+    names |= {"classifier": "two_outputs:network", "output": output}
+    exec(load, names)
+    assert names["network"].classes == classes
+    with pytest.raises(ValueError, match="pick one by output=KEY; dict has 'coarse'"):
+        exec(load, names | {"output": None})
