@@ -211,3 +211,5 @@ if __name__ == "__main__":
         replace_between(options.table, BEGIN, END, rows)
     if options.strict and any(row.split("|")[2].strip() != row.split("|")[3].strip() for row in rows[2:]):
         sys.exit("Not everything survived.")
+    if options.strict and fuzz.memory() > fuzz.MOST_MEMORY:
+        sys.exit(f"It took {fuzz.memory():.1f} GB, more than {fuzz.MOST_MEMORY}.")

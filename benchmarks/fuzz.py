@@ -3,7 +3,8 @@
     python benchmarks/fuzz.py [--times 2000] [--kinds weights card image profile checkpoint]
 
 Each reading has to end in a right result or in one sentence. What ends otherwise is printed with its number, by which
-`--first` tries it again. The last line is the largest memory that the process has held.
+`--first` tries it again. The last line is the largest memory that the process has held; it exits with 1 where that is
+more than 2 GB, or anything ended otherwise.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import os
 import resource
 import shutil
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -30,6 +32,7 @@ from study.profiles import parameters
 ROOT = Path(__file__).resolve().parents[1]
 SENTENCES = (ValueError, TypeError, OSError, ImportError, StudyError)  # what the command lines print as one
 NETWORK = "glyphs-plain-0"
+MOST_MEMORY = 2  # GB, of a process that has read all of them
 TOKENS = [b"-1", b"1e999", b"NaN", b"null", b"true", b"[]", b"{}", b'"x"', b"99999999999", b"../", b"\xff",
           b"!!python/", b"&a [*a]", b"[" * 3000, b":", b"\n"]  # fmt: skip
 
@@ -124,6 +127,12 @@ class Fuzz:
 KINDS = ("weights", "card", "image", "profile", "checkpoint")
 
 
+def memory() -> float:
+    """The largest memory that this process has held, in GB."""
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
 def tried(read: Callable[[np.random.Generator], None], number: int) -> str:
     """How one reading ended: "right", "sentence", or what it was instead."""
     try:
@@ -156,8 +165,11 @@ if __name__ == "__main__":
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     options = parser.parse_args()
+    others = 0
     for kind, ends in fuzz(tuple(options.kinds), options.times, options.first).items():
         print(f"{kind}: {ends.pop('right', 0)} right, {ends.pop('sentence', 0)} sentences, {ends.total()} others")
+        others += ends.total()
         for end in ends:
             print(f"  {end}")
-    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB at most")
+    print(f"{memory():.1f} GB at most")
+    sys.exit(others > 0 or memory() > MOST_MEMORY)

@@ -56,6 +56,10 @@ def whole(path: str | Path) -> Iterator[Path]:
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())  # otherwise the rename may reach the disk before the content
         os.replace(partial, path)
+    except OSError as error:
+        if error.strerror and not error.filename:  # a full disk is told of without a place
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

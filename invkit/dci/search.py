@@ -155,7 +155,7 @@ def _descend(place: Tensor, error: Callable[[Tensor], Tensor], steps: int) -> Te
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, RATES[1] / RATES[0], steps)
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)
-        error(place).backward()
+        error(place).backward(inputs=[place])  # the network's parameters may take gradients, which are its owner's
         optimizer.step()
         falling.step()
     return place.detach()

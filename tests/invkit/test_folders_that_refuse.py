@@ -1,7 +1,8 @@
-"""Folders that may only be read, and folders that are gone: one sentence that names the place, nothing half done."""
+"""Folders that may only be read or are gone, and full disks: one sentence that names the place, nothing half done."""
 
 import os
 import shutil
+import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,31 @@ def test_a_folder_that_may_only_be_read_is_told_of_and_stays_as_it_was(folder, c
     assert str(place) in sentence and "ermission denied" in sentence
     assert {file.name: file.read_bytes() for file in place.iterdir()} == before
     assert store.load(place)[1]["made"] == 1
+
+
+@pytest.fixture
+def disk(folder):
+    """A disk of 400 kB, which only root may mount."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if os.geteuid() or not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("A small disk can only be mounted by root.")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("what", WRITERS)
+def test_a_full_disk_is_told_of_and_all_that_was_there_stays(disk, capsys, what):
+    place, filler = disk / "place", disk / "filler"
+    store.save(place, TENSORS, {"made": 1})
+    before = {file.name: file.read_bytes() for file in place.iterdir()}
+    filler.write_bytes(bytes(shutil.disk_usage(disk).free))
+    sentence = said(lambda: WRITERS[what](place), capsys)
+    assert str(place) in sentence and "o space left on device" in sentence
+    left = {file.name: file.read_bytes() for file in place.iterdir() if file.is_file()}
+    assert {name: content for name, content in left.items() if name in before} == before
+    assert not any(content for name, content in left.items() if name not in before)
+    filler.unlink()
+    WRITERS[what](place)
 
 
 def test_a_finished_training_is_read_from_a_folder_that_may_only_be_read(folder):

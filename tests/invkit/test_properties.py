@@ -123,15 +123,17 @@ def test_other_floats_are_taken(name, images, dtype):
     assert found.isfinite().all() if found.is_floating_point() else len(found) == len(images)
 
 
-@pytest.mark.parametrize("name", ["logits", "features", "chain.reconstruct", "of_logits.reconstruct"])
+@pytest.mark.parametrize("name", ALL)
 @quickly
 @given(images=images)
 def test_under_autocast_it_is_nearly_the_same(name, images):
     expected = ALL[name](images)
     with torch.autocast("cpu", torch.bfloat16):
         found = ALL[name](images)
-    assert found.shape == expected.shape
-    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.05 * expected.abs().max().item())
+    assert found.shape == expected.shape and (found == found).all()
+    if name in PURE:  # a search goes another way from the first rounding on
+        scale = 1.0 if name == "ssim" else expected.abs().max().item()
+        torch.testing.assert_close(found.float(), expected.float(), rtol=0.1, atol=0.05 * scale)
 
 
 WRONG = {
@@ -177,7 +179,7 @@ def test_an_owner_who_trains_his_network_on_changes_no_result_and_nothing_of_his
         assert all(module.training for module in network.modules())
         assert all(parameter.requires_grad for parameter in network.parameters())
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-        assert name == "search" or not gradients  # he zeroes them before a step of his own
+        assert not gradients
     finally:
         network.requires_grad_(False).eval().zero_grad()
     torch.testing.assert_close(found.detach(), expected.detach(), rtol=1e-4, atol=2e-5)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_every_rule_that_computes_says_what_it_takes(cluster):
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_snakemake_plans_the_book_with_it(cluster, small):
     profile = yaml.safe_load(Path(f"profiles/{cluster}/config.yaml").read_text())
-    local = {key: value for key, value in profile.items() if key != "executor" and "cluster-generic" not in key}
+    local = {key: profile[key] for key in profile if not key.startswith(("executor", "cluster-generic", "slurm"))}
     Path("local").mkdir()
     Path("local/config.yaml").write_text(yaml.safe_dump(local))
     said = planned("local", "--cores", "8")
@@ -121,22 +122,47 @@ else:
 """
 
 
+def made(place, cluster, monkeypatch, *options, **notebooks):
+    """The results of notebooks after `make book CLUSTER=…` in a new folder, and what each worker said."""
+    small_study(place, **notebooks)
+    (place / "profiles" / cluster).symlink_to(ROOT / "profiles" / cluster)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{os.environ.get('PYTHONPATH', '')}")
+    command = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/installed", f"BIN={Path(sys.executable).parent}"]
+    command += ["book", f"CLUSTER={cluster}", f"SNAKEMAKE_OPTIONS={' '.join(options)}"]
+    ran = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    said = {path.parent.name: path.read_text() for path in place.parent.glob("workers/*/said")}
+    assert ran.returncode == 0, f"{ran.stdout}{ran.stderr}{said}"
+    assert all((place / f"build/quick/html/{name}.html").is_file() for name in notebooks)
+    read = lambda name: json.loads((place / f"build/quick/executed/{name}.results.json").read_text())  # noqa: E731
+    return {name: read(name) for name in notebooks}, said
+
+
+DOUBLE = "study.record('double', 2 * number)"
+FOLLOWS = "study.record('sum', number + study.results_of('one')['double']['value'])"
+
+
 def test_workers_that_share_a_folder_make_the_book(tmp_path, monkeypatch):
     """`make book CLUSTER=kubernetes`, for real but for the machines."""
     pytest.importorskip(PLUGINS["kubernetes"])  # in the workflow
-    place, workers = tmp_path / "study", tmp_path / "workers"
-    workers.mkdir()
-    follows = "study.record('sum', number + study.results_of('one')['double']['value'])"
-    small_study(place, one=("study.record('double', 2 * number)",), two=(follows,))
-    (place / "profiles/kubernetes").symlink_to(ROOT / "profiles/kubernetes")
+    (workers := tmp_path / "workers").mkdir()
     (tmp_path / "kubectl").write_text(WORKERS.format(python=sys.executable, folder=str(workers)))
     (tmp_path / "kubectl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{os.environ.get('PYTHONPATH', '')}")
-    command = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/installed", f"BIN={Path(sys.executable).parent}"]
-    command += ["book", "CLUSTER=kubernetes", "SNAKEMAKE_OPTIONS=--seconds-between-status-checks 1"]
-    made = subprocess.run(command, cwd=place, capture_output=True, text=True)
-    said = {path.parent.name: path.read_text() for path in workers.glob("*/said")}
-    assert made.returncode == 0, f"{made.stdout}{made.stderr}{said}"
-    assert len(said) == 3 and (place / "build/quick/html/two.html").is_file()  # two notebooks, and the pages
-    assert json.loads((place / "build/quick/executed/two.results.json").read_text())["sum"]["value"] == 6
+    often = "--seconds-between-status-checks 1"
+    results, said = made(tmp_path / "study", "kubernetes", monkeypatch, often, one=(DOUBLE,), two=(FOLLOWS,))
+    assert len(said) == 3 and results["two"]["sum"]["value"] == 6  # two notebooks, and the pages
+
+
+def test_nodes_of_slurm_make_the_book(tmp_path, monkeypatch):
+    """`make book CLUSTER=slurm`, with the profile as it is; tests/slurm_of_two_nodes.sh makes such a cluster."""
+    pytest.importorskip(PLUGINS["slurm"])
+    asked = shutil.which("sinfo") and subprocess.run(["sinfo", "-hN", "-o%N"], capture_output=True, text=True)
+    if not asked or asked.returncode:
+        pytest.skip("There is no SLURM here.")
+    node = "import os; study.record_text('node', os.environ['SLURMD_NODENAME'])"
+    often = "--slurm-init-seconds-before-status-checks 5"
+    notebooks = {"one": (DOUBLE, node), "two": (FOLLOWS, node), "other": (node,)}
+    results, _ = made(tmp_path / "study", "slurm", monkeypatch, often, **notebooks)
+    assert results["two"]["sum"]["value"] == 6
+    at_once = {results[name]["node"]["text"] for name in ("one", "other")}
+    assert at_once == set(asked.stdout.split())

@@ -2,10 +2,12 @@
 
 import ast
 import json
+import operator
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,25 @@ def test_what_is_installed_is_what_is_pinned(required):
 
     installed = {name: version(name).split("+")[0] for name in required}  # "+cpu" is the same torch without CUDA
     assert installed == required
+
+
+def test_every_pinned_package_is_for_every_python_that_is_promised():
+    """Also for its first release: Debian 12 has 3.11.2."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = [one.rpartition(" ")[2] for one in project["classifiers"] if one.startswith("Programming Language")]
+    held = pins((ROOT / "constraints.txt").read_text().splitlines())
+    here = {one.name: one for one in distributions() if held.get(one.name.lower().replace("_", "-")) == one.version}
+    needs = {name: one.metadata.get("Requires-Python") or "" for name, one in here.items()}
+    assert len(needs) > 100 and {"3.11", "3.13"} <= set(promised)
+    releases = [tuple(map(int, f"{python}.0".split("."))) for python in promised]
+    assert not [(name, release) for name, text in needs.items() for release in releases if not admits(text, release)]
+
+
+def admits(text, release):
+    """Whether bounds such as ">=3.10, <3.15" hold for a release."""
+    holds = {">=": operator.ge, "<=": operator.le, "<": operator.lt, ">": operator.gt}
+    bounds = re.findall(r"([<>]=?) *([\d.]+)", text)
+    return all(holds[sign](release, tuple(map(int, number.split(".")))) for sign, number in bounds)
 
 
 # Distributions that are declared and imported nowhere, each with what needs it.

@@ -119,6 +119,7 @@ def test_weights_trained_again_run_their_reader_again(small, monkeypatch, profil
     [
         ("quick", "01_one: {numer: 4}", "quick.yaml: 01_one has no parameter 'numer'"),
         ("quick", "01_one: {number: four}", "quick.yaml: 01_one takes number as float"),
+        ("quick", "01_one: {number: __import__('os').getpid()}", "quick.yaml: 01_one takes number as float"),
         ("quick", "01_one:\n  number: [1", r"quick.yaml, line 2: this is no valid YAML: expected ',' or ']'"),
         ("quick", "\n01_one: {number: !!python/name:os.system x}", "quick.yaml, line 2: .*constructor for the tag"),
         ("quick", "02_two:\n01_one: 5", "quick.yaml, line 2: the parameters of 01_one are expected as .*, not 5"),

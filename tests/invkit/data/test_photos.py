@@ -62,6 +62,9 @@ def test_32_bit_greys_are_levels_of_8_or_16_bits(tmp_path, highest, levels):
     Image.fromarray(values + 70_000).save(tmp_path / "b.tif")
     with pytest.raises(ValueError, match="b.tif .* leave open what is white"):
         read_photo(tmp_path / "b.tif")
+    Image.fromarray(np.float32([[0, np.nan], [0.5, 1]])).save(tmp_path / "c.tif")
+    with pytest.raises(ValueError, match="c.tif .*from nan to nan leave open what is white: save it with 8 or 16 bits"):
+        read_photo(tmp_path / "c.tif")
 
 
 def test_a_dark_16_bit_portable_grey_map_stays_dark(tmp_path):
