@@ -127,10 +127,6 @@ def _of_a_classifier(tensors: dict[str, Tensor], card: dict, classifier, trust: 
     return ClassifierInverter(chain, found, card)
 
 
-def _of_a_generator(tensors: dict[str, Tensor], card: dict, classifier, trust: bool) -> GeneratorInverter:
-    return GeneratorInverter(_chain(tensors, card), load_generator(card["network"]), card)
-
-
 def _chain(tensors: dict[str, Tensor], card: dict) -> Chain:
     return built(lambda: Chain(card["shapes"], card["sizes"]), card, tensors, card.get("name", "the weights"))
 
@@ -145,6 +141,6 @@ def _of_logits(tensors: dict[str, Tensor], card: dict, classifier, trust: bool) 
 
 LOADERS: dict[str, Callable[..., Inverter]] = {  # by the method on the card
     "dci": _of_a_classifier,
-    "dci-gan": _of_a_generator,
+    "dci-gan": lambda found, card, *_: GeneratorInverter(_chain(found, card), load_generator(card["network"]), card),
     "ffi": _of_logits,
 }

@@ -280,7 +280,9 @@ def _loop(
 def _one_step(learners: list[_Learner], batch: Any, seed: int, step: int, rate: float) -> dict[str, Tensor]:
     """Every player's turn, on one batch; returns what to log, still on the device."""
     accelerator = learners[0].accelerator
-    torch.manual_seed(_mix(seed, step, accelerator.process_index))
+    # well mixed into 32 bits, since PyTorch's generator on the CPU looks at no more
+    mixed = np.random.SeedSequence((seed, step, accelerator.process_index)).generate_state(1)
+    torch.manual_seed(int(mixed[0]))
     from accelerate.utils import send_to_device
 
     batch = send_to_device(batch, accelerator.device, non_blocking=True)
@@ -601,11 +603,6 @@ def _accelerator() -> Accelerator:
         AcceleratorState._reset_state()
     partly = DistributedDataParallelKwargs(find_unused_parameters=True)  # a step may train only a part of a module
     return Accelerator(mixed_precision="no", kwargs_handlers=[partly])
-
-
-def _mix(*numbers: int) -> int:
-    """Numbers to one well-mixed 32-bit seed (PyTorch's CPU generator looks at no more bits)."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _check_batch(run: dict[str, Any], batch: Any, begin: Callable[[], Any], folder: Path | None) -> None:

@@ -131,7 +131,8 @@ def _white_level(image: Image.Image, notes: list[str]) -> float | None:
         return 65535
     if image.mode not in ("I", "F"):
         return None
-    low, high = (extreme(image).item() for extreme in (np.min, np.max))  # Pillow's own pass over some NaN
+    values = np.asarray(image)
+    low, high = values.min().item(), values.max().item()  # NaN where one is, which Pillow's getextrema passes over
     levels = 1 if image.mode == "F" else 255 if high <= 255 else 65535  # what 32-bit integers hold in practice
     if not (low >= 0 and high <= levels):  # written so that NaN fails too
         raise ValueError(f"values from {low:g} to {high:g} leave open what is white: save it with 8 or 16 bits")

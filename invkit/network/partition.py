@@ -125,7 +125,8 @@ def partition_and_miss(model: nn.Module, example_input: Tensor) -> tuple[list[Bl
     with torch.no_grad():
         ShapeProp(fx.GraphModule(model, graph)).propagate(example_input)
     segments, missed = _segments(graph)
-    missed = missed or any(node.op == "call_module" and _is_stack(model, node) for node in graph.nodes)
+    called = [model.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"]
+    missed = missed or any(isinstance(child, nn.ModuleList) for module in called for child in module.children())
     shapes = [segment.output.meta["tensor_meta"].shape for segment in segments]
     groups = join(segments, [_kind(segment, model) for segment in segments], shapes, len(example_input))
     if not groups:
@@ -295,10 +296,6 @@ def _segments(graph: fx.Graph) -> tuple[list[_Segment], bool]:
             of_image.add(node)
         missed |= len(alive) > 1 and alive & of_image == {node}
     return segments, missed
-
-
-def _is_stack(model: nn.Module, node: fx.Node) -> bool:
-    return any(isinstance(child, nn.ModuleList) for child in model.get_submodule(str(node.target)).children())
 
 
 def _is_tensor(node: fx.Node) -> bool:

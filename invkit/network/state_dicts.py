@@ -28,9 +28,9 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
         found = _read(path)
     except Exception as error:  # damage has many errors
         kind = "holds more than tensors" if isinstance(error, pickle.UnpicklingError) else "cannot be read as weights"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ValueError(
-            f"{path} {kind} ({_first_line(error)}): save the network's state dict alone, "
-            "torch.save(model.state_dict(), FILE)."
+            f"{path} {kind} ({reason}): save the network's state dict alone, torch.save(model.state_dict(), FILE)."
         ) from error
     for key in NESTS:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
@@ -47,10 +47,6 @@ def _read(path: Path) -> Any:
 
         return load_file(path)
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def put_into(model: nn.Module, file: str | Path, name: str) -> None:
