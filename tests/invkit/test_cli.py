@@ -207,7 +207,8 @@ def test_a_failing_disk_is_one_sentence(photos, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "save", full)
     assert invert(photos / "wide.png", out=tmp_path / "out") == 1
-    assert capsys.readouterr().err == "invkit: No space left on device.\n" and not list((tmp_path / "out").iterdir())
+    file = tmp_path / "out" / "wide_reconstruction.png"
+    assert capsys.readouterr().err == f"invkit: {file}: No space left on device.\n" and not list(file.parent.iterdir())
 
 
 def test_outside_the_environment_the_sentence_says_so(capsys, monkeypatch):
