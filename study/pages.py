@@ -159,7 +159,7 @@ def framed(cell, name, facts):
     if "**Time to run**" not in rest and "seconds" in facts:
         lines.append(f"**Time to run**: {_duration(facts['seconds'])} with the parameters below ({facts['machine']}).")
     for change in facts.get("vouched", []):
-        lines.append(f"**Changed since it ran**, without a change of its numbers: {change['why']}")
+        lines.append(f"**Changed since it ran**, without a change of its numbers: {change['why'].rstrip('.')}.")
     return cell | {"source": f"{title}\n{answer}{more.rstrip()}\n\n" + "\n".join(lines) + "\n"}
 
 

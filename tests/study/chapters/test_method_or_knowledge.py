@@ -37,7 +37,7 @@ def classifier():
 
 @pytest.fixture
 def budget(tmp_path):
-    return Budget(4e8, 1e-3, 4, search_steps=2, optimisation_steps=2, searched=3, folder=tmp_path)
+    return Budget(8e8, 1e-3, 4, search_steps=2, optimisation_steps=2, searched=3, folder=tmp_path)
 
 
 @pytest.fixture(scope="module")
