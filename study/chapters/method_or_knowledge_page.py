@@ -74,7 +74,7 @@ def record_cells_of_grid(study: Study, grid: Grid) -> None:
             study.record_rows({f"worth of {name} {network} {place}": row}, digits=2, tolerance=None)
 
 
-def record_answer(study: Study, grid: Grid, floor: Scores) -> None:
+def record_grid_answer(study: Study, grid: Grid, floor: Scores) -> None:
     """Record what the first lines of the page say, of the first and of the last place of the first network."""
     study.record_interval("psnr", "own mean colour", bootstrap(floor.psnr))
     network = next(iter(grid))[0]
@@ -110,7 +110,7 @@ def _counted(words: Counter, places: int) -> str:
     return ", ".join(some[:-1]) + (" and " if len(some) > 1 else "") + some[-1]
 
 
-def record_controls(study: Study, grid: Grid, candidates: Tensor) -> None:
+def record_grid_controls(study: Study, grid: Grid, candidates: Tensor) -> None:
     """Record the checks: what the first place gives, and what reconstructions of other photos find."""
     network, place = next(iter(grid))
     cell = grid[network, place][DIVIDED, SYNTHETIC]
