@@ -47,7 +47,7 @@ DIVIDED, FEEDFORWARD, SEARCH = "divide and conquer", "feedforward", "search"
 OPTIMISED, RIDGE = "optimisation", "ridge regression"
 TRAINED = DIVIDED, FEEDFORWARD
 # What is measured, and how far another machine's value may lie: it trains everything anew.
-MEASURED = {"psnr": 1.0, "perceptual": 0.1, "perceptual_second": 0.1, "found": 25}
+MEASURED = {"psnr": 2.0, "perceptual": 0.25, "perceptual_second": 0.25, "found": 45}
 BATCH = 16  # images a step of a chain
 COARSE_BATCH = 256  # vectors a step of the regressor of a generator's coarse image, see `ffi.training`
 COARSE_SHARE = 0.7  # of a generator's compute: for the regressor of its coarse image
