@@ -151,6 +151,12 @@ def judged(measure: str, difference: Interval) -> str:
     return f"{written(measure, difference, '+')}: {word(measure, difference)}"
 
 
+def size_of(difference: Interval) -> tuple[float, float]:
+    """The ends of a difference's interval without its sign; the lower one is 0 where the interval holds 0."""
+    ends = sorted((abs(difference.low), abs(difference.high)))
+    return (0.0 if difference.low < 0 < difference.high else ends[0]), ends[1]
+
+
 def difference_over_seeds(a: Tensor, b: Tensor) -> Interval:
     """Mean of a - b, both (seeds, images), over both; the 95 % interval is a paired bootstrap over images."""
     return statistics.paired_bootstrap(a.mean(0), b.mean(0))

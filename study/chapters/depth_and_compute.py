@@ -101,7 +101,8 @@ class Setting:
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """(width, residual blocks) of each inverse."""
-        sides = [block.shape[1] for block in self.classifier.blocks[: self.depth]]
+        shapes = [block.shape for block in self.classifier.blocks[: self.depth]]
+        sides = [shape[1] if len(shape) == 3 else 1 for shape in shapes]  # a vector is a map of one place
         return [(self.width * max(1, min(4, self.classifier.size // (2 * side))), 1) for side in sides]
 
     def train(self, way: Way, pool: Pool, schedule: Schedule, **more) -> ClassifierInverter:

@@ -107,16 +107,10 @@ def robust_words(differences: Mapping[str, Mapping[str, Interval]], base: str = 
         words[id] = robust_verdict(over_standard, over_control) if over_standard and over_control else "not tested"
     words["step_words"] = "not compared with"
     if {f"robust minus {base}", f"plain minus {base}"} <= differences.keys():
-        robust, plain = (_size(differences[f"{name} minus {base}"]["psnr"]) for name in ("robust", "plain"))
+        robust, plain = (scores.size_of(differences[f"{name} minus {base}"]["psnr"]) for name in ("robust", "plain"))
         larger, smaller = robust[0] > plain[1], robust[1] < plain[0]
         words["step_words"] = "larger than" if larger else "smaller than" if smaller else "not told apart from"
     return words
-
-
-def _size(difference: Interval) -> tuple[float, float]:
-    """The ends of a difference's interval without its sign; the lower one is 0 where the interval holds 0."""
-    ends = sorted((abs(difference.low), abs(difference.high)))
-    return (0.0 if difference.low < 0 < difference.high else ends[0]), ends[1]
 
 
 def kernel_distances(images: Mapping[str, Tensor], real: Tensor, seed: int = 0) -> dict[str, dict[str, Interval]]:

@@ -39,7 +39,7 @@ from study.chapters.depth_and_compute import END_TO_END, SYNCHRONISED, WAYS, Set
 from study.chapters.logit_ablations import without_last_layer
 from study.notebook import slug
 from study.reconstructions import represent_all
-from study.scores import Scores, difference_over_seeds, score
+from study.scores import Scores, difference_over_seeds, score, size_of
 
 PENULTIMATE, LOGITS = "penultimate features", "logits"
 NOISE, SYNTHETIC, PHOTOS = KNOWLEDGE = ("no images", "synthetic images", "photos")
@@ -101,12 +101,6 @@ class ChainSetting(Setting):
 
     def __post_init__(self):
         pass  # any depth will do
-
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        shapes = [block.shape for block in self.classifier.blocks[: self.depth]]
-        sides = [shape[1] if len(shape) == 3 else 1 for shape in shapes]
-        return [(self.width * max(1, min(4, self.classifier.size // (2 * side))), 1) for side in sides]
 
 
 def known_images(knowledge: str, where: str, n: int, size: int, seed: int = 0) -> Tensor:
@@ -332,14 +326,8 @@ def worth_of_dividing(cells: Cells, measure: str) -> Interval:
 
 def which_matters(knowledge: Interval, method: Interval) -> str:
     """ "knowledge", "method", or "not told apart": which of two effects is surely the larger one in size."""
-    (low_k, high_k), (low_m, high_m) = _size(knowledge), _size(method)
+    (low_k, high_k), (low_m, high_m) = size_of(knowledge), size_of(method)
     return "knowledge" if low_k > high_m else "method" if low_m > high_k else "not told apart"
-
-
-def _size(effect: Interval) -> tuple[float, float]:
-    """The smallest and the largest absolute value within an interval."""
-    least = 0.0 if effect.low <= 0 <= effect.high else min(abs(effect.low), abs(effect.high))
-    return least, max(abs(effect.low), abs(effect.high))
 
 
 def best_cell(cells: Cells, measure: str) -> tuple[str, str]:
@@ -348,8 +336,9 @@ def best_cell(cells: Cells, measure: str) -> tuple[str, str]:
 
 
 def check_grid(
-    networks: Sequence[str], places: Mapping[str, Sequence[int | str]], knowledge: Sequence[str], n: int, known: int
-) -> None:
+    networks: Sequence[str], places: Mapping[str, Sequence[int | str]], knowledge: Sequence[str], size: int, n: int,
+    known: int,
+) -> None:  # fmt: skip
     """Raise ValueError, before anything is trained, for parameters that do not fit together."""
     missing = [name for name in networks if not places.get(name)]
     if missing or not networks:
@@ -358,5 +347,7 @@ def check_grid(
         raise ValueError(
             f"Knowledge is {SYNTHETIC!r} and {PHOTOS!r}, with or without {NOISE!r}: not {list(knowledge)}."
         )
+    if size not in (32, 64):  # what the generator makes, and the perceptual distances take
+        raise ValueError(f"Give size=32 or size=64, not {size}.")
     if n < 2 or known < GENERATOR["batch"]:
         raise ValueError(f"Give at least 2 photos and {GENERATOR['batch']} images to train on, not {n} and {known}.")

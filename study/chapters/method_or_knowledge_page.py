@@ -31,7 +31,7 @@ from study.chapters.method_or_knowledge import (
     worth_of_dividing,
     worth_of_photos,
 )
-from study.notebook import Study
+from study.notebook import Study, listed
 from study.scores import MEASURES, Scores, score, written
 
 SHOWN = (  # of the pictures: rows
@@ -107,7 +107,7 @@ def _counted(words: Counter, places: int) -> str:
         "nothing decided": "nothing is decided at {}, where no method beats the photos' own mean colours",
     }
     some = [phrase.format(f"{words[word]} of {places} places") for word, phrase in phrases.items() if words[word]]
-    return ", ".join(some[:-1]) + (" and " if len(some) > 1 else "") + some[-1]
+    return listed(some)
 
 
 def record_grid_controls(study: Study, grid: Grid, candidates: Tensor) -> None:

@@ -140,11 +140,12 @@ def test_the_words_count_every_place_once():
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ((["a"], {}, [SYNTHETIC, PHOTOS], 10, 100), "Give places for every network, such as {a:"),
-        (([], {}, [SYNTHETIC, PHOTOS], 10, 100), "Give places"),
-        ((["a"], {"a": [1]}, [NOISE, PHOTOS], 10, 100), "with or without 'no images'"),
-        ((["a"], {"a": [1]}, [SYNTHETIC, PHOTOS, "rumours"], 10, 100), "not .*rumours"),
-        ((["a"], {"a": [1]}, [SYNTHETIC, PHOTOS], 1, 100), "at least 2 photos"),
+        ((["a"], {}, [SYNTHETIC, PHOTOS], 64, 10, 100), "Give places for every network, such as {a:"),
+        (([], {}, [SYNTHETIC, PHOTOS], 64, 10, 100), "Give places"),
+        ((["a"], {"a": [1]}, [NOISE, PHOTOS], 64, 10, 100), "with or without 'no images'"),
+        ((["a"], {"a": [1]}, [SYNTHETIC, PHOTOS, "rumours"], 64, 10, 100), "not .*rumours"),
+        ((["a"], {"a": [1]}, [SYNTHETIC, PHOTOS], 64, 1, 100), "at least 2 photos"),
+        ((["a"], {"a": [1]}, [SYNTHETIC, PHOTOS], 48, 10, 100), "size=32 or size=64, not 48"),
     ],
 )
 def test_parameters_that_do_not_fit_together_are_told_before_anything_is_trained(given, sentence):
