@@ -85,19 +85,25 @@ def psnr_within(path: Tensor, seconds: float, budgets: Sequence[float], before: 
     return [statistics.bootstrap(path[min(k, steps)], statistic="median") if k >= 1 else None for k in done]
 
 
-def start_controls(
-    generator: Generator, latents: Tensor, method: str, alone: int, few: int, seed: int, noise: float = 0.1
+def from_two_random_starts(
+    generator: Generator, latents: Tensor, method: str, steps: int, seeds: tuple[int, int]
 ) -> tuple[Scores, Scores]:
-    """Scores of an optimiser where its start is known to be bad or good, for the images of latents (N, latent_dim).
+    """Scores of an optimiser from two random starts, for the images of latents (N, latent_dim): on average, the same.
 
-    First of `alone` steps from other random draws, which should end as well as any random draws; then of `few` steps
-    from the true latents plus noise of that standard deviation, which have to come back to them.
+    seeds: of the two starts.
     """
     images = regenerate(generator, latents)
+    ends = [invert_latents(generator, images, method, steps=steps, seed=seed).estimate for seed in seeds]
+    return recovery(generator, ends[0], latents), recovery(generator, ends[1], latents)
+
+
+def from_near_the_truth(
+    generator: Generator, latents: Tensor, method: str, steps: int, seed: int, noise: float = 0.1
+) -> Scores:
+    """Scores of an optimiser that has to come back to the latents (N, latent_dim), from noise of that deviation."""
     moved = latents + noise * torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(latents)
-    again = invert_latents(generator, images, method, steps=alone, seed=seed)
-    near = invert_latents(generator, images, method, start=moved, steps=few)
-    return recovery(generator, again.estimate, latents), recovery(generator, near.estimate, latents)
+    near = invert_latents(generator, regenerate(generator, latents), method, start=moved, steps=steps)
+    return recovery(generator, near.estimate, latents)
 
 
 # ---- training at equal compute ---------------------------------------------------------------------------------------

@@ -92,12 +92,14 @@ def record_optimised(study, runs: Mapping[tuple[str, str], Inversion], scored: M
     study.record_text("refine_name", TITLES[refine])
 
 
-def record_start_controls(study, again: Scores, near: Scores, first: Scores) -> None:
-    """Record what other random starts gain over the first, which should be nothing, and what one near the truth gives.
+def record_start_controls(study, starts: tuple[Scores, Scores], near: Scores) -> None:
+    """Record what a second random start gains over the first, which should be nothing, and what one near the truth gives.
 
-    again, near: as from `gan_inversion.start_controls`.
+    starts: as from `gan_inversion.from_two_random_starts`.
+    near: as from `gan_inversion.from_near_the_truth`.
     """
-    gain = statistics.paired_bootstrap(again.psnr, first.psnr)
+    first, second = starts
+    gain = statistics.paired_bootstrap(second.psnr, first.psnr)
     study.record("gain_second_start", gain, unit="dB", digits=2, tolerance=5.0)
     study.record("psnr_near_truth", median(near.psnr), unit="dB", tolerance=None)
 

@@ -58,15 +58,17 @@ def test_a_path_is_the_psnr_of_the_images(generator):
 
 def test_from_near_the_truth_it_is_found_and_one_step_from_elsewhere_is_not_enough(generator):
     latents = generator.sample_latents(3)
-    again, near = gan_inversion.start_controls(generator, latents, "adam", alone=1, few=200, seed=2)
+    near = gan_inversion.from_near_the_truth(generator, latents, "adam", steps=200, seed=2)
+    first, second = gan_inversion.from_two_random_starts(generator, latents, "adam", steps=1, seeds=(0, 1))
     assert near.psnr.min() > 40 and near.cosine.min() > 0.999
-    assert again.psnr.max() < near.psnr.min()
+    assert max(first.psnr.max(), second.psnr.max()) < near.psnr.min()
+    assert not torch.equal(first.psnr, second.psnr)
 
 
 def test_the_controls_of_a_start_are_recorded_side_by_side(generator, tmp_path):
     study = Study("09_gan_inversion", "quick", tmp_path, tmp_path / "work")
-    again, near, first = (Scores({"psnr": torch.full((4,), level)}) for level in (21.0, 60.0, 20.0))
-    gan_inversion_page.record_start_controls(study, again, near, first)
+    first, second, near = (Scores({"psnr": torch.full((4,), level)}) for level in (20.0, 21.0, 60.0))
+    gan_inversion_page.record_start_controls(study, (first, second), near)
     kept = json.loads((tmp_path / "09_gan_inversion.results.json").read_text())
     assert kept["gain_second_start"]["value"] == pytest.approx(1) and kept["psnr_near_truth"]["value"] == 60
 
