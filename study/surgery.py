@@ -18,11 +18,19 @@ from study.scores import tolerance_of, verdict
 
 
 @torch.no_grad()
-def reconstruct_each(inverter, logits: Tensor | Sequence[Tensor], batch: int = 100) -> Tensor:
-    """Images (N, 3, S, S) of logits (N, classes), or (K, N, 3, S, S) of K such, under the inverter's fixed noise."""
+def reconstruct_each(
+    inverter, logits: Tensor | Sequence[Tensor], batch: int = 100, noise: Tensor | None = None
+) -> Tensor:
+    """Images (N, 3, S, S) of logits (N, classes), or (K, N, 3, S, S) of K such.
+
+    noise: of the generator for each image, (N, noise_dim); None is what the inverter takes without any.
+    """
     if not isinstance(logits, Tensor):
-        return torch.stack([reconstruct_each(inverter, z, batch) for z in logits])
-    return torch.cat([inverter.invert(part) for part in logits.split(batch)])
+        return torch.stack([reconstruct_each(inverter, z, batch, noise) for z in logits])
+    parts = logits.split(batch)
+    if noise is None:
+        return torch.cat([inverter.invert(part) for part in parts])
+    return torch.cat([inverter.invert(z, noise=e) for z, e in zip(parts, noise.split(batch), strict=True)])
 
 
 @torch.no_grad()

@@ -93,7 +93,7 @@ def record_optimised(study, runs: Mapping[tuple[str, str], Inversion], scored: M
 
 
 def record_start_controls(study, starts: tuple[Scores, Scores], near: Scores) -> None:
-    """Record what a second random start gains over the first, which should be nothing, and what one near the truth gives.
+    """Record what a second random start gains over the first, on average nothing, and what one near the truth gives.
 
     starts: as from `gan_inversion.from_two_random_starts`.
     near: as from `gan_inversion.from_near_the_truth`.

@@ -8,7 +8,7 @@ inverters can be compared in pairs. A measure "per strength and image" is a tens
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from matplotlib.figure import Figure
@@ -54,18 +54,25 @@ class Subject:
     images: (N, 3, S, S) of the inverter's size.
     logits: of these images, (N, classes).
     watchers: {name: images -> logits}, the classifiers that say which class a reconstruction shows.
+    noise: of the generator for each image, (N, noise_dim); None is the centre of its prior for all.
     """
 
     inverter: object
     images: Tensor
     logits: Tensor
     watchers: Mapping[str, Callable[[Tensor], Tensor]]
+    noise: Tensor | None = None
 
     @classmethod
     def of(cls, inverter, images: Tensor, judge=None) -> Subject:
         """The watchers are the inverter's own classifier ("itself") and, where there is one, another ("judge")."""
         watchers = {"itself": inverter.represent} | ({"judge": judge.logits} if judge else {})
         return cls(inverter, images, represent_all(inverter, images), watchers)
+
+    def under_noise(self, seed: int) -> Subject:
+        """The same with noise in the generator that is drawn for each image by itself."""
+        noise = self.inverter.sample_noise(len(self.logits), seed)
+        return replace(self, noise=noise.to(self.logits))
 
     @property
     def std(self) -> Tensor:
@@ -94,7 +101,8 @@ class Subject:
 
     def under(self, change: Callable[[Subject, float], Tensor], strengths: Sequence[float]) -> Measured:
         """Invert the logits `change(self, strength)` at each of K strengths, and measure the reconstructions."""
-        reconstructions = reconstruct_each(self.inverter, [change(self, strength) for strength in strengths])
+        changed = [change(self, strength) for strength in strengths]
+        reconstructions = reconstruct_each(self.inverter, changed, noise=self.noise)
         return Measured(reconstructions, all_measures(reconstructions, self.images, self.classes, self.watchers))
 
 
@@ -316,12 +324,13 @@ def loop_chart(paths: Mapping[str, Mapping[str, Tensor]], images: Tensor) -> Fig
 
 # ---- controls --------------------------------------------------------------------------------------------------------
 
+LOOKS = (probes.contrast, probes.sharpness, probes.brightness)
+INSTEAD = {  # end of an id: the heading of its column
+    "drawn": "the change, each image under noise of its own",
+    "noise": "control: other noise for each image instead",
+    "shared": "one other noise vector for all images instead",
+}
 CONTROLS = {  # id: what it measures, in the order of the table
-    **{
-        f"{change}_{look}_noise": f"other noise in the generator instead of the {change}: change of {look}"
-        for change in ("shift", "scale")
-        for look in ("contrast", "sharpness", "brightness")
-    },
     "shift_contrast_random": "as far in a random direction as by the shift: change of contrast",
     "noise_distance_again": "other noise in the logits: slope of the distance, difference",
     "loop_distance_again": "other noise in the generator: drift in the loop, difference",
@@ -355,31 +364,45 @@ def at_random(logits: Tensor, amount: float, seed: int) -> Tensor:
     return logits + amount * direction / direction.square().mean(1, keepdim=True).sqrt()
 
 
+def changes_of_look(subject: Subject, shift: Series, scale: Series, seed: int) -> dict[str, Tensor]:
+    """How far a shift and a scaling move the look, for a unit of strength, and how far noise does, each (N,).
+
+    The generator's noise is drawn for each image by itself, so that the mean over images is one over noise too.
+    Returns {"shift_contrast_drawn": …} for both changes, each of `LOOKS` and each of `INSTEAD`. "drawn": all strengths
+    have the same noise. "noise": the logits stay as they are, and each strength has other noise, by which no mean
+    should move. "shared": the same, but the noise of a strength is one vector for all images, and they move as one.
+    """
+    count = max(len(shift.strengths), len(scale.strengths))
+    drawn = subject.under_noise(seed)
+    own = [subject.under_noise(seed + k) for k in range(1, count + 1)]
+    still = {
+        "noise": [reconstruct_each(one.inverter, one.logits, noise=one.noise) for one in own],
+        "shared": [
+            reconstruct_each(UnderNoise(subject.inverter, seed + k), subject.logits) for k in range(1, count + 1)
+        ],
+    }
+    found = {}
+    for name, series, strengths in (("shift", shift, shift.strengths), ("scale", scale, doublings(scale.strengths))):
+        ways = still | {"drawn": drawn.under(series.change, series.strengths).images}
+        for look in LOOKS:
+            for way, images in ways.items():
+                values = torch.stack([look(images[k]) for k in range(len(strengths))])
+                found[f"{name}_{look.__name__}_{way}"] = swings(strengths, values)
+    return found
+
+
 def measured_controls(
     subject: Subject, still: Subject, series: Mapping[str, Series], rounds: int, seed: int
 ) -> dict[str, Tensor]:
     """What the measures give where nothing should be found, and where something should, each (N,); see `CONTROLS`.
 
     subject: one of those of the series.
-    still: the one whose logits stay as they are while the generator gets one noise vector after another, as many as a
-        shift and a scaling have strengths. Its logits are moved in random directions, too.
-    series: {"shift", "scale", "noise": Series}.
+    still: the one whose logits are moved in random directions.
+    series: {"shift", "noise": Series}.
     rounds: of the loop.
     seed: that the noise of the series was made with.
     """
-    shift, scale, noise = (series[name] for name in ("shift", "scale", "noise"))
-
-    # The same logits, once more under each of as many noise vectors as there are strengths.
-    count = max(len(shift.strengths), len(scale.strengths))
-    again = [reconstruct_each(UnderNoise(still.inverter, seed + k), still.logits) for k in range(1, count + 1)]
-    looks = (probes.contrast, probes.sharpness, probes.brightness)
-    moved = {look.__name__: torch.stack([look(images) for images in again]) for look in looks}
-    strengths = {"shift": shift.strengths, "scale": doublings(scale.strengths)}
-    still_moved = {
-        f"{change}_{look}_noise": swings(x, values[: len(x)])
-        for change, x in strengths.items()
-        for look, values in moved.items()
-    }
+    shift, noise = series["shift"], series["noise"]
 
     # Other logits, as far from the true ones as those of the shift, but in a random direction for each image.
     astray = alter({"": still}, lambda s, x: at_random(s.logits, x * s.unit, seed), shift.strengths)
@@ -398,7 +421,7 @@ def measured_controls(
     disturbed = probes.perturb(subject.logits, DISTURBED, subject.std, seed + 1)
     ends = reconstruct_each(subject.inverter, [subject.logits, subject.next])
     double = reconstruct_each(subject.inverter, [disturbed, disturbed.roll(-1, 0)]).mean(0)
-    return still_moved | {
+    return {
         "shift_contrast_random": astray.swings()["contrast"][""],
         "noise_distance_again": second - first,
         "loop_distance_again": drifts[1] - drifts[0],
@@ -406,14 +429,29 @@ def measured_controls(
     }
 
 
+def record_looks(study: Study, found: Mapping[str, Tensor]) -> dict:
+    """Record what `changes_of_look` found, means with their intervals; returns rows of a table."""
+    rows = {}
+    for change in ("shift", "scale"):
+        for look in LOOKS:
+            ids = {heading: f"{change}_{look.__name__}_{way}" for way, heading in INSTEAD.items()}
+            rows[f"{change}: {look.__name__}"] = {
+                h: f"{_record_mean(study, id, found[id]):.3f}" for h, id in ids.items()
+            }
+    return rows
+
+
 def record_controls(study: Study, controls: Mapping[str, Tensor]) -> dict:
     """Record the controls (N,) of each of `CONTROLS`, means with their intervals; returns rows of a table."""
-    rows = {}
-    for id, words in CONTROLS.items():
-        mean = statistics.bootstrap(controls[id].double())
-        study.record(id, mean, digits=2, tolerance=tolerance_of(mean))
-        rows[words] = {"mean over images": f"{mean:.3f}"}
-    return rows
+    return {
+        words: {"mean over images": f"{_record_mean(study, id, controls[id]):.3f}"} for id, words in CONTROLS.items()
+    }
+
+
+def _record_mean(study: Study, id: str, values: Tensor) -> Interval:
+    mean = statistics.bootstrap(values.double())
+    study.record(id, mean, digits=2, tolerance=tolerance_of(mean))
+    return mean
 
 
 def face_measures(rows: Mapping[str, Tensor], faces: Tensor) -> dict[str, dict[str, Tensor]]:
