@@ -157,6 +157,17 @@ def size_of(difference: Interval) -> tuple[float, float]:
     return (0.0 if difference.low < 0 < difference.high else ends[0]), ends[1]
 
 
+def mean_over_trainings(measure: str, values: Tensor) -> Interval:
+    """Mean of one measure's scores (trainings, N) with its 95 % interval over the N images.
+
+    Wilson's for a share of one training, since a bootstrap interval of images that are all found would have no width;
+    else the bootstrap's.
+    """
+    if MEASURES[measure].share and len(values) == 1:
+        return statistics.proportion(values[0])
+    return statistics.bootstrap(values.mean(0))
+
+
 def difference_over_seeds(a: Tensor, b: Tensor) -> Interval:
     """Mean of a - b, both (seeds, images), over both; the 95 % interval is a paired bootstrap over images."""
     return statistics.paired_bootstrap(a.mean(0), b.mean(0))

@@ -50,8 +50,7 @@ def slope(doses: Sequence[float], values: Tensor) -> Interval:
     if k < 3 or k != len(x):
         raise ValueError(f"A slope takes three classifiers or more, each with its dose, not {k} with {len(x)} doses.")
     x = x - x.mean()
-    weights = x.cpu() / (x @ x)
-    by_image = weights.to(values.device) @ values
+    by_image = (x / (x @ x)).to(values.device) @ values
     means = values.mean(1).cpu()
     value = by_image.mean().item()
     residuals = means - means.mean() - value * x

@@ -423,15 +423,18 @@ def compute_chart(cells: Cells, settings: Mapping[int, Setting], measure: str, p
     floor = score(mean_colours(photos), photos, measures=[measure])[measure].mean().item()
     groups = _by_compute(cells, settings, WAYS, lambda cell, name: mean_over_seeds(cell[name], measure))
     reference = {title: {"mean colour": floor} for title in groups}
-    return plots.panels(_places(cells), groups, COMPUTE, logx=True, reference=reference)
+    figure = plots.panels(_places(cells), groups, COMPUTE, logx=True, reference=reference)
+    figure.axes[0].set_ylabel(MEASURES[measure].heading)
+    return figure
 
 
 def worth_chart(cells: Cells, settings: Mapping[int, Setting]) -> Figure:
     """What each part is worth in dB against compute, a small chart for each depth."""
     groups = _by_compute(cells, settings, QUESTIONS, worth)
-    return plots.panels(
-        _places(cells), groups, COMPUTE, logx=True, reference={title: {"no difference": 0.0} for title in groups}
-    )
+    reference = {title: {"no difference": 0.0} for title in groups}
+    figure = plots.panels(_places(cells), groups, COMPUTE, logx=True, reference=reference)
+    figure.axes[0].set_ylabel("worth in PSNR, dB")
+    return figure
 
 
 COMPUTE = "compute, 10¹² operations"

@@ -13,15 +13,8 @@ from study import plots
 from study.baselines import mean_colours
 from study.chapters.dose_of_robustness import COMPARED, Dose, DoseImages, DoseTraining, Inverted, Rung
 from study.notebook import Study
-from study.scores import MEASURES, Scores, score, written
+from study.scores import MEASURES, Scores, mean_over_trainings, score, written
 from study.trainings import difference_of_trainings, slope
-
-
-def mean_of(measure: str, values: Tensor) -> Interval:
-    """Mean of a measure over classifiers and images, with its 95 % interval over images."""
-    if MEASURES[measure].share and len(values) == 1:
-        return proportion(values[0])
-    return bootstrap(values.mean(0))
 
 
 def ladder(rungs: Sequence[Rung]) -> list[Rung]:
@@ -97,7 +90,7 @@ def record_doses(study: Study, rungs: Sequence[Rung]) -> None:
                 values = rung.values(measure, by)
                 by_seed = values.double().mean(1).tolist()
                 study.record_interval(
-                    measure, f"{by} {title}", mean_of(measure, values), tolerance=tolerance, by_seed=by_seed
+                    measure, f"{by} {title}", mean_over_trainings(measure, values), tolerance=tolerance, by_seed=by_seed
                 )
     for by in ("inverter", "ridge"):
         study.record_rows({f"slope {by}": dose_slopes(rungs, by)}, digits=2, tolerance=None)
@@ -133,9 +126,9 @@ def dose_rows(rungs: Sequence[Rung], attacked_at: Dose) -> dict[tuple[str, str],
                 "classifiers": f"{len(some)}",
                 "accuracy": bootstrap(torch.stack([one.right for one in some]).double().mean(0)),
                 f"under attack at {attacked_at}/255, %": f"{withstood:.1f}",
-                **{measure: mean_of(measure, rung.values(measure, twins=twins)) for measure in COMPARED},
-                "ridge: PSNR, dB": written("psnr", mean_of("psnr", rung.values("psnr", "ridge", twins))),
-                "ridge: found, %": written("found", mean_of("found", rung.values("found", "ridge", twins))),
+                **{measure: mean_over_trainings(measure, rung.values(measure, twins=twins)) for measure in COMPARED},
+                "ridge: PSNR, dB": written("psnr", mean_over_trainings("psnr", rung.values("psnr", "ridge", twins))),
+                "ridge: found, %": written("found", mean_over_trainings("found", rung.values("found", "ridge", twins))),
             }
     return rows
 
@@ -158,7 +151,9 @@ def dose_chart(rungs: Sequence[Rung]) -> Figure:
     def line(measure: str, by: str, twins: bool = False) -> list[Interval | None]:
         factor = MEASURES[measure].factor
         return [
-            mean_of(measure, rung.values(measure, by, twins)).times(factor) if not twins or rung.with_twins else None
+            mean_over_trainings(measure, rung.values(measure, by, twins)).times(factor)
+            if not twins or rung.with_twins
+            else None
             for rung in some
         ]
 

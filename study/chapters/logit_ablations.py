@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from invkit import ffi, statistics
+from invkit import ffi
 from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
@@ -26,7 +26,7 @@ from recipes.ffi import GLYPHS_GENERATOR, IDENTIFY
 from study import scores
 from study.notebook import listed, slug
 from study.reconstructions import reconstruct, represent_all
-from study.scores import MEASURES
+from study.scores import MEASURES, mean_over_trainings
 
 FULL = "full design"
 OBJECTIVE, CONDITION, FEATURES, DESIGN = "objective", "what is inverted", "before the logits", "design"
@@ -196,15 +196,6 @@ def over_seeds(each: Sequence[scores.Scores]) -> dict[str, Tensor]:
     return {measure: values[:, ~values.isnan().any(0)] for measure, values in stacked.items()}
 
 
-def mean(measure: str, values: Tensor) -> Interval:
-    """Mean of scores (seeds, N) with its 95 % interval over images: Wilson's for a share of one seed, else bootstrap.
-
-    Where all images or none are found, a bootstrap interval would have no width.
-    """
-    one_share = MEASURES[measure].share and len(values) == 1
-    return statistics.proportion(values[0]) if one_share else statistics.bootstrap(values.mean(0))
-
-
 def effect(measure: str, changed: Tensor, full: Tensor) -> tuple[Interval, str]:
     """Changed minus full design with its paired interval, and what the change does, by a fixed rule.
 
@@ -276,7 +267,7 @@ def record(
         title = name.replace("-", " ")
         study.record(f"seconds_{slug(title)}", _mean_seconds(copies), unit="s", digits=2, tolerance=None)
         for measure, values in measured.get(name, {}).items():
-            study.record_interval(measure, title, mean(measure, values), seeds=len(copies))
+            study.record_interval(measure, title, mean_over_trainings(measure, values), seeds=len(copies))
         for measure, (difference, word) in effects.get(name, {}).items():
             by_seed = (measured[name][measure] - measured[FULL][measure]).mean(1).tolist()
             study.record_interval(measure, f"gain {title}", difference, digits=2, verdict=word, by_seed=by_seed)
@@ -291,7 +282,7 @@ def overview(designs: Mapping, trained: Mapping[str, Sequence], measured: Mappin
             "CPU, s": f"{_mean_seconds(trained[name]):.0f}",
             "numbers, 10⁶": f"{numbers / 1e6:.2f}" if numbers else None,
         }
-        row |= {measure: mean(measure, values) for measure, values in measured.get(name, {}).items()}
+        row |= {measure: mean_over_trainings(measure, values) for measure, values in measured.get(name, {}).items()}
         rows["" if name == FULL else design.question, name] = row
     return rows
 

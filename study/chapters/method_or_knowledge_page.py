@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from invkit.statistics import Interval, bootstrap, proportion
+from invkit.statistics import Interval, bootstrap
 from study import plots
 from study.baselines import mean_colours
 from study.chapters.architectures import title_of
@@ -32,7 +32,7 @@ from study.chapters.method_or_knowledge import (
     worth_of_photos,
 )
 from study.notebook import Study, listed
-from study.scores import MEASURES, Scores, score, written
+from study.scores import MEASURES, Scores, mean_over_trainings, score, written
 
 SHOWN = (  # of the pictures: rows
     (OPTIMISED, NOISE), (DIVIDED, NOISE), (DIVIDED, SYNTHETIC), (SEARCH, SYNTHETIC), (DIVIDED, PHOTOS),
@@ -42,7 +42,7 @@ SHOWN = (  # of the pictures: rows
 
 def mean_of_cell(cell: Cell, measure: str) -> Interval:
     """The mean of a measure over images, with its 95 % interval."""
-    return (proportion if MEASURES[measure].share else bootstrap)(cell.scores[measure])
+    return mean_over_trainings(measure, cell.scores[measure][None])
 
 
 def floor_scores(photos: Tensor) -> Scores:

@@ -371,53 +371,43 @@ def budget_scores(
 
 @dataclass(frozen=True)
 class AdversaryAlone:
-    """An inverter trained by the adversarial losses alone: its scores and samples, None where it left nothing.
+    """An inverter trained by the adversarial losses alone: its scores and samples, None where there is none.
 
     words: how the training went.
+    network: whose logits it inverts.
     """
 
     scores: Scores | None
     samples: Tensor | None
     words: str
+    network: str = "no network"
 
 
-def adversary_alone(
-    classifier,
-    images: str,
-    sizes: tuple[int, int],
-    test: Photos,
-    samples: int,
-    seed: int,
-    folder: Path,
-    steps: int = 0,
-    batch: int = 0,
-) -> AdversaryAlone:
-    """Train by the adversarial losses alone, as in Teterwak et al. (2021), without a coarse image.
+def adversary_alone(inverter, test: Photos, samples: int, seed: int, folder: Path) -> AdversaryAlone:
+    """What an inverter reaches that was trained by the adversarial losses alone, as in Teterwak et al. (2021).
 
-    images: the name of a data set with photos to learn from.
-    sizes: see `sizes`.
-    samples: noise vectors over which the best guess is the mean.
-    steps, batch: of the training; with 0 steps nothing is trained.
+    inverter: None for none.
+    samples: noise vectors over which the best guess is the mean; it was not trained for a guess without noise.
+    seed: of the noise.
+    folder: where the photos' logits are kept.
+    Raises ValueError for an inverter of another objective.
     """
-    if not steps:
-        return AdversaryAlone(None, None, "Not run here: the parameter `adversarial` is empty.")
-    if not teaches(images):
-        raise ValueError(f"adversarial needs photos to learn from, not {images!r}: give images='tiny-imagenet'.")
-    photos = load_photos(images, "inverter", None, seed, sizes[0], sizes[0]).shown
-    seen = steps * batch
-    words = (
-        f"It was to see {seen:,} photos, {len(photos):,} different ones; BigGAN's own training saw "
-        f"{150_000 * 2048 / seen:,.0f} times as many."
-    )
-    generator = BUDGET_GENERATOR | {"coarse": None, "logit_noise": 0.0}
-    try:
-        inverter = ffi.train_inverter(
-            classifier, photos, size=sizes[1], objective="adversarial", generator=generator, steps=steps, batch=batch,
-            shrink=BUDGET_TRAINING["shrink"], folder=folder / "adversarial", seed=seed, progress=False,
-        )  # fmt: skip
-    except FloatingPointError as error:  # so early that there is nothing to go back to
-        return AdversaryAlone(None, None, f"{error} It left nothing to score. {words}")
+    if inverter is None:
+        return AdversaryAlone(None, None, "It is left out here: the parameter `adversarial` is empty.")
+    card = inverter.card
+    if card.get("objective") != "adversarial":
+        raise ValueError(
+            f"`adversarial` names an inverter whose objective is {card.get('objective')!r}: give one that was trained "
+            'by the adversary alone, such as "ffi-tiny-adversarial", or "".'
+        )
     logits = cached_logits(inverter, test.shown, folder)
     made = reconstruct(inverter.to(logits.device), logits, samples, seed)
-    words = f"{inverter.card['failure'] or 'It neither diverged nor collapsed.'} {words}"
-    return AdversaryAlone(score(made, test.drawn, logits.argmax(1), measures=EVERY), made.sample, words)
+    seen = card["steps"] * card["batch"]
+    words = (
+        f"{card['failure'] or 'It neither diverged nor collapsed.'} It saw {seen:,} photos, {card['images']:,} "
+        f"different ones, in {card['hours']:.1f} hours; BigGAN's own training saw {150_000 * 2048 / seen:,.0f} times "
+        "as many."
+    )
+    return AdversaryAlone(
+        score(made, test.drawn, logits.argmax(1), measures=EVERY), made.sample, words, card["network"]
+    )

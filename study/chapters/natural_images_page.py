@@ -24,6 +24,7 @@ from study.chapters.natural_images import (
     easier,
     who_knows_the_class,
 )
+from study.notebook import listed
 from study.probes import share_of_zeros
 from study.scores import MEASURES, Scores, confidence, judged, word, written
 
@@ -225,21 +226,18 @@ def networks_by_depth_rows(
 
 
 def _depth_words(photos: Tensor, floor: Interval, gaps: Mapping[int, Mapping[str, Interval]]) -> str:
-    said = {depth: word("psnr", gap["psnr"]) for depth, gap in gaps.items()}
-    better, worse = (", ".join(str(d) for d in said if said[d] == w) or "none" for w in ("better", "worse"))
     side = photos.shape[-1]
     text = (
         f"On {len(photos)} photos of {side} × {side} pixels, each looked for among these {len(photos)}. "
         f"The mean colour of each photo, an image without any structure, scores {floor:.1f} dB."
     )
-    return (
-        text
-        if not gaps
-        else (
-            f"{text} By PSNR the robust network is easier to invert at depth {better}, and harder at depth {worse}; "
-            "elsewhere the two are not told apart."
-        )
-    )
+    where: dict[str, list[str]] = {}
+    for depth, gap in gaps.items():
+        said = {"better": "easier to invert", "worse": "harder to invert"}
+        how = said.get(word("psnr", gap["psnr"]), "not told apart from the standard one")
+        where.setdefault(how, []).append(str(depth))
+    parts = [f"{how} at depth {listed(depths)}" for how, depths in where.items()]
+    return f"{text} By PSNR the robust network is {listed(parts)}." if parts else text
 
 
 def record_answer(study, n: int, beyond: Mapping[str, str], contrast: Mapping, gaps: Mapping) -> None:
@@ -337,9 +335,12 @@ def curve_chart(curve: Mapping[int, Scores], mean: Scores) -> Figure | None:
 
 
 def record_adversary(study, alone: AdversaryAlone, scored: Mapping[str, Scores], network: str) -> dict:
-    """Record the adversary alone, itself and minus the hybrid and the mean image; returns rows of a table."""
+    """Record the adversary alone, itself and minus the hybrid and the mean image; returns rows of a table.
+
+    network: whose hybrid inverter it is compared with.
+    """
     study.record_text("adversarial_words", alone.words)
-    study.record_text("adversarial_network", network)
+    study.record_text("adversarial_network", alone.network)
     if alone.scores is None:
         return {}
     rows = {"itself": alone.scores.intervals()}

@@ -174,3 +174,10 @@ def test_a_chapter_may_have_its_own_tolerance():
 
 def test_confidence_is_the_largest_probability():
     assert study.confidence(torch.tensor([[0.0, 0.0], [100.0, 0.0]])).tolist() == pytest.approx([0.5, 1.0])
+
+
+def test_nothing_found_still_has_an_interval():
+    none = study.mean_over_trainings("found", torch.zeros(1, 50))
+    assert none.value == 0 and none.high > 0.02
+    two = study.mean_over_trainings("found", torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]))
+    assert two.value == pytest.approx(0.5) and two.n == 3

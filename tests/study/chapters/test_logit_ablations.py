@@ -194,13 +194,6 @@ def test_no_difference_is_seen_where_seeds_disagree():
     assert logit_ablations.effect("psnr", change, full)[1] == SAME
 
 
-def test_nothing_found_still_has_an_interval():
-    none = logit_ablations.mean("found", torch.zeros(1, 50))
-    assert none.value == 0 and none.high > 0.02
-    two = logit_ablations.mean("found", torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]))
-    assert two.value == pytest.approx(0.5) and two.n == 3
-
-
 def test_seeds_are_put_side_by_side_where_a_score_was_measured():
     one = Scores({"psnr": torch.tensor([1.0, 2.0]), "perceptual": torch.tensor([0.5, torch.nan])})
     both = logit_ablations.over_seeds([one, one])

@@ -127,10 +127,10 @@ def test_robust_against_standard_is_recorded_with_its_verdict(recorder):
     assert recorder.kept["robust_words"] == "yes" and "not tried" in recorder.kept["ridge_words"]
 
 
-def test_an_adversary_that_was_not_trained_leaves_no_rows(recorder):
-    alone = natural_images.adversary_alone(None, "photos", (64, 32), None, 1, 0, None)
+def test_without_an_adversary_alone_there_are_no_rows(recorder, tmp_path):
+    alone = natural_images.adversary_alone(None, None, 1, 0, tmp_path)
     assert natural_images_page.record_adversary(recorder, alone, {}, "standard") == {}
-    assert "Not run here" in recorder.kept["adversarial_words"]
+    assert "left out" in recorder.kept["adversarial_words"]
     assert (
         natural_images_page.adversary_grid(alone, {}) is None and natural_images_page.curve_chart({}, scores()) is None
     )
