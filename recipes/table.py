@@ -119,6 +119,13 @@ RECIPES: dict[str, Recipe] = {
     "ffi-tiny-standard": _photo_inverter("tiny-standard", ("tiny-standard",)),
     "ffi-tiny-robust": _photo_inverter("tiny-robust", ("tiny-robust",)),
     "ffi-tiny-onehot": _photo_inverter("tiny-standard", ("tiny-standard",), kind="one-hot"),
+    "ffi-tiny-adversarial": Recipe(
+        partial(ffi.ffi_tiny_adversarial, classifier="tiny-standard"),
+        "tiny-imagenet",
+        TINY,
+        ("tiny-standard",),
+        ffi.generator_shares(0.0, 0.0, 1.0),
+    ),
     # classifiers
     **{f"glyphs-standard-{n}": _glyph_classifier("standard", n) for n in range(3)},
     **{f"glyphs-robust-{n}": _glyph_classifier("robust", n, needs=(f"glyphs-standard-{n}",)) for n in range(3)},
