@@ -7,6 +7,7 @@ are made from it; code that it names is run only where the caller trusts it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -15,14 +16,15 @@ from invkit.network.classifiers import LIBRARIES, Classifier, load_classifier
 
 
 def identity(classifier: Classifier) -> dict[str, Any]:
-    """What a card says of a classifier, JSON: its "source" (None for a module), size, normalisation, fingerprint."""
-    return {
-        "source": classifier.source,
-        "size": classifier.size,
-        "mean": list(classifier.mean),
-        "std": list(classifier.std),
-        "fingerprint": classifier.fingerprint,
-    }
+    """What a card says of a classifier, JSON: its "source" (None for a module), size, normalisation, fingerprint.
+
+    A file of weights stands there by its whole path, so that it is found from other folders too.
+    """
+    source = classifier.source
+    if source and (file := source.get("weights")):
+        source = source | {"weights": str(Path(file).expanduser().absolute())}
+    return {"source": source, "size": classifier.size, "mean": list(classifier.mean), "std": list(classifier.std),
+            "fingerprint": classifier.fingerprint}  # fmt: skip
 
 
 def find_classifier(

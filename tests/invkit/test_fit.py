@@ -265,8 +265,22 @@ def test_minutes_are_tried_on_the_logits_by_the_refusals_of_the_training_and_not
 
 
 def test_a_slow_first_pass_is_enough_to_refuse_too_few_minutes(classifier, tmp_path, monkeypatch):
-    monkeypatch.setattr(fit, "_check_faint", lambda *arguments: 10.0)
+    monkeypatch.setattr(fit, "_check_faint", lambda *arguments: (10.0, None))
+    monkeypatch.setattr(fit, "_seconds_back", lambda *arguments: pytest.fail("went on"))
     monkeypatch.setattr(synthetic, "draw_pool", lambda *arguments, **settings: pytest.fail("went on"))
     with pytest.raises(fit.TooFewMinutes, match="2 minutes are too few .*: give minutes=15"):
         invkit.train_inverter(classifier, minutes=2, folder=tmp_path, progress=False)
     assert not (tmp_path / "training").exists()
+
+
+def test_slow_steps_are_foreseen_and_as_many_minutes_are_wanted_as_when_they_are_made(classifier, clock, monkeypatch):
+    """Sixteen pixels a side: a step has 24 such images, six times as many as those that are timed before."""
+    clock["step"] = 60.0
+    with pytest.raises(fit.TooFewMinutes) as made:
+        invkit.train_inverter(classifier, minutes=2, progress=False)
+    with monkeypatch.context() as patch, pytest.raises(fit.TooFewMinutes) as foreseen:
+        patch.setattr(fit, "_seconds_back", lambda *arguments: 10.0)
+        patch.setattr(synthetic, "draw_pool", lambda *arguments, **settings: pytest.fail("went on"))
+        invkit.train_inverter(classifier, minutes=2, progress=False)
+    assert made.value.least <= foreseen.value.least < 1.4 * made.value.least
+    assert fit._seconds_back(map_shapes(classifier)[:2], [(8, 1, (False, False))], torch.rand(4, 8, 8, 8)) > 0
