@@ -265,7 +265,7 @@ def _invert_blocks(
     budget.expect(PASSES_AT_LEAST * seconds, factor=2)
     n, crop = crops(depth)
     step = (seconds + _seconds_back(shapes, sizes, four)) * n * crop**2 / (4 * classifier.size**2)
-    budget.expect(PASSES_BEFORE * seconds + 12 * step, factor=1.25)  # four steps, then four of twice the length
+    budget.expect(PASSES_BEFORE * seconds + 7 * step, factor=1.25)  # four of each phase, most from shallower
     make = partial(synthetic.draw_pool, size=side, seed=seed, device=classifier.device)
     pool = make(budget.amount("leaves", min(4096, POOL_BYTES // (3 * side**2)), make, few=2, least=8))
     schedule = Schedule(

@@ -273,7 +273,7 @@ def test_a_slow_first_pass_is_enough_to_refuse_too_few_minutes(classifier, tmp_p
     assert not (tmp_path / "training").exists()
 
 
-def test_slow_steps_are_foreseen_and_as_many_minutes_are_wanted_as_when_they_are_made(classifier, clock, monkeypatch):
+def test_slow_steps_are_foreseen_and_as_many_minutes_wanted_as_when_they_are_made(classifier, clock, monkeypatch):
     """Sixteen pixels a side: a step has 24 such images, six times as many as those that are timed before."""
     clock["step"] = 60.0
     with pytest.raises(fit.TooFewMinutes) as made:
@@ -282,5 +282,5 @@ def test_slow_steps_are_foreseen_and_as_many_minutes_are_wanted_as_when_they_are
         patch.setattr(fit, "_seconds_back", lambda *arguments: 10.0)
         patch.setattr(synthetic, "draw_pool", lambda *arguments, **settings: pytest.fail("went on"))
         invkit.train_inverter(classifier, minutes=2, progress=False)
-    assert made.value.least <= foreseen.value.least < 1.4 * made.value.least
+    assert 0.6 < foreseen.value.least / made.value.least < 1.4
     assert fit._seconds_back(map_shapes(classifier)[:2], [(8, 1, (False, False))], torch.rand(4, 8, 8, 8)) > 0
