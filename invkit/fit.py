@@ -36,6 +36,7 @@ from invkit.ffi.invert import train_inverter as train_logit_inverter
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.pairs import pairs
 from invkit.ffi.training import GeneratorLossWeights
+from invkit.identity import found_from_anywhere
 from invkit.minutes import FEEDBACK, RESERVE, Budget
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.store import round_in_place, whole
@@ -131,7 +132,7 @@ def train_inverter(
                 inverter = _invert_blocks(classifier, chosen, budget, common)
             else:
                 inverter = _invert_logits(classifier, pixels, size, budget, common)
-    inverter.card["minutes"] = minutes
+    inverter.card |= {"minutes": minutes, "classifier": found_from_anywhere(inverter.card["classifier"])}
     return inverter
 
 

@@ -16,15 +16,16 @@ from invkit.network.classifiers import LIBRARIES, Classifier, load_classifier
 
 
 def identity(classifier: Classifier) -> dict[str, Any]:
-    """What a card says of a classifier, JSON: its "source" (None for a module), size, normalisation, fingerprint.
+    """What a card says of a classifier, JSON: its "source" (None for a module), size, normalisation, fingerprint."""
+    return {"source": classifier.source, "size": classifier.size, "mean": list(classifier.mean),
+            "std": list(classifier.std), "fingerprint": classifier.fingerprint}  # fmt: skip
 
-    A file of weights stands there by its whole path, so that it is found from other folders too.
-    """
-    source = classifier.source
-    if source and (file := source.get("weights")):
-        source = source | {"weights": str(Path(file).expanduser().absolute())}
-    return {"source": source, "size": classifier.size, "mean": list(classifier.mean), "std": list(classifier.std),
-            "fingerprint": classifier.fingerprint}  # fmt: skip
+
+def found_from_anywhere(known: dict[str, Any]) -> dict[str, Any]:
+    """What `identity` says, with the whole path of a file of weights, so that other folders have it too."""
+    if (source := known["source"]) and (file := source.get("weights")):
+        return known | {"source": source | {"weights": str(Path(file).expanduser().absolute())}}
+    return known
 
 
 def find_classifier(

@@ -142,6 +142,18 @@ def test_an_mlp_a_module_and_a_name():
     assert invkit.train_inverter("glyphs-plain-0", depths=1, **LENGTH).classifier.name == "glyphs-plain-0"
 
 
+def test_a_file_of_weights_is_found_again_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(invkit.load_classifier("glyphs-plain-0", pretrained=False).model.state_dict(), "mine.pth")
+    classifier = invkit.load_classifier("glyphs-plain-0", weights="mine.pth")
+    invkit.train_inverter(classifier, depths=1, **LENGTH).save("kept")
+    monkeypatch.chdir("/")
+    assert invkit.load_inverter(tmp_path / "kept").classifier.fingerprint == classifier.fingerprint
+    (tmp_path / "mine.pth").unlink()
+    with pytest.raises(FileNotFoundError, match="no file of weights .*mine.pth .*put it there, or give another path"):
+        invkit.load_inverter(tmp_path / "kept")
+
+
 def test_grey_images():
     grey = invkit.Classifier(network(channels=1), "grey", size=16)
     inverter = invkit.train_inverter(grey, **LENGTH)

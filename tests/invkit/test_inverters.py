@@ -339,18 +339,6 @@ def test_a_size_of_ones_choice_comes_back():
     assert (found.size, found.fingerprint) == (48, classifier.fingerprint)
 
 
-def test_a_file_of_weights_is_found_from_another_folder_too(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save(invkit.load_classifier("glyphs-plain-0", pretrained=False).model.state_dict(), "mine.pth")
-    classifier = invkit.load_classifier("glyphs-plain-0", weights="mine.pth")
-    card = {"network": "glyphs-plain-0", "method": "dci", "size": 32, "classifier": identity(classifier)}
-    monkeypatch.chdir("/")
-    assert find_classifier(json.loads(json.dumps(card))).fingerprint == classifier.fingerprint
-    (tmp_path / "mine.pth").unlink()
-    with pytest.raises(FileNotFoundError, match="no file of weights .*mine.pth .*put it there, or give another path"):
-        find_classifier(card)
-
-
 def test_code_that_a_card_names_is_run_only_where_it_is_trusted(own, tmp_path, monkeypatch):
     _, inverter = own
     (tmp_path / "made_up_nets.py").write_text("ran = []\ndef net():\n    ran.append(1)\n    return made()\n")
