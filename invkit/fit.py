@@ -154,8 +154,8 @@ class TooFewMinutes(ValueError):
     """Minutes that are too few to train an inverter of a network on this machine; `least` will do."""
 
     def __init__(self, minutes: float, least: float):
-        few = f"{minutes:g} minutes are too few to train an inverter of this network on this machine"
-        super().__init__(f"{few}: give minutes={least:g} or more.")
+        few = f"{minutes:g} minute{' is' if minutes == 1 else 's are'} too few to train an inverter of this network"
+        super().__init__(f"{few} on this machine: give minutes={least:g} or more.")
         self.least = least
 
 

@@ -295,4 +295,5 @@ def test_slow_steps_are_foreseen_and_as_many_minutes_wanted_as_when_they_are_mad
         patch.setattr(synthetic, "draw_pool", lambda *arguments, **settings: pytest.fail("went on"))
         invkit.train_inverter(classifier, minutes=2, progress=False)
     assert 0.6 < foreseen.value.least / made.value.least < 1.4
+    assert str(fit.TooFewMinutes(1, 2)).startswith("1 minute is too few to train")
     assert fit._seconds_back(map_shapes(classifier)[:2], [(8, 1, (False, False))], torch.rand(4, 8, 8, 8)) > 0
