@@ -9,11 +9,13 @@ that `--help` answers at once.
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 MANY_PHOTOS = 10  # from so many on, a bar shows the time left
+NAMED = re.compile(r"(?<![,(] )\b(output|weights|images|minutes|depths)=")  # arguments in sentences: options here
 LONGEST_NAME = 230  # bytes; file systems take 255, and a file has a longer name while it is written
 
 
@@ -36,12 +38,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """Our own errors are sentences; the operating system's become one ("photos/a.png: Permission denied.")."""
+    """Our own errors are sentences, whose "minutes=5" is "--minutes 5" here; the operating system's become one
+    ("photos/a.png: Permission denied.")."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     if isinstance(error, ModuleNotFoundError):
         return f"{error}: activate the environment that holds it (source .venv/bin/activate), or install it."
-    return str(error)
+    return NAMED.sub(r"--\1 ", str(error))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -27,7 +27,7 @@ from invkit import data
 from invkit.data.images import Data
 from invkit.data.sources import ARCHIVES
 from invkit.dci import synthetic
-from invkit.dci.chain import ChainLossWeights, classifier_blocks, map_shapes, represent
+from invkit.dci.chain import Chain, ChainLossWeights, classifier_blocks, map_shapes, represent
 from invkit.dci.invert import add_feedback, deepest, invert_classifier, synthetic_for
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.training import Schedule
@@ -36,6 +36,7 @@ from invkit.ffi.invert import train_inverter as train_logit_inverter
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.pairs import pairs
 from invkit.ffi.training import GeneratorLossWeights
+from invkit.identity import found_from_anywhere
 from invkit.minutes import FEEDBACK, RESERVE, Budget
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.store import round_in_place, whole
@@ -52,6 +53,8 @@ FEW = 64  # images whose logits are computed in any case, where there are so man
 GENERATED = 5000  # images of a source that generates them
 WHITENED = 4000  # logits, at most: for more, the map that whitens them takes gigabytes and hours
 FAINTEST = 1e-4  # standard deviation of a depth, of which half precision keeps something
+PASSES_AT_LEAST = 40  # of four images, which the start of a training takes at least; mostly 80 to 150
+PASSES_BEFORE = 15  # of four images, which precede the first step at least
 FEW_STEPS = 10  # of an inverter, for which error feedback is not chosen
 CALL = "call.json"  # what a training was begun with
 
@@ -129,7 +132,7 @@ def train_inverter(
                 inverter = _invert_blocks(classifier, chosen, budget, common)
             else:
                 inverter = _invert_logits(classifier, pixels, size, budget, common)
-    inverter.card["minutes"] = minutes
+    inverter.card |= {"minutes": minutes, "classifier": found_from_anywhere(inverter.card["classifier"])}
     return inverter
 
 
@@ -151,21 +154,19 @@ class TooFewMinutes(ValueError):
     """Minutes that are too few to train an inverter of a network on this machine; `least` will do."""
 
     def __init__(self, minutes: float, least: float):
-        few = f"{minutes:g} minutes are too few to train an inverter of this network on this machine"
-        super().__init__(f"{few}: give minutes={least:g} or more.")
+        few = f"{minutes:g} minute{' is' if minutes == 1 else 's are'} too few to train an inverter of this network"
+        super().__init__(f"{few} on this machine: give minutes={least:g} or more.")
         self.least = least
 
 
 class _Enough(Budget):
     """Minutes that are refused where they are too few for the first steps of every phase."""
 
-    def expect(self, seconds: float) -> None:
-        """Refuse a training that begins, where the seconds of a first pass of four images show that it will be refused.
-
-        What precedes the steps, and the first of them, take 40 such passes at least, and mostly 80 to 150.
-        """
+    def expect(self, seconds: float, factor: float) -> None:
+        """Refuse a training that begins, where it is foreseen to take so many seconds and mostly `factor` times them
+        until its first steps are done."""
         if not any((self.folder / phase).exists() for phase in self.shares):
-            self._check(40 * seconds, factor=2)
+            self._check(seconds, factor)
 
     def minutes(self, folder: Path | None) -> float:
         self.phase_began = time.monotonic()
@@ -255,21 +256,25 @@ def _invert_blocks(
     classifier: Classifier, depths: list[int], budget: _Enough, common: dict[str, Any]
 ) -> ClassifierInverter:
     seed, depth, side = common["seed"], depths[-1], min(2 * classifier.size, classifier.size + 96)
-    make = partial(synthetic.draw_pool, size=side, seed=seed, device=classifier.device)
-    budget.expect(_check_faint(classifier, depth, seed))
-    pool = make(budget.amount("leaves", min(4096, POOL_BYTES // (3 * side**2)), make, few=2, least=8))
     shapes = map_shapes(classifier)[: depth + 1]
-    schedule = Schedule(
-        divide=200, synchronise=500, divide_lr=2e-3, synchronise_lr=1e-3,
-        often=tuple(float(k in depths) for k in range(1, depth + 1)),
-    )  # fmt: skip
-    sides = [_crop_side(classifier, k, shape) for k, shape in enumerate(shapes)]
+    sizes, sides = _lean_sizes(classifier, shapes), [_crop_side(classifier, k, shape) for k, shape in enumerate(shapes)]
 
     def crops(depth: int) -> tuple[int, int]:
         return max(4, min(24, PIXELS // sides[depth] ** 2)), sides[depth]
 
+    seconds, four = _check_faint(classifier, depth, seed)
+    budget.expect(PASSES_AT_LEAST * seconds, factor=2)
+    n, crop = crops(depth)
+    step = (seconds + _seconds_back(shapes, sizes, four)) * n * crop**2 / (4 * classifier.size**2)
+    budget.expect(PASSES_BEFORE * seconds + 7 * step, factor=1.25)  # four of each phase, most from shallower
+    make = partial(synthetic.draw_pool, size=side, seed=seed, device=classifier.device)
+    pool = make(budget.amount("leaves", min(4096, POOL_BYTES // (3 * side**2)), make, few=2, least=8))
+    schedule = Schedule(
+        divide=200, synchronise=500, divide_lr=2e-3, synchronise_lr=1e-3,
+        often=tuple(float(k in depths) for k in range(1, depth + 1)),
+    )  # fmt: skip
     inverter = invert_classifier(
-        classifier, pool, depth=depth, sizes=_lean_sizes(classifier, shapes), at_once=True,
+        classifier, pool, depth=depth, sizes=sizes, at_once=True,
         crops=crops, schedule=schedule,
         synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0), **common,
     )  # fmt: skip
@@ -288,10 +293,10 @@ def _invert_blocks(
 
 
 @torch.no_grad()
-def _check_faint(classifier: Classifier, depth: int, seed: int) -> float:
+def _check_faint(classifier: Classifier, depth: int, seed: int) -> tuple[float, Tensor]:
     """ValueError where what reaches a depth is next to nothing, as in deep networks whose weights are random.
 
-    Returns the seconds in which the network represented four images there.
+    Returns the seconds in which the network represented four images there, and what they are there.
     """
     images = synthetic_for(classifier, synthetic.dead_leaves(4, classifier.size, seed, device=classifier.device))
     blocks = classifier_blocks(classifier)
@@ -305,7 +310,18 @@ def _check_faint(classifier: Classifier, depth: int, seed: int) -> float:
                 f"What {classifier.name} puts out at depth {k} is the same for all images, up to {spread:.1g}: "
                 f"is it trained? Load it with trained weights{fix}."
             )
-    return seconds
+    return seconds, hidden[-1]
+
+
+def _seconds_back(shapes: Sequence[tuple[int, ...]], sizes: Sequence[tuple], hidden: Tensor) -> float:
+    """The seconds in which untrained inverses of such shapes and sizes take a few representations of the last depth
+    back to images, and gradients reach all of their weights."""
+    with torch.random.fork_rng():
+        chain = Chain(shapes, sizes).to(hidden.device, memory_format=torch.channels_last)
+    for few in (hidden[:1], hidden):  # the first pass on a device takes seconds more
+        began = time.monotonic()
+        chain(few, len(sizes))[-1].sum().backward()
+    return time.monotonic() - began
 
 
 @torch.no_grad()

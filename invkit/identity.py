@@ -7,6 +7,7 @@ are made from it; code that it names is run only where the caller trusts it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -16,13 +17,15 @@ from invkit.network.classifiers import LIBRARIES, Classifier, load_classifier
 
 def identity(classifier: Classifier) -> dict[str, Any]:
     """What a card says of a classifier, JSON: its "source" (None for a module), size, normalisation, fingerprint."""
-    return {
-        "source": classifier.source,
-        "size": classifier.size,
-        "mean": list(classifier.mean),
-        "std": list(classifier.std),
-        "fingerprint": classifier.fingerprint,
-    }
+    return {"source": classifier.source, "size": classifier.size, "mean": list(classifier.mean),
+            "std": list(classifier.std), "fingerprint": classifier.fingerprint}  # fmt: skip
+
+
+def found_from_anywhere(known: dict[str, Any]) -> dict[str, Any]:
+    """What `identity` says, with the whole path of a file of weights, so that other folders have it too."""
+    if (source := known["source"]) and (file := source.get("weights")):
+        return known | {"source": source | {"weights": str(Path(file).expanduser().absolute())}}
+    return known
 
 
 def find_classifier(

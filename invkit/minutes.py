@@ -114,14 +114,9 @@ class Budget:
                     self.keep(self.early(progress))
 
     def amount(
-        self,
-        what: str,
-        wanted: int,
-        make: Callable[[int], Any],
-        few: int = 16,
-        share: float = DATA,
-        least: int | None = None,
-    ) -> int:
+        self, what: str, wanted: int, make: Callable[[int], Any], few: int = 16,
+        share: float = DATA, least: int | None = None,
+    ) -> int:  # fmt: skip
         """How many images to compute: `wanted`, or as many as take this share of the minutes; fixed once.
 
         Args:

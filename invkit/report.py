@@ -81,9 +81,12 @@ def write_report(
         raise TooFewMinutes(minutes, parts * error.least) from None
     assert isinstance(inverter, ClassifierInverter) and not isinstance(logit_inverter, ClassifierInverter)
 
-    bar = tqdm(leakage.some_depths(inverter, depths), "measuring", leave=False, disable=not progress)
-    results = [leakage.measure_depths(inverter, photos.images, [depth])[0] for depth in bar]
-    reference = leakage.measure_reference(photos.images)
+    bar = tqdm([0, *leakage.some_depths(inverter, depths)], "measuring", leave=False, disable=not progress)
+    reference, *of_depths = [
+        leakage.measure_depths(inverter, photos.images, [depth]) if depth else leakage.measure_reference(photos.images)
+        for depth in bar
+    ]
+    results = [one for (one,) in of_depths]
     numbers = summary(classifier, results, reference, leakage.mean_colour_psnr(photos.images), which)
     logits = None
     if logit_inverter:

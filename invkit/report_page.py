@@ -165,6 +165,6 @@ def _chart(
     def points(name: str) -> list[tuple[float, float]]:
         return [(34 + 294 * across, up(value)) for across, value in zip(x[name], y[name], strict=True)]
 
-    ticks = [(up(step * k), f"{step * k:g}") for k in range(first, last + 1)]
+    ticks = [(up(step * k), f"{step * k:g}".replace("-", "−")) for k in range(first, last + 1)]
     words = f"{title}: {', '.join(f'{value:.1f}' for value in y['own'])}"
     return {"title": title, "words": words, "ticks": ticks, "lines": {name: points(name) for name in x}}

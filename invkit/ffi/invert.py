@@ -19,13 +19,7 @@ from invkit.data.images import Data
 from invkit.ffi.biggan import LogitGenerator, ProjectionDiscriminator
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.pairs import Pairs, condition, pairs
-from invkit.ffi.training import (
-    WEIGHTS,
-    GeneratorLossWeights,
-    fit_coarse_images,
-    random_noise,
-    train_generator,
-)
+from invkit.ffi.training import WEIGHTS, GeneratorLossWeights, fit_coarse_images, random_noise, train_generator
 from invkit.ffi.whitening import Whitening
 from invkit.identity import identity
 from invkit.network.classifiers import Classifier

@@ -23,7 +23,10 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
     """
     path = Path(file).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file of weights {path} (looked for from {Path.cwd()}).")
+        raise FileNotFoundError(
+            f"There is no file of weights {path} (looked for from {Path.cwd()}): put it there, or give another path or "
+            "the network itself."
+        )
     try:
         found = _read(path)
     except Exception as error:  # damage has many errors

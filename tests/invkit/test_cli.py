@@ -277,7 +277,7 @@ def test_describe_picks_one_of_several_outputs(tmp_path, monkeypatch, capsys):
     (tmp_path / "described_networks.py").write_text(OWN_NETWORKS)
     monkeypatch.chdir(tmp_path)
     assert main(["describe", "described_networks:several"]) == 1
-    assert "pick one by output=KEY; dict has 'coarse'" in capsys.readouterr().err
+    assert "pick one by --output KEY; dict has 'coarse'" in capsys.readouterr().err
     assert main(["describe", "described_networks:several", "--output", "fine"]) == 0
     assert "7 classes" in capsys.readouterr().out
     del sys.modules["described_networks"]

@@ -142,6 +142,18 @@ def test_an_mlp_a_module_and_a_name():
     assert invkit.train_inverter("glyphs-plain-0", depths=1, **LENGTH).classifier.name == "glyphs-plain-0"
 
 
+def test_a_file_of_weights_is_found_again_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(invkit.load_classifier("glyphs-plain-0", pretrained=False).model.state_dict(), "mine.pth")
+    classifier = invkit.load_classifier("glyphs-plain-0", weights="mine.pth")
+    invkit.train_inverter(classifier, depths=1, **LENGTH).save("kept")
+    monkeypatch.chdir("/")
+    assert invkit.load_inverter(tmp_path / "kept").classifier.fingerprint == classifier.fingerprint
+    (tmp_path / "mine.pth").unlink()
+    with pytest.raises(FileNotFoundError, match="no file of weights .*mine.pth .*put it there, or give another path"):
+        invkit.load_inverter(tmp_path / "kept")
+
+
 def test_grey_images():
     grey = invkit.Classifier(network(channels=1), "grey", size=16)
     inverter = invkit.train_inverter(grey, **LENGTH)
@@ -265,8 +277,23 @@ def test_minutes_are_tried_on_the_logits_by_the_refusals_of_the_training_and_not
 
 
 def test_a_slow_first_pass_is_enough_to_refuse_too_few_minutes(classifier, tmp_path, monkeypatch):
-    monkeypatch.setattr(fit, "_check_faint", lambda *arguments: 10.0)
+    monkeypatch.setattr(fit, "_check_faint", lambda *arguments: (10.0, None))
+    monkeypatch.setattr(fit, "_seconds_back", lambda *arguments: pytest.fail("went on"))
     monkeypatch.setattr(synthetic, "draw_pool", lambda *arguments, **settings: pytest.fail("went on"))
     with pytest.raises(fit.TooFewMinutes, match="2 minutes are too few .*: give minutes=15"):
         invkit.train_inverter(classifier, minutes=2, folder=tmp_path, progress=False)
     assert not (tmp_path / "training").exists()
+
+
+def test_slow_steps_are_foreseen_and_as_many_minutes_wanted_as_when_they_are_made(classifier, clock, monkeypatch):
+    """Sixteen pixels a side: a step has 24 such images, six times as many as those that are timed before."""
+    clock["step"] = 60.0
+    with pytest.raises(fit.TooFewMinutes) as made:
+        invkit.train_inverter(classifier, minutes=2, progress=False)
+    with monkeypatch.context() as patch, pytest.raises(fit.TooFewMinutes) as foreseen:
+        patch.setattr(fit, "_seconds_back", lambda *arguments: 10.0)
+        patch.setattr(synthetic, "draw_pool", lambda *arguments, **settings: pytest.fail("went on"))
+        invkit.train_inverter(classifier, minutes=2, progress=False)
+    assert 0.6 < foreseen.value.least / made.value.least < 1.4
+    assert str(fit.TooFewMinutes(1, 2)).startswith("1 minute is too few to train")
+    assert fit._seconds_back(map_shapes(classifier)[:2], [(8, 1, (False, False))], torch.rand(4, 8, 8, 8)) > 0

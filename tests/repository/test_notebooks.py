@@ -58,7 +58,7 @@ class TestChapter:
 
 
 # The chapters whose experiment can be run on something else, each with a command that says how.
-TAKE_ANOTHER = tuple(f"{number:02}" for number in range(1, 18) if number != 12)
+TAKE_ANOTHER = tuple(f"{number:02}" for number in range(1, 19) if number != 12)
 TITLES = ("Another classifier", "What to change and rerun", "What to change, and where to go on")
 COMMAND = re.compile(r"^    (papermill notebooks/\S+ out\.ipynb .*(?:\n {8}.*)*)", re.MULTILINE)
 
