@@ -17,8 +17,13 @@ from invkit.network.classifiers import LIBRARIES, Classifier, load_classifier
 
 def identity(classifier: Classifier) -> dict[str, Any]:
     """What a card says of a classifier, JSON: its "source" (None for a module), size, normalisation, fingerprint."""
-    return {"source": classifier.source, "size": classifier.size, "mean": list(classifier.mean),
-            "std": list(classifier.std), "fingerprint": classifier.fingerprint}  # fmt: skip
+    return {
+        "source": classifier.source,
+        "size": classifier.size,
+        "mean": list(classifier.mean),
+        "std": list(classifier.std),
+        "fingerprint": classifier.fingerprint,
+    }
 
 
 def found_from_anywhere(known: dict[str, Any]) -> dict[str, Any]:

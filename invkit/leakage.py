@@ -80,10 +80,15 @@ def cuts(classifier: Classifier) -> list[dict[str, Any]]:
         ('stem.0', '32 × 16 × 16', '2.67')
     """
     return [
-        {"depth": block.depth, "block": block.name, "output": " × ".join(map(str, block.shape)),
-         "convolutions": block.convolutions, "numbers": _numbers_per_number(classifier, block.depth)}
+        {
+            "depth": block.depth,
+            "block": block.name,
+            "output": " × ".join(map(str, block.shape)),
+            "convolutions": block.convolutions,
+            "numbers": _numbers_per_number(classifier, block.depth),
+        }
         for block in classifier.blocks
-    ]  # fmt: skip
+    ]
 
 
 def _numbers_per_number(classifier: Classifier, depth: int) -> float:

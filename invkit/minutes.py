@@ -114,9 +114,14 @@ class Budget:
                     self.keep(self.early(progress))
 
     def amount(
-        self, what: str, wanted: int, make: Callable[[int], Any], few: int = 16,
-        share: float = DATA, least: int | None = None,
-    ) -> int:  # fmt: skip
+        self,
+        what: str,
+        wanted: int,
+        make: Callable[[int], Any],
+        few: int = 16,
+        share: float = DATA,
+        least: int | None = None,
+    ) -> int:
         """How many images to compute: `wanted`, or as many as take this share of the minutes; fixed once.
 
         Args:

@@ -184,10 +184,15 @@ def _new_chain(shapes, sizes, seed: int, device: torch.device) -> Chain:
 def new_card(method: str, network: Classifier | Generator, shapes, sizes, schedule, seed, phases) -> dict:
     """The card of an inverter: what it inverts, the shapes of h_0 … h_K, its inverses' sizes, how it was trained."""
     return {
-        "method": method, "network": network.name, "size": network.size,
-        "shapes": [list(shape) for shape in shapes], "sizes": [list(size) for size in sizes],
-        "schedule": dataclasses.asdict(schedule), "seed": seed,
+        "method": method,
+        "network": network.name,
+        "size": network.size,
+        "shapes": [list(shape) for shape in shapes],
+        "sizes": [list(size) for size in sizes],
+        "schedule": dataclasses.asdict(schedule),
+        "seed": seed,
         "steps": sum(phase.steps for phase in phases),
         "hours": round(sum(phase.seconds for phase in phases) / 3600, 4),
-        "machine": store.machine_class(), "code": store.code_version(),
-    }  # fmt: skip
+        "machine": store.machine_class(),
+        "code": store.code_version(),
+    }

@@ -28,7 +28,10 @@ _RUNNING = threading.RLock()  # a block replaces the forward() of modules for th
 
 
 def cut_at_modules(
-    model: nn.Module, network: nn.Module, examples: Callable[[int, int], Tensor], cuts: Sequence[str] | None = None
+    model: nn.Module,
+    network: nn.Module,
+    examples: Callable[[int, int], Tensor],
+    cuts: Sequence[str] | None = None,
 ) -> list[Block]:
     """Blocks that begin and end at modules, and whose composition is `model`.
 
