@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from invkit.checks import check_image
@@ -90,7 +90,7 @@ def write_png(path: str | os.PathLike, image: Tensor) -> None:
         Image.fromarray(levels).save(file, format="PNG")
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Path) -> ImageFile.ImageFile:
     """The image file with its header read, whatever its size: Pillow alone would refuse above 179 million pixels."""
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -100,7 +100,7 @@ def _opened(path: Path) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _pixels(image: Image.Image, notes: list[str]) -> Tensor:
+def _pixels(image: ImageFile.ImageFile, notes: list[str]) -> Tensor:
     """The opened image as floats (3, H, W) in [0, 1]; a large one is shrunk by a whole factor, band by band."""
     size = image.size
     frames = getattr(image, "n_frames", 1)

@@ -9,14 +9,14 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 Parts = Iterator[tuple[bytes, bytes]]  # of a PNG file: the kind of each, such as b"IHDR", and its content
 NUMBERS = {"L": 1, "LA": 2, "P": 1, "RGB": 3, "RGBA": 4}  # of a pixel, by Pillow's mode
 MOST = 2**26  # pixels of a small PNG, of which Pillow refuses 179 million
 
 
-def bands_of(image: Image.Image, height: int) -> Iterator[Image.Image]:
+def bands_of(image: ImageFile.ImageFile, height: int) -> Iterator[Image.Image]:
     """Bands of an opened image, so many rows each, from the top to the bottom.
 
     A PNG of 8 bits that is not interlaced, and was not loaded, is decoded band by band, any other image whole. After
@@ -33,7 +33,7 @@ def bands_of(image: Image.Image, height: int) -> Iterator[Image.Image]:
         yield image.crop((0, top, image.width, min(top + height, image.height)))
 
 
-def _decoded(image: Image.Image, height: int, header: bytes, parts: Parts) -> Iterator[Image.Image]:
+def _decoded(image: ImageFile.ImageFile, height: int, header: bytes, parts: Parts) -> Iterator[Image.Image]:
     """Bands of a PNG of 8 bits; ValueError where rows are missing."""
     image.info.setdefault("exif", None)  # else Pillow decodes everything to look for it
     line, top, stream = 1 + NUMBERS[image.mode] * image.width, 0, zlib.decompressobj()
@@ -60,7 +60,7 @@ def _decoded(image: Image.Image, height: int, header: bytes, parts: Parts) -> It
         raise ValueError("its pixels end early")
 
 
-def _parts(path: str) -> Parts:
+def _parts(path: str | bytes) -> Parts:
     """The parts of a PNG file, each its kind and its content; ValueError where one is damaged."""
     with open(path, "rb") as file:
         file.seek(8)
