@@ -10,6 +10,8 @@ import math
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -91,11 +93,18 @@ def write_png(path: str | os.PathLike, image: Tensor) -> None:
 
 
 def _opened(path: Path) -> ImageFile.ImageFile:
-    """The image file with its header read, whatever its size: Pillow alone would refuse above 179 million pixels."""
+    """The image file with its header read, whatever its size."""
+    with _any_size():
+        return Image.open(path)
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Pillow alone would refuse above 179 million pixels, as it opens an image, and once more as it decodes a TIFF."""
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path)
+            yield
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -110,8 +119,11 @@ def _pixels(image: ImageFile.ImageFile, notes: list[str]) -> Tensor:
     if factor > 1:
         image.draft(None, (size[0] // factor, size[1] // factor))  # a JPEG can be decoded at 1/2, 1/4 or 1/8
         factor = math.ceil(factor / round(size[0] / image.size[0]))
-    if factor == 1 or image.format != "PNG":
+    if factor == 1:
         image.load()
+    elif image.format != "PNG":
+        with _any_size():
+            image.load()
     if image.has_transparency_data:
         notes.append("its transparent parts were put on white")
     white, transform = _white_level(image, notes), _transform_to_srgb(image, notes)

@@ -299,6 +299,14 @@ def test_a_large_png_is_turned_wherever_it_says_so(tmp_path, monkeypatch, few_pi
     assert torch.equal(found, expected) and (found.shape[1] > found.shape[2]) == (orientation == 6)
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp", "gif", "webp"])
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_deflate"}], ids=["", "deflated"])
+def test_what_pillow_thinks_too_large_is_read(tmp_path, monkeypatch, few_pixels, suffix, options):
+    detailed("RGB").save(tmp_path / f"a.{suffix}", **(options if suffix == "tif" else {}))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
+    assert read_photo(tmp_path / f"a.{suffix}").shape[0] == 3 and Image.MAX_IMAGE_PIXELS == 50_000
+
+
 def test_a_large_png_that_is_damaged_is_told_of(tmp_path, few_pixels):
     detailed("RGB").save(tmp_path / "whole.png")
     whole, random = (tmp_path / "whole.png").read_bytes(), np.random.default_rng(0)
