@@ -28,7 +28,7 @@ def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK, 
         slack: how far beyond [0, 1] values may lie.
         channels: how many the images must have; None for any number.
     """
-    if not isinstance(images, Tensor) or not images.is_floating_point():
+    if not _holds_floats(images):
         raise TypeError(f"{name} must be a float tensor in [0, 1], not {_kind(images)}: divide 8-bit ones by 255.")
     if images.dim() != 4 or channels not in (None, images.shape[1]) or images.numel() == 0:
         raise ValueError(f"{name} must have the shape (N, {channels or 'C'}, H, W), none 0, not {tuple(images.shape)}.")
@@ -39,7 +39,7 @@ def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK, 
 
 def check_image(image: Any) -> None:
     """Raise ValueError for anything but one float image (3, H, W)."""
-    if not isinstance(image, Tensor) or not image.is_floating_point() or image.dim() != 3 or image.shape[0] != 3:
+    if not _holds_floats(image) or image.dim() != 3 or image.shape[0] != 3:
         shape = f" {tuple(image.shape)}" if isinstance(image, Tensor) else ""
         raise ValueError(f"One image must be a float tensor (3, H, W), not {_kind(image)}{shape}.")
 
@@ -66,7 +66,7 @@ def as_floats(values: Any, shape: Sequence[int], begin: str, fix: str) -> Tensor
         begin: how the sentence begins.
         fix: what makes such values.
     """
-    if not isinstance(values, Tensor) or not values.is_floating_point() or tuple(values.shape[1:]) != tuple(shape):
+    if not _holds_floats(values) or tuple(values.shape[1:]) != tuple(shape):
         given = f"{_kind(values)} {tuple(values.shape) if isinstance(values, Tensor) else ''}".strip()
         raise ValueError(f"{begin} of shape (N, {', '.join(map(str, shape))}), not {given}: {fix} makes them.")
     if not len(values) or not values.isfinite().all():
@@ -159,5 +159,14 @@ def pixels(images: Tensor) -> str:
     return f"{images.shape[-1]}x{images.shape[-2]}"
 
 
+def _holds_floats(value: Any) -> bool:
+    """Whether it is a tensor of floats, each of which lies in memory."""
+    return (
+        isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided and not value.is_meta
+    )
+
+
 def _kind(value: Any) -> str:
+    if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_meta):
+        return f"a tensor of {'no memory (meta)' if value.is_meta else value.layout}"
     return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__

@@ -346,6 +346,8 @@ def exists(name: str | Path) -> bool:
 
 def find(name: str | Path) -> Path:
     """The folder of a shipped name, or the folder itself; FileNotFoundError lists what is shipped."""
+    if not isinstance(name, str | Path):
+        raise TypeError(f"Weights have a name or a folder, not {type(name).__name__} {name!r:.40}: give one.")
     shipped_as, folder = weights_folder() / name, Path(name)
     if folder.is_dir() and (str(name) != folder.name or not shipped_as.is_dir()):  # "./x" is never a shipped name
         return folder

@@ -67,6 +67,8 @@ def _table(head, rows):
 def main():
     try:
         rows = [(name, *facts) for name, facts in packages().items()]
+    except FileNotFoundError as error:
+        sys.exit(f"There is no {error.filename} here: run this in the folder of the repository.")
     except StudyError as error:
         sys.exit(str(error))
     tables = [

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invkit.checks import check_images
+from invkit.checks import check_images, check_whole_number
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def fit_square(images: Tensor, size: int) -> Tensor:
         TypeError, ValueError: no such images, or a size below 1.
     """
     check_images(images, slack=math.inf, channels=None)
-    if size < 1:
-        raise ValueError(f"The size must be at least 1 pixel, not {size}.")
+    check_whole_number(size, 1, "size")
     height, width = images.shape[-2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

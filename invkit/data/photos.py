@@ -2,7 +2,7 @@
 
 Pillow reads the formats. What is decided here is what Pillow leaves open: orientation (Exif), transparency (composited
 on white), embedded colour profiles (converted to sRGB), greys of more than 8 bits (scaled, not clipped), CMYK and
-palettes (to RGB), and very large photos (shrunk while reading).
+palettes (to RGB), and very large photos (shrunk while reading, most PNGs and JPEGs without ever being held whole).
 """
 
 import io
@@ -10,20 +10,24 @@ import math
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from invkit.checks import check_image
 from invkit.data.images import fit_square
+from invkit.data.rows import bands_of
 from invkit.store import whole
 
-MOST_PIXELS = 300_000_000  # more than this is refused: decoding alone would take over a gigabyte
-KEPT_PIXELS = 16_000_000  # larger photos are shrunk by a whole factor while reading: 200 MB as floats
-BAND_PIXELS = 8_000_000  # a large photo is converted this many pixels at a time
+MOST_PIXELS = 300_000_000  # more than this is refused: decoding one whole would take a gigabyte
+LARGE_PIXELS = 16_000_000  # larger photos are shrunk while reading: 200 MB as floats
+KEPT_PIXELS = 8_000_000  # at most, of these
+BAND_PIXELS = 1_000_000  # a large photo is converted this many pixels at a time
 SRGB_ROUNDING = 2  # levels of 255 by which two versions of the sRGB profile may differ
 _opening = threading.Lock()  # Pillow's limit of pixels is one for all threads
 
@@ -31,8 +35,8 @@ _opening = threading.Lock()  # Pillow's limit of pixels is one for all threads
 def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tensor:
     """The photo as a float tensor (3, H, W) in [0, 1]: upright, in sRGB, transparency composited on white.
 
-    Photos above 16 million pixels are shrunk by a whole factor, so that memory stays bounded. Of an animation the first
-    frame is read.
+    Photos above 16 million pixels are shrunk by a whole factor to 8 million at most, so that memory stays bounded. Of an
+    animation the first frame is read.
 
     Args:
         path: the file, in any format that Pillow reads.
@@ -55,7 +59,7 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
             warnings.simplefilter("ignore")  # remarks about odd Exif or palettes: the pixels are still right
             with _opened(path) as image:
                 if math.prod(image.size) <= MOST_PIXELS:
-                    return torch.from_numpy(_pixels(image, notes).transpose(2, 0, 1).copy())
+                    return _pixels(image, notes)
                 size = image.size
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not an image that Pillow can read: convert it to JPEG or PNG.") from error
@@ -88,41 +92,55 @@ def write_png(path: str | os.PathLike, image: Tensor) -> None:
         Image.fromarray(levels).save(file, format="PNG")
 
 
-def _opened(path: Path) -> Image.Image:
-    """The image file with its header read, whatever its size: Pillow alone would refuse above 179 million pixels."""
+def _opened(path: Path) -> ImageFile.ImageFile:
+    """The image file with its header read, whatever its size."""
+    with _any_size():
+        return Image.open(path)
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Pillow alone would refuse above 179 million pixels, as it opens an image, and once more as it decodes a TIFF."""
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path)
+            yield
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _pixels(image: Image.Image, notes: list[str]) -> np.ndarray:
-    """The opened image as float32 (H, W, 3) in [0, 1]; a large one is shrunk by a whole factor, band by band."""
+def _pixels(image: ImageFile.ImageFile, notes: list[str]) -> Tensor:
+    """The opened image as floats (3, H, W) in [0, 1]; a large one is shrunk by a whole factor, band by band."""
     size = image.size
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         notes.append(f"the first of its {frames} frames was read")
-    factor = math.ceil(math.sqrt(math.prod(size) / KEPT_PIXELS))
+    factor = math.ceil(math.sqrt(math.prod(size) / KEPT_PIXELS)) if math.prod(size) > LARGE_PIXELS else 1
     if factor > 1:
         image.draft(None, (size[0] // factor, size[1] // factor))  # a JPEG can be decoded at 1/2, 1/4 or 1/8
         factor = math.ceil(factor / round(size[0] / image.size[0]))
-    image.load()
+    if factor == 1:
+        image.load()
+    elif image.format != "PNG":
+        with _any_size():
+            image.load()
     if image.has_transparency_data:
         notes.append("its transparent parts were put on white")
     white, transform = _white_level(image, notes), _transform_to_srgb(image, notes)
     width, height = image.size
     rows = max(1, BAND_PIXELS // (width * factor)) * factor
     kept = Image.new("RGB" if white is None else "F", (math.ceil(width / factor), math.ceil(height / factor)))
-    for top in range(0, height, rows):
-        band = image.crop((0, top, width, min(top + rows, height)))
-        kept.paste(_converted(band, white, transform).reduce(factor), (0, top // factor))
+    for i, band in enumerate(bands_of(image, rows)):
+        kept.paste(_converted(band, white, transform).reduce(factor), (0, i * rows // factor))
     if math.prod(kept.size) != math.prod(size):
         notes.append(f"its {size[0]}x{size[1]} pixels were shrunk to {kept.width}x{kept.height} while reading")
     kept.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
-    values = np.asarray(ImageOps.exif_transpose(kept), dtype=np.float32)
-    return values / 255 if white is None else np.repeat(values[:, :, None], 3, axis=2)
+    image.close()  # its memory is needed for the floats
+    ImageOps.exif_transpose(kept, in_place=True)
+    values = torch.empty(3, kept.height, kept.width)
+    for channel, plane in zip(values, kept.split() if white is None else [kept] * 3, strict=True):
+        channel.copy_(torch.from_numpy(np.array(plane)))
+    return values.div_(255) if white is None else values
 
 
 def _white_level(image: Image.Image, notes: list[str]) -> float | None:

@@ -221,10 +221,10 @@ class Classifier:
             images: floats (N, C, H, W) in [0, 1].
             depth: of the block, from 1; anything else is a ValueError.
         """
-        if not 1 <= depth <= len(self.blocks):
-            raise ValueError(f"{self.name} has depths 1 to {len(self.blocks)}, not {depth}.")
+        if depth not in range(1, len(self.blocks) + 1):
+            raise ValueError(f"{self.name} has depths 1 to {len(self.blocks)}, not {depth!r}.")
         h = self.preprocess(images)
-        for block in self.blocks[:depth]:
+        for block in self.blocks[: int(depth)]:
             h = block(h)
         return h
 

@@ -148,6 +148,8 @@ WRONG = {
     "infinite": (lambda x: x / 0, ValueError),
     "a list": (lambda x: x.tolist(), TypeError),
     "an array": (lambda x: x.numpy(), TypeError),
+    "sparse": (lambda x: x.to_sparse(), TypeError),
+    "without memory": (lambda x: x.to("meta"), TypeError),
 }
 TAKES = {name: CHECKED[name] for name in CHECKED if name not in ("invert_features", "psnr", "ssim", "retrieval_ranks")}
 TAKES |= {
@@ -166,6 +168,30 @@ def test_what_is_no_image_gets_one_sentence(name, wrong):
     change, error = WRONG[wrong]
     with pytest.raises(error, match=r"^[^\n]+\.$"):
         TAKES[name](change(OTHERS))
+
+
+ODD = {  # an argument beside the images that is none of those there are
+    "a depth of text": (lambda: CLASSIFIER.features(OTHERS, "2"), ValueError),
+    "half a depth": (lambda: CLASSIFIER.features(OTHERS, 1.5), ValueError),
+    "a depth that is no number": (lambda: CHAIN.reconstruct(OTHERS, float("nan")), ValueError),
+    "a ball of text": (lambda: attacks.pgd(CLASSIFIER, OTHERS, labels(OTHERS), epsilon="8/255"), ValueError),
+    "a size of text": (lambda: fit_square(OTHERS, "8"), ValueError),
+    "half a size": (lambda: fit_square(OTHERS, 2.5), ValueError),
+    "weights without a name": (lambda: invkit.load_inverter(None), TypeError),
+    "weights of a number": (lambda: invkit.load_inverter(3), TypeError),
+    "weights of bytes": (lambda: invkit.load_inverter(b"dci-lite0"), TypeError),
+    "a map without memory": (
+        lambda: CHAIN.invert(torch.empty(CHAIN.represent(OTHERS).shape, device="meta")),
+        ValueError,
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_argument_gets_one_sentence(odd):
+    call, error = ODD[odd]
+    with pytest.raises(error, match=r"^[^\n]+\.$"):
+        call()
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -44,3 +44,11 @@ def test_a_package_that_is_not_here_is_one_sentence(monkeypatch):
     monkeypatch.setattr(licences, "pins", lambda: {"no-such-package": "1.0"})
     with pytest.raises(StudyError, match="^no-such-package is not installed: run this after `make TORCH=cuda"):
         licences.packages()
+
+
+def test_elsewhere_it_says_where_to_run_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        SystemExit, match=r"There is no constraints.txt here: run this in the folder of the repository\."
+    ):
+        licences.main()

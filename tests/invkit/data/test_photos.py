@@ -1,9 +1,14 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms, ImageOps
 
 from invkit.data.photos import fit, read_photo, write_png
+from invkit.data.rows import _part, bands_of
 
 RED, WHITE = [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]
 
@@ -217,6 +222,7 @@ def test_exif_orientation(tmp_path, picture, orientation, suffix):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_large_photo_is_shrunk_without_losing_the_picture(tmp_path, monkeypatch, picture, suffix):
+    monkeypatch.setattr("invkit.data.photos.LARGE_PIXELS", 20_000)
     monkeypatch.setattr("invkit.data.photos.KEPT_PIXELS", 20_000)
     monkeypatch.setattr("invkit.data.photos.BAND_PIXELS", 10_000)
     picture.resize((1003, 751), Image.Resampling.BICUBIC).save(tmp_path / f"a.{suffix}", quality=95)
@@ -226,11 +232,139 @@ def test_large_photo_is_shrunk_without_losing_the_picture(tmp_path, monkeypatch,
     assert (fit(photo, 24)[0] - fit(tensor(picture), 24)[0]).abs().mean() < 0.02
 
 
+@pytest.fixture
+def few_pixels(monkeypatch):
+    """Photos of the tests are large ones."""
+    for name, pixels in (("LARGE_PIXELS", 20_000), ("KEPT_PIXELS", 20_000), ("BAND_PIXELS", 30_000)):
+        monkeypatch.setattr(f"invkit.data.photos.{name}", pixels)
+
+
+def detailed(mode):
+    """A picture of many details, 533 x 401; half of it is noise."""
+    y, x = np.mgrid[0:401, 0:533]
+    levels = np.stack([x % 256, y % 256, (x * y) % 256], axis=-1).astype(np.uint8)
+    levels[:200] = np.random.default_rng(0).integers(0, 255, (200, 533, 3))
+    image = Image.fromarray(levels).convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.fromarray(levels[..., 1]))
+    return image
+
+
+def loaded_first(image, height):
+    """Bands of an image that Pillow has decoded whole."""
+    image.load()
+    return bands_of(image, height)
+
+
+def read_both_ways(path, monkeypatch):
+    """The photo and the notes as it is read, and as Pillow alone would give it."""
+    found = read_photo(path, notes := []), notes
+    with monkeypatch.context() as patch:
+        patch.setattr("invkit.data.photos.bands_of", loaded_first)
+        return found, (read_photo(path, notes := []), notes)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("L", {}), ("LA", {}), ("P", {}), ("RGB", {}), ("RGBA", {}), ("1", {}), ("P", {"bits": 4}),
+        ("L", {"transparency": 7}), ("P", {"transparency": 7}), ("RGB", {"transparency": (0, 0, 0)}),
+        ("RGB", {"icc_profile": "P3"}), ("L", {"icc_profile": "P3"}),
+    ],
+)  # fmt: skip
+def test_a_large_png_is_decoded_in_bands_to_what_pillow_gives(tmp_path, monkeypatch, few_pixels, mode, options):
+    if "icc_profile" in options:
+        options = {"icc_profile": profile(DISPLAY_P3)}
+    detailed(mode).save(tmp_path / "a.png", **options)
+    (found, notes), (expected, said) = read_both_ways(tmp_path / "a.png", monkeypatch)
+    assert torch.equal(found, expected) and notes == said
+    whole = Image.open(tmp_path / "a.png")
+    if mode != "1" and "bits" not in options:  # those are decoded whole
+        assert len(list(bands_of(whole, 100))) == 5 and whole._im is None
+
+
+@pytest.mark.parametrize("where", ["before", "behind", "behind, as XMP"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_large_png_is_turned_wherever_it_says_so(tmp_path, monkeypatch, few_pixels, orientation, where):
+    exif, image = Image.Exif(), detailed("RGB")
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", **({"exif": exif} if where == "before" else {}))
+    if where != "before":
+        late = (b"eXIf", exif.tobytes()[6:])
+        if "XMP" in where:
+            late = b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="%d"/>' % orientation
+        content = (tmp_path / "a.png").read_bytes()
+        (tmp_path / "a.png").write_bytes(content[:-12] + _part(*late) + content[-12:])
+    (found, _), (expected, _) = read_both_ways(tmp_path / "a.png", monkeypatch)
+    assert torch.equal(found, expected) and (found.shape[1] > found.shape[2]) == (orientation == 6)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp", "gif", "webp"])
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_deflate"}], ids=["", "deflated"])
+def test_what_pillow_thinks_too_large_is_read(tmp_path, monkeypatch, few_pixels, suffix, options):
+    detailed("RGB").save(tmp_path / f"a.{suffix}", **(options if suffix == "tif" else {}))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
+    assert read_photo(tmp_path / f"a.{suffix}").shape[0] == 3 and Image.MAX_IMAGE_PIXELS == 50_000
+
+
+def test_a_large_png_that_is_damaged_is_told_of(tmp_path, few_pixels):
+    detailed("RGB").save(tmp_path / "whole.png")
+    whole, random = (tmp_path / "whole.png").read_bytes(), np.random.default_rng(0)
+    for number in range(60):
+        place = int(random.integers(8, len(whole) - 12))  # the end of the file has no pixels
+        changed = bytearray(whole[:place] if number % 2 else whole)
+        if not number % 2:
+            changed[place] ^= 1 << int(random.integers(8))
+        (tmp_path / "a.png").write_bytes(changed)
+        with pytest.raises(ValueError, match=r"^[^\n]*a.png [^\n]+\.$"):
+            read_photo(tmp_path / "a.png")
+
+
+def test_a_png_whose_rows_are_too_few_or_no_rows(tmp_path, few_pixels):
+    import zlib
+
+    detailed("RGB").save(tmp_path / "a.png")
+    head = (tmp_path / "a.png").read_bytes()[:33]
+    for pixels in (zlib.compress(bytes(533 * 3 * 400)), zlib.compress(b"\7" * (1 + 3 * 533) * 401), b"", b"x" * 99):
+        (tmp_path / "a.png").write_bytes(head + _part(b"IDAT", pixels) + _part(b"IEND", b""))
+        with pytest.raises(ValueError, match=r"a.png cannot be read; [^\n]+\.$"):
+            read_photo(tmp_path / "a.png")
+
+
+MEMORY = """
+import sys
+from invkit.data.photos import read_photo
+
+def memory(which):
+    return int(open("/proc/self/status").read().split(which)[1].split()[0]) // 1024
+
+before = memory("VmRSS:")
+assert read_photo(sys.argv[1]).shape == (3, 2129, 2858)
+print(memory("VmHWM:") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured as Linux tells it")
+def test_twenty_thousand_by_14_900_takes_little_memory(tmp_path):
+    """Whole, its pixels alone would be 894 MB."""
+    import zlib
+
+    packer, rows = zlib.compressobj(1), bytes(1 + 3 * 20_000)
+    pixels = b"".join([*(packer.compress(rows) for _ in range(14_900)), packer.flush()])
+    size = (20_000).to_bytes(4, "big") + (14_900).to_bytes(4, "big")
+    parts = _part(b"IHDR", size + bytes([8, 2, 0, 0, 0])) + _part(b"IDAT", pixels) + _part(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path / "a.png")], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 200
+
+
 def test_twenty_thousand_by_ten_thousand(tmp_path):
     Image.new("L", (20000, 10000), 102).save(tmp_path / "a.png", compress_level=1)
     limit = Image.MAX_IMAGE_PIXELS
     photo = read_photo(tmp_path / "a.png")
-    assert photo.shape == (3, 2500, 5000) and photo.unique().item() == pytest.approx(0.4)
+    assert photo.shape == (3, 2000, 4000) and photo.unique().item() == pytest.approx(0.4)
     assert limit == Image.MAX_IMAGE_PIXELS  # the caller's protection is as it was
 
 
