@@ -11,6 +11,7 @@ Images are float in [0, 1], (N, 3, H, W); epsilon is in those units (8/255 = 0.0
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -147,7 +148,7 @@ def _checked(
     """The images, single and within [0, 1]: a rounding beyond it is clipped, which foolbox would not take."""
     if norm not in ("Linf", "L2"):
         raise ValueError(f"norm is 'Linf' or 'L2', not {norm!r}.")
-    if not isinstance(epsilon, float | int) or not 0 < epsilon < (1 if norm == "Linf" else float("inf")):
+    if not isinstance(epsilon, Real) or not 0 < epsilon < (1 if norm == "Linf" else float("inf")):
         fit = "above 0 and below 1, such as 8 / 255" if norm == "Linf" else "above 0, such as 0.5"
         raise ValueError(f"epsilon is in units of [0, 1] images, {fit}, not {epsilon!r}.")
     check_whole_number(steps, 1, "steps")
