@@ -100,8 +100,11 @@ def test_figures_on_the_card_of_a_full_training_are_those_of_the_file(tmp_path, 
 
 @pytest.mark.parametrize("world", ["glyphs", "glyphs-independent", "tiny"])
 def test_inverters_that_are_compared_were_trained_alike(world):
-    """Those of other classifiers, and those told the class alone or left without an adversary: they differ in that."""
-    names = [name for name in store.recorded() if name.startswith(f"ffi-{world}-")]
+    """Those of other classifiers, and those told the class alone or left without an adversary: they differ in that.
+
+    The one that the adversary alone trained differs in its objective, and with it in all of its training.
+    """
+    names = [name for name in store.recorded() if name.startswith(f"ffi-{world}-") and "adversarial" not in name]
     names = [name for name in names if ("independent" in name) == ("independent" in world)]
     cards = [json.loads((store.weights_folder() / name / store.CARD).read_text()) for name in names]
     for name, card in zip(names, cards, strict=True):
@@ -117,6 +120,18 @@ def test_inverters_that_are_compared_were_trained_alike(world):
     assert kinds == {name: special.get(name, ("logits", "hybrid")) for name in names}
     identify = ffi.IDENTIFY_PHOTOS if world == "tiny" else ffi.IDENTIFY
     assert cards[0]["training"]["identify"] == identify
+
+
+def test_the_adversary_alone_has_no_other_term_and_the_same_photos():
+    folder = store.weights_folder()
+    alone, hybrid = (
+        json.loads((folder / f"ffi-tiny-{name}" / store.CARD).read_text()) for name in ("adversarial", "standard")
+    )
+    assert (alone["kind"], alone["objective"], alone["failure"]) == ("logits", "adversarial", None)
+    assert not {"coarse", "logit_noise"} & alone["training"]["generator"].keys()
+    assert not {"identify", "pixel", "reading"} & alone["training"].keys()
+    same = ("network", "images", "views", "batch", "size", "source_size", "seed")
+    assert [alone[key] for key in same] == [hybrid[key] for key in same]
 
 
 def test_unknown_names_and_scales_that_leave_no_step_are_refused(tmp_path):
