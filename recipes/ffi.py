@@ -127,16 +127,13 @@ def ffi_tiny(
     sample. Without noise it goes on giving its best guess.
     """
     network = load_classifier(classifier).to(device)
-    images, _ = data.load_bytes("tiny-imagenet", split="inverter")
-    every = max(1, round(1 / scale))
+    images = _tiny_photos(network, scale, budget)
     logits = MANY_LOGITS if classifier == "lite0" else FEW_LOGITS
     if budget:
-        n = budget.amount("photos", len(images), lambda n: logits_too(network, images[:n]), few=64, share=0.15)
-        every = -(-len(images) // n)
         generator = logits["generator"]
         budget.early = _early(network, 32, images.shape[-1], objective, kind, generator, PHOTOS_WEIGHTS, seed)
     return train_inverter(
-        network, images[::every].clone(), size=32, objective=objective, kind=kind, steps=max(3, round(3000 * scale)),
+        network, images, size=32, objective=objective, kind=kind, steps=max(3, round(3000 * scale)),
         batch=48 * BATCHES[device], lr=5e-4, coarse_steps=round(2200 * scale), adversarial_share=0.82,
         adversarial_lr=5e-4, weights=PHOTOS_WEIGHTS, identify=IDENTIFY_PHOTOS, views=PHOTOS_VIEWS, folder=folder,
         seed=seed, precision="auto", **logits,
@@ -153,14 +150,11 @@ def ffi_tiny_adversarial(
     """Photos of Tiny ImageNet by the adversarial losses alone, the objective of the paper.
 
     The generator is that of `ffi_tiny` without its coarse image and without noise on the logits, which are no part of
-    the paper. It sees 28 times as many photos as there were in 500 steps, after which it lost to the mean image.
+    the paper.
     """
     network = load_classifier(classifier).to(device)
-    images, _ = data.load_bytes("tiny-imagenet", split="inverter")
-    every = max(1, round(1 / scale))
+    images = _tiny_photos(network, scale, budget)
     if budget:
-        n = budget.amount("photos", len(images), lambda n: logits_too(network, images[:n]), few=64, share=0.15)
-        every = -(-len(images) // n)
         budget.early = _early(
             network,
             32,
@@ -172,10 +166,20 @@ def ffi_tiny_adversarial(
             seed,
         )
     return train_inverter(
-        network, images[::every].clone(), size=32, objective="adversarial", steps=max(3, round(14_000 * scale)),
+        network, images, size=32, objective="adversarial", steps=max(3, round(14_000 * scale)),
         batch=48 * BATCHES[device], adversarial_lr=2e-4, views=PHOTOS_VIEWS, generator=ADVERSARY_ALONE_GENERATOR,
         shrink=FEW_LOGITS["shrink"], folder=folder, seed=seed, precision="auto",
     ).to("cpu")  # fmt: skip
+
+
+def _tiny_photos(network: Classifier, scale: float, budget: Budget | None) -> Tensor:
+    """Photos to train on, uint8 (N, 3, 64, 64): a share `scale` of all, or as many as the minutes of a budget allow."""
+    images, _ = data.load_bytes("tiny-imagenet", split="inverter")
+    every = max(1, round(1 / scale))
+    if budget:
+        n = budget.amount("photos", len(images), lambda n: logits_too(network, images[:n]), few=64, share=0.15)
+        every = -(-len(images) // n)
+    return images[::every].clone()
 
 
 def generator_shares(coarse: float, regression: float, adversary: float = 0.0) -> dict[str, float]:
