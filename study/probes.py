@@ -145,15 +145,20 @@ def swap(logits: Tensor, first: int | Tensor, second: int | Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def loop(inverter, images: Tensor, rounds: int, batch: int = 100) -> list[Tensor]:
+def loop(inverter, images: Tensor, rounds: int, batch: int = 100, noise: Tensor | None = None) -> list[Tensor]:
     """Invert -> classify -> invert: [images, their reconstruction, the reconstruction of that, …], rounds + 1 of them.
 
-    The noise stays at the inverter's own fixed one. From the second on all are (N, 3, inverter.size, inverter.size).
+    noise: of the generator for each image, the same in every round, (N, noise_dim); None is what the inverter takes
+        without any.
+    From the second on all are (N, 3, inverter.size, inverter.size).
     """
     _check_images(images)
     seen = [images]
     for _ in range(rounds):
-        seen.append(torch.cat([inverter.reconstruct(part) for part in seen[-1].split(batch)]))
+        parts = seen[-1].split(batch)
+        given = [{"noise": part} for part in noise.split(batch)] if noise is not None else [{}] * len(parts)
+        made = [inverter.reconstruct(part, **more) for part, more in zip(parts, given, strict=True)]
+        seen.append(torch.cat(made))
     return seen
 
 

@@ -339,23 +339,9 @@ CONTROLS = {  # id: what it measures, in the order of the table
 DISTURBED = 0.02  # natural standard deviations of noise in the logits of a double exposure
 
 
-class UnderNoise:
-    """An inverter of logits whose generator gets one given noise vector for all images, instead of none.
-
-    Attributes:
-        represent: as of the inverter.
-    """
-
-    def __init__(self, inverter, seed: int):
-        self.inverter = inverter
-        self.noise = inverter.sample_noise(1, seed)
-        self.represent = inverter.represent
-
-    def invert(self, logits: Tensor) -> Tensor:
-        return self.inverter.invert(logits, noise=self.noise.to(logits).expand(len(logits), -1))
-
-    def reconstruct(self, images: Tensor) -> Tensor:
-        return self.invert(self.represent(images))
+def one_noise(subject: Subject, seed: int) -> Tensor:
+    """One noise vector of the generator for all images, (N, noise_dim)."""
+    return subject.inverter.sample_noise(1, seed).to(subject.logits).expand(len(subject.logits), -1)
 
 
 def at_random(logits: Tensor, amount: float, seed: int) -> Tensor:
@@ -372,14 +358,15 @@ def changes_of_look(subject: Subject, shift: Series, scale: Series, seed: int) -
     have the same noise. "noise": the logits stay as they are, and each strength has other noise, by which no mean
     should move. "shared": the same, but the noise of a strength is one vector for all images, and they move as one.
     """
-    count = max(len(shift.strengths), len(scale.strengths))
     drawn = subject.under_noise(seed)
-    own = [subject.under_noise(seed + k) for k in range(1, count + 1)]
+    seeds = range(seed + 1, seed + 1 + max(len(shift.strengths), len(scale.strengths)))
+    noises = {
+        "noise": [subject.under_noise(k).noise for k in seeds],
+        "shared": [one_noise(subject, k) for k in seeds],
+    }
     still = {
-        "noise": [reconstruct_each(one.inverter, one.logits, noise=one.noise) for one in own],
-        "shared": [
-            reconstruct_each(UnderNoise(subject.inverter, seed + k), subject.logits) for k in range(1, count + 1)
-        ],
+        way: [reconstruct_each(subject.inverter, subject.logits, noise=noise) for noise in each]
+        for way, each in noises.items()
     }
     found = {}
     for name, series, strengths in (("shift", shift, shift.strengths), ("scale", scale, doublings(scale.strengths))):
@@ -413,8 +400,8 @@ def measured_controls(
     first, second = (some.slopes()["distance"][label] for some in (noise, other))
 
     # Two loops of the same inverter, each under one noise vector of its own.
-    twice = [UnderNoise(subject.inverter, seed + k) for k in (1, 2)]
-    paths = [distance(torch.stack(probes.loop(one, subject.images, rounds)[1:]), subject.images) for one in twice]
+    twice = [probes.loop(subject.inverter, subject.images, rounds, noise=one_noise(subject, seed + k)) for k in (1, 2)]
+    paths = [distance(torch.stack(images[1:]), subject.images) for images in twice]
     drifts = [path[-1] - path[0] for path in paths]
 
     # A double exposure of reconstructions whose logits were disturbed a little.

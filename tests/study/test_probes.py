@@ -156,6 +156,14 @@ def test_a_loop_feeds_every_reconstruction_back():
     close(rounds[3], 0.5 + (images - 0.5) / 8)
 
 
+def test_a_loop_keeps_the_noise_that_it_is_given():
+    images, noise = random_images(5, size=8), Halving().sample_noise(5, seed=1)
+    rounds = probes.loop(Halving(), images, 2, batch=2, noise=noise)
+    once = Halving().invert(images.flatten(1), noise)
+    close(rounds[1], once)
+    close(rounds[2], Halving().invert(once.flatten(1), noise))
+
+
 def test_resampling_varies_with_the_noise_only():
     images = random_images(3, size=8)
     inverter = Halving()
