@@ -10,8 +10,6 @@ import re
 import numpy as np
 from PIL import Image
 
-from study.plots import COLOURS
-
 EVERY = 2  # pixels: every second one in a row and in a column says enough
 WHITE, GREY = 240, 24  # of 255: what counts as white, and how far the channels of a grey differ at most
 NEAR = 40  # of 255 in a channel: how far a chart's pixel lies from a colour of the theme mixed with white, at most
@@ -33,6 +31,8 @@ def is_chart(path):
 
 def _from_theme(pixels):
     """How far pixels (N, 3) lie from the nearest mixture of one of the theme's colours and white, (N,)."""
+    from study.plots import COLOURS  # here, because it loads PyTorch, which the commands of study.book start without
+
     nearest = np.full(len(pixels), np.inf, np.float32)
     for colour in COLOURS:
         towards = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32) - 255
