@@ -154,12 +154,12 @@ def framed(cell, name, facts):
         answer = f"\n::::{{admonition}} The answer\n:class: answer\n{answer.strip()}\n::::\n\n"
     lines = []
     known = yaml.safe_load(BEFORE.read_text(encoding="utf-8")) if BEFORE.is_file() else {}
-    if "**Before you start**" not in rest and name in known:
-        lines.append(f"**Before you start**: {known[name]}")
-    if "**Time to run**" not in rest and "seconds" in facts:
-        lines.append(f"**Time to run**: {_duration(facts['seconds'])} with the parameters below ({facts['machine']}).")
+    if "*Before you start*" not in rest and name in known:
+        lines.append(f"*Before you start*: {known[name]}")
+    if "*Time to run*" not in rest and "seconds" in facts:
+        lines.append(f"*Time to run*: {_duration(facts['seconds'])} with the parameters below ({facts['machine']}).")
     for change in facts.get("vouched", []):
-        lines.append(f"**Changed since it ran**, without a change of its numbers: {change['why'].rstrip('.')}.")
+        lines.append(f"*Changed since it ran*, without a change of its numbers: {change['why'].rstrip('.')}.")
     return cell | {"source": f"{title}\n{answer}{more.rstrip()}\n\n" + "\n".join(lines) + "\n"}
 
 

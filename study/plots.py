@@ -2,8 +2,8 @@
 
 Every function returns a matplotlib figure and leaves none open. The colours can be distinguished with any colour
 vision, and lines also differ in their markers, so that a print in grey can be understood. The background is opaque
-white: photos and text look the same on a light and on a dark page. A number with its 95 % interval is a
-`statistics.Interval`, which is drawn with a band or a bar; a plain number is drawn without.
+white; on a dark page, the book inverts what is a chart alone (`study.page_pictures`). A number with its 95 % interval
+is a `statistics.Interval`, which is drawn with a band or a bar; a plain number is drawn without.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -15,6 +15,7 @@ from PIL import Image
 
 from study import diagrams
 from study.notebook import read_json, write_text
+from study.page_pictures import is_chart, size_of
 from study.touch import pictures_beside
 
 LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where that is smaller
@@ -25,6 +26,7 @@ SIDE_BY_SIDE = 810  # pixels of a picture from which on it shows several things 
 LONG, LONGEST = 14, 24  # rows from which on a table is folded: behind the figure of its section, and anyhow
 PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "table", "dt"]  # where no term is linked
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
+SMALL, TALL = 1100, 1.3  # pixels up to which a picture is of small images; such a tall one keeps to the column
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
 STRIP = 1.6  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
@@ -197,22 +199,37 @@ class _Page:
             image["loading"] = "lazy"
             image["alt"] = said.get(image["src"]) or self._by_section(image)
             file = self.folder / image["src"]
-            if not image.get("width") and file.suffix != ".svg" and file.is_file():
-                with Image.open(file) as picture:
-                    image["width"], image["height"] = (str(side) for side in picture.size)
-            if not image.find_parent(["a", "button"]) and "touch-sheet" not in image.get("class", []):
+            there = file.is_file()
+            if not image.get("width") and there and (size := size_of(file)):
+                image["width"], image["height"] = map(str, size)
+            touched = "touch" in _classes(image.find_parent("figure")) or image.find_parent("button")
+            if there and not touched and is_chart(file):
+                image["class"] = [*_classes(image), "chart"]
+            if not image.find_parent(["a", "button"]) and "touch-sheet" not in _classes(image):
                 image.wrap(self.soup.new_tag("a", href=image["src"], attrs={"class": "full-size"}))
                 image.parent["title"] = "Open the picture in full size"
-            figure = image.find_parent("figure")
-            wide = file.suffix != ".svg" and int(image.get("width") or 0) > SIDE_BY_SIDE
-            if wide and not (figure and "touch" in figure.get("class", [])):
-                holder = image.find_parent("div", class_="cell_output") or figure or image.parent
-                strip = int(image["width"]) > STRIP * int(image.get("height") or image["width"])
-                holder["class"] = [*holder.get("class", []), "full-width", *(["strip"] if strip else [])]
+            if not touched:
+                self._use_room(image)
             narrow = f"_static/{file.stem}_narrow.svg"
             if (self.folder / narrow).is_file():  # another drawing of the same for a narrow screen
                 picture = image.wrap(self.soup.new_tag("picture"))
-                picture.insert(0, self.soup.new_tag("source", attrs={"media": NARROW, "srcset": narrow}))
+                source = {"media": NARROW, "srcset": narrow}
+                source |= dict(zip(("width", "height"), map(str, size_of(self.folder / narrow) or ()), strict=False))
+                picture.insert(0, self.soup.new_tag("source", attrs=source))
+
+    def _use_room(self, image):
+        """A picture of things in a row uses the margin; one whose words would be too small on a phone scrolls there."""
+        width, height = (int(image.get(side) or 0) for side in ("width", "height"))
+        if image["src"].endswith(".svg") or not width or not height:
+            return
+        chart = "chart" in _classes(image)
+        wide = width > SIDE_BY_SIDE and (chart or width > SMALL or height < TALL * width)
+        classes = ["full-width"] if wide else []
+        if chart or (width > SIDE_BY_SIDE and width > STRIP * height):
+            classes.append("strip")
+        holder = image.find_parent("div", class_="cell_output") or image.find_parent("figure") or image.parent
+        if classes:
+            holder["class"] = [*_classes(holder), *(one for one in classes if one not in _classes(holder))]
 
     def _by_section(self, image):
         """Words for a picture without any, where it is a result."""
@@ -334,4 +351,4 @@ def _words(title):
 
 
 def _classes(part):
-    return part.get("class", []) if hasattr(part, "attrs") and part.attrs else []
+    return part.get("class", []) if part is not None and getattr(part, "attrs", None) else []

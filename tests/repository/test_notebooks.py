@@ -13,6 +13,7 @@ from study.notebook import check_parameters, default_parameters, source_of
 CHAPTERS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 HIDING = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 LINES, WIDTH = 125, 88
+BOLD = re.compile(r"\*\*\S.*?\*\*")
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -50,6 +51,14 @@ class TestChapter:
                 lines[not tags & HIDING] += len(code) if len(code) > 1 else 0  # one line only shows a table
                 comments += sum(line.lstrip().startswith("#") for line in code)
         assert lines[True] > lines[False] and sum(lines.values()) - comments <= LINES, lines
+
+    def test_only_its_one_claim_is_bold(self, path):
+        """In the answer, which is above the first figure."""
+        first, *others = [
+            source_of(cell) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown"
+        ]
+        assert len(BOLD.findall(first.partition("```")[0])) <= 1
+        assert not [cell for cell in [first.partition("```")[2], *others] if BOLD.search(cell)]
 
     def test_records_what_its_prose_shows(self, path):
         """By the study's own methods, so that a results file holds it: no bare glue."""

@@ -17,15 +17,15 @@ def test_the_answer_stands_in_a_box_before_the_first_figure():
     title, _, rest = text.partition("\n")
     assert title == "# A title"
     assert rest.strip().startswith("::::{admonition} The answer\n:class: answer\nIs it so?\nYes.\n::::\n\n```{figure}")
-    assert "**Before you start**: what a convolutional" in text
-    assert text.endswith("**Time to run**: 4 minutes with the parameters below (2 CPU cores).\n")
+    assert "*Before you start*: what a convolutional" in text
+    assert text.endswith("*Time to run*: 4 minutes with the parameters below (2 CPU cores).\n")
 
 
 def test_a_chapter_that_has_its_own_frame_keeps_it():
     own = FIRST.replace("Is it so?", ":::{admonition} Short\nIs it so?\n:::")
-    own += "\n**Before you start**: nothing. **Time to run**: none.\n"
+    own += "\n*Before you start*: nothing. *Time to run*: none.\n"
     text = pages.framed({"source": own}, "07_zero_shot_inversion", {"seconds": 5, "machine": "m"})["source"]
-    assert text.count("admonition") == 1 and text.count("**Before you start**") == text.count("**Time to run**") == 1
+    assert text.count("admonition") == 1 and text.count("*Before you start*") == text.count("*Time to run*") == 1
 
 
 def test_a_chapter_that_says_nothing_before_its_figure_has_no_box():
@@ -35,7 +35,7 @@ def test_a_chapter_that_says_nothing_before_its_figure_has_no_box():
 
 def test_every_chapter_says_what_to_know_before():
     before = yaml.safe_load(pages.BEFORE.read_text())
-    own = {name for name in notebooks() if "**Before you start**" in source_of(first_cell(name))}
+    own = {name for name in notebooks() if "*Before you start*" in source_of(first_cell(name))}
     assert set(notebooks()) == before.keys() | own and not before.keys() & own
     for words in before.values():
         assert words.endswith(".") and all((Path("notebooks") / target).exists() for target in linked(words))

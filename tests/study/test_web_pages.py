@@ -109,6 +109,25 @@ def test_a_row_of_photos_uses_the_margin(html):
     assert photos["class"] == ["full-width", "strip"] and not small.get("class")
 
 
+def test_a_chart_is_marked_and_scrolls_on_a_phone(html):
+    chart = Image.new("RGB", (800, 500), "white")
+    chart.paste("#0173b2", (100, 100, 300, 150))
+    chart.save(html / "_images/chart.png")
+    write(html, "page", '<figure><img alt="f" src="_images/chart.png"></figure>')
+    finish(html)
+    figure = read(html, "page").figure
+    assert figure["class"] == ["strip"] and figure.img["class"] == ["chart"]
+
+
+def test_a_tall_picture_of_small_images_keeps_to_the_column(html):
+    for name, size in (("small_images", (1000, 1350)), ("photos", (1500, 2900))):
+        Image.new("RGB", size, "#808000").save(html / f"_images/{name}.png")
+        write(html, name, f'<figure><img alt="f" src="_images/{name}.png"></figure>')
+    finish(html)
+    assert not read(html, "small_images").figure.get("class")
+    assert read(html, "photos").figure["class"] == ["full-width"]
+
+
 def test_what_holds_a_row_of_photos_uses_the_margin(html):
     """The output that would cut off what is wider than itself, and a link where there is no figure."""
     Image.new("RGB", (1000, 300)).save(html / "_images/photos.png")

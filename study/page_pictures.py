@@ -1,0 +1,53 @@
+"""What a picture of the book is, told by the picture itself: a chart, or images such as photographs and glyphs.
+
+A chart is drawn in one theme (`study.plots`): on white, in greys, and in the colours of the theme, also mixed with
+white where a band is transparent or an edge is smooth. Photographs and glyphs have other colours, even small ones
+inside a chart. So a dark page can invert a chart, and leaves everything else as it is.
+"""
+
+import re
+
+import numpy as np
+from PIL import Image
+
+EVERY = 2  # pixels: every second one in a row and in a column says enough
+WHITE, GREY = 240, 24  # of 255: what counts as white, and how far the channels of a grey differ at most
+NEAR = 40  # of 255 in a channel: how far a chart's pixel lies from a colour of the theme mixed with white, at most
+OTHERS = 0.01  # of all pixels: fewer than these have other colours in a chart; in pictures it is a thirtieth and more
+POINT = 96 / 72  # pixels
+SVG_SIZE = re.compile(r'<svg[^>]*?\swidth="([\d.]+)(pt|px|)"\s+height="([\d.]+)', re.DOTALL)
+
+
+def is_chart(path):
+    """Whether a picture is a chart without images in it. An SVG is, since images are never drawn as one here."""
+    if path.suffix == ".svg":
+        return True
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"))[::EVERY, ::EVERY].reshape(-1, 3).astype(np.float32)
+    white = (pixels.min(1) >= WHITE).mean()
+    coloured = pixels[np.ptp(pixels, axis=1) > GREY]
+    return bool(white > 0.5 and (_from_theme(coloured) > NEAR).sum() < OTHERS * len(pixels))
+
+
+def _from_theme(pixels):
+    """How far pixels (N, 3) lie from the nearest mixture of one of the theme's colours and white, (N,)."""
+    from study.plots import COLOURS  # here, because it loads PyTorch, which the commands of study.book start without
+
+    nearest = np.full(len(pixels), np.inf, np.float32)
+    for colour in COLOURS:
+        towards = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.float32) - 255
+        share = np.clip((pixels - 255) @ towards / (towards @ towards), 0, 1)
+        nearest = np.minimum(nearest, np.abs(pixels - 255 - share[:, None] * towards).max(1))
+    return nearest
+
+
+def size_of(path):
+    """(width, height) of a picture in whole pixels; None for an SVG that does not say its size."""
+    if path.suffix != ".svg":
+        with Image.open(path) as picture:
+            return picture.size
+    found = SVG_SIZE.search(path.read_text(encoding="utf-8"))
+    if found is None:
+        return None
+    factor = POINT if found[2] == "pt" else 1
+    return round(factor * float(found[1])), round(factor * float(found[3]))
