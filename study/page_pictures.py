@@ -41,7 +41,7 @@ def _from_theme(pixels):
     return nearest
 
 
-def size_of(path):
+def picture_size(path):
     """(width, height) of a picture in whole pixels; None for an SVG that does not say its size."""
     if path.suffix != ".svg":
         with Image.open(path) as picture:

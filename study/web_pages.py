@@ -15,7 +15,7 @@ from PIL import Image
 
 from study import diagrams
 from study.notebook import read_json, write_text
-from study.page_pictures import is_chart, size_of
+from study.page_pictures import is_chart, picture_size
 from study.touch import pictures_beside
 
 LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where that is smaller
@@ -200,7 +200,7 @@ class _Page:
             image["alt"] = said.get(image["src"]) or self._by_section(image)
             file = self.folder / image["src"]
             there = file.is_file()
-            if not image.get("width") and there and (size := size_of(file)):
+            if not image.get("width") and there and (size := picture_size(file)):
                 image["width"], image["height"] = map(str, size)
             touched = "touch" in _classes(image.find_parent("figure")) or image.find_parent("button")
             if there and not touched and is_chart(file):
@@ -214,7 +214,9 @@ class _Page:
             if (self.folder / narrow).is_file():  # another drawing of the same for a narrow screen
                 picture = image.wrap(self.soup.new_tag("picture"))
                 source = {"media": NARROW, "srcset": narrow}
-                source |= dict(zip(("width", "height"), map(str, size_of(self.folder / narrow) or ()), strict=False))
+                source |= dict(
+                    zip(("width", "height"), map(str, picture_size(self.folder / narrow) or ()), strict=False)
+                )
                 picture.insert(0, self.soup.new_tag("source", attrs=source))
 
     def _use_room(self, image):

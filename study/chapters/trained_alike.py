@@ -122,7 +122,7 @@ class AlikeTraining:
         """The untrained network; its norms have seen images, without which its maps would grow from block to block."""
         network = self.untrained(name).train()
         for step in range(SETTLING):
-            network(normalised(self.batches(step)[0]))
+            network(as_input(self.batches(step)[0]))
         return as_classifier(network, f"{name}, untrained", hours=0.0)
 
     def batches(self, step: int) -> tuple[Tensor, Tensor]:
@@ -135,7 +135,7 @@ def load_training_images(name: str, n: int | None, seed: int = 0) -> tuple[Tenso
     return (train.images * 255).round().byte(), train.labels
 
 
-def normalised(images: Tensor) -> Tensor:
+def as_input(images: Tensor) -> Tensor:
     """uint8 (N, 3, S, S) as the networks take them."""
     mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (MEAN, STD))
     return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
@@ -144,7 +144,7 @@ def normalised(images: Tensor) -> Tensor:
 def cross_entropy(network: nn.Module, batch: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, dict]:
     """The loss of all networks, see `invkit.training.Player`."""
     images, labels = batch
-    logits = network(normalised(images)).float()
+    logits = network(as_input(images)).float()
     return F.cross_entropy(logits, labels, label_smoothing=SMOOTHING), {"right": (logits.argmax(1) == labels).float()}
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from invkit.statistics import Interval
 from study import browser, plots
-from study.page_pictures import is_chart, size_of
+from study.page_pictures import is_chart, picture_size
 
 ROOT = Path(__file__).parents[2]
 COPIES = sorted((ROOT / "book/published").glob("*.ipynb"))
@@ -70,8 +70,8 @@ def test_what_a_chapter_draws_as_a_grid_is_no_chart_and_what_it_plots_is_one(pat
 def test_an_svg_says_its_size(tmp_path):
     (tmp_path / "a.svg").write_text('<?xml version="1.0"?>\n<svg xmlns="x" width="72pt" height="36pt" viewBox="0"/>')
     (tmp_path / "b.svg").write_text('<svg viewBox="0 0 1 1"/>')
-    assert size_of(tmp_path / "a.svg") == (96, 48) and size_of(tmp_path / "b.svg") is None
-    assert size_of(ROOT / "book/images/zero_shot.jpg")[0] > 100
+    assert picture_size(tmp_path / "a.svg") == (96, 48) and picture_size(tmp_path / "b.svg") is None
+    assert picture_size(ROOT / "book/images/zero_shot.jpg")[0] > 100
 
 
 PAGE = """<!doctype html><html data-theme="dark"><head><link rel="stylesheet" href="study.css"></head>

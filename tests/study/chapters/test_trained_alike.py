@@ -65,10 +65,10 @@ def test_training_starts_from_the_twin_s_weights_and_lowers_the_loss(images, tmp
 
 def test_a_repvgg_is_one_row_of_convolutions_that_computes_what_its_branches_did(training):
     network = training.untrained("RepVGG")
-    network(chapter.normalised(training.images[:8]))  # the norms have seen something
+    network(chapter.as_input(training.images[:8]))  # the norms have seen something
     x = training.images[:4]
     with torch.no_grad():
-        expected = network.eval()(chapter.normalised(x))
+        expected = network.eval()(chapter.as_input(x))
     classifier = chapter.as_classifier(network, "RepVGG", hours=0.0)
     torch.testing.assert_close(classifier.logits(x.float() / 255), expected, rtol=1e-3, atol=1e-4)
     assert [block.convolutions for block in classifier.blocks] == [1, 2, 3, 4, 5, 6, 7, 7]
