@@ -164,14 +164,18 @@ def framed(cell, name, facts):
 
 
 def naming_claims(source, name):
-    """A page's prose in which the caption of each figure ends with the claims that it answers."""
+    """A page's prose in which the caption of each figure ends with the claims that it answers, or says that there are
+    none."""
     figures = yaml.safe_load(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
     claims = {claim["id"]: claim for claim in yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))}
 
     def named(match):
-        answered = [claims[id] for id in figures.get(name, {}).get(match["figure"], [])]
-        if not answered:
+        ids = figures.get(name, {}).get(match["figure"])
+        if ids is None:
             return match[0]
+        if not ids:
+            return f"{match['block']}Neither paper makes a claim of this.\n```"
+        answered = [claims[id] for id in ids]
         titles = [f"*{claim['title'].lstrip('… ')}*" for claim in answered]
         said = " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
         papers = " and ".join(dict.fromkeys(claim["paper"].partition(",")[0] for claim in answered))
