@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import tokenize
+from html import escape
 from pathlib import Path
 
 import yaml
@@ -158,8 +159,10 @@ def framed(cell, name, facts):
         lines.append(f"*Before you start*: {known[name]}")
     if "*Time to run*" not in rest and "seconds" in facts:
         lines.append(f"*Time to run*: {_duration(facts['seconds'])} with the parameters below ({facts['machine']}).")
-    for change in facts.get("vouched", []):
-        lines.append(f"*Changed since it ran*, without a change of its numbers: {change['why'].rstrip('.')}.")
+    if changes := facts.get("vouched", []):
+        items = "".join(f"<li>{escape(change['why'].rstrip('.'))}.</li>" for change in changes)
+        summary = "<summary>Changed since it ran, without a change of its numbers</summary>"
+        lines.append(f"\n<details>{summary}<ul>{items}</ul></details>")
     return cell | {"source": f"{title}\n{answer}{more.rstrip()}\n\n" + "\n".join(lines) + "\n"}
 
 

@@ -229,6 +229,7 @@ class _Page:
         classes = ["full-width"] if wide else []
         if chart or (width > SIDE_BY_SIDE and width > STRIP * height):
             classes.append("strip")
+            image["style"] = f"--pixels: {width}px"  # a narrower chart has larger words for its width
         holder = image.find_parent("div", class_="cell_output") or image.find_parent("figure") or image.parent
         if classes:
             holder["class"] = [*_classes(holder), *(one for one in classes if one not in _classes(holder))]

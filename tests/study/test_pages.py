@@ -28,6 +28,13 @@ def test_a_chapter_that_has_its_own_frame_keeps_it():
     assert text.count("admonition") == 1 and text.count("*Before you start*") == text.count("*Time to run*") == 1
 
 
+def test_what_changed_since_it_ran_lies_behind_a_line():
+    facts = {"seconds": 5, "machine": "m", "vouched": [{"why": "One < two."}, {"why": "words"}]}
+    text = pages.framed({"source": FIRST}, "07_zero_shot_inversion", facts)["source"]
+    folded = text.partition("<details>")[2]
+    assert folded.startswith("<summary>Changed since it ran") and "<li>One &lt; two.</li><li>words.</li>" in folded
+
+
 def test_a_chapter_that_says_nothing_before_its_figure_has_no_box():
     text = pages.framed({"source": "# A title\n\n```{note}\nWords.\n```\n"}, "99_none", {})["source"]
     assert "admonition" not in text and text.startswith("# A title\n") and "Words." in text

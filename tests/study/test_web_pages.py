@@ -117,6 +117,7 @@ def test_a_chart_is_marked_and_scrolls_on_a_phone(html):
     finish(html)
     figure = read(html, "page").figure
     assert figure["class"] == ["strip"] and figure.img["class"] == ["chart"]
+    assert figure.img["style"] == "--pixels: 800px"
 
 
 def test_a_tall_picture_of_small_images_keeps_to_the_column(html):
