@@ -11,6 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from invkit import store
 from invkit.network import reach
@@ -23,7 +24,7 @@ WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
 def check_report(
-    classifier: str,
+    classifier: Any,
     weights: str | Path | None = None,
     images: str | None = None,
     minutes: float = 10,
@@ -33,7 +34,7 @@ def check_report(
     """Raise a sentence for arguments of a report that cannot work.
 
     Args:
-        classifier: a name as for `load_classifier`.
+        classifier: a name as for `load_classifier`; any other is left to that.
         weights: a file of weights, .safetensors, .pth, .pt, .ckpt or .bin; None for none.
         images: "folder:PATH" or a data set's name; None for none.
         minutes: above 0.
@@ -56,7 +57,8 @@ def check_report(
         raise ValueError(f"{out} is a file: name a folder for the results.")
     _check_weights(weights)
     _check_images(images)
-    _check_classifier(classifier, weights is None)
+    if isinstance(classifier, str):  # a network itself is checked by `load_classifier`
+        _check_classifier(classifier, weights is None)
 
 
 def _check_weights(weights: str | Path | None) -> None:
@@ -64,8 +66,7 @@ def _check_weights(weights: str | Path | None) -> None:
         return
     if Path(weights).suffix not in WEIGHT_ENDINGS:
         raise ValueError(f"{weights} does not end in {' or '.join(WEIGHT_ENDINGS)}: give a file of a state dict.")
-    if not Path(weights).expanduser().is_file():
-        raise FileNotFoundError(f"There is no file of weights {weights} (looked for from {Path.cwd()}).")
+    store.existing(weights, "file of weights")
 
 
 def _check_images(images: str | None) -> None:
@@ -78,16 +79,14 @@ def _check_images(images: str | None) -> None:
         names, own = ", ".join(WITH_SPLITS[:-1]), images if Path(images).is_dir() else "PATH"
         raise ValueError(f'There is no data set {images!r} to train on: give "folder:{own}", or one of {names}.')
     if source == "folder":
-        folder = Path(path).expanduser()
-        if not path or not folder.is_dir():
-            raise FileNotFoundError(f"There is no folder {folder} (looked for from {Path.cwd()}): check the path.")
+        folder = store.existing(path or "PATH")
         if not any(file.suffix.lower() in IMAGE_ENDINGS for file in folder.rglob("*")):
             raise ValueError(f"{folder} holds no image ({', '.join(sorted(IMAGE_ENDINGS))}): check the path.")
 
 
 def _check_classifier(name: str, fetched: bool) -> None:
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"classifier is a name, such as torchvision:resnet18 or mymodule:factory, not {name!r}.")
+    if not name:
+        raise ValueError(f"classifier is a name, such as torchvision:resnet18 or mymodule:factory, not {name!r}.")
     source, colon, rest = name.partition(":")
     ending = Path(name).suffix.lower()
     if Path(source).suffix == ".py":
@@ -95,8 +94,7 @@ def _check_classifier(name: str, fetched: bool) -> None:
     if ending in (".onnx", *WEIGHT_ENDINGS) and not colon:
         if ending != ".onnx":
             raise ValueError(f"{name} is a file of weights: give mymodule:factory, and weights={name!r}.")
-        if not Path(name).expanduser().is_file():
-            raise FileNotFoundError(f"There is no file {name} (looked for from {Path.cwd()}).")
+        store.existing(name, "file")
     elif not colon:
         if name not in OWN and name not in store.recorded() and not Path(name).is_dir():
             raise ValueError(

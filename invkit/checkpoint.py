@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from invkit.store import LOCK, read_tensors, write_tensors
+from invkit.store import LOCK, folder_made, read_tensors, write_tensors
 
 CHECKPOINT, BEFORE = "checkpoint.safetensors", "checkpoint.before.safetensors"
 
@@ -28,7 +28,7 @@ def alone(folder: Path | None) -> Iterator[None]:
     """Hold a folder's lock, which ends with the process that holds it; ValueError where another one does."""
     with ExitStack() as held:
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder_made(folder)
             try:
                 held.enter_context(FileLock(folder / LOCK, timeout=0))
             except Timeout:

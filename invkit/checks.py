@@ -5,9 +5,9 @@ Images are float tensors (N, 3, H, W) in [0, 1] throughout the library.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 LIMITS = dict.fromkeys(("size", "source_size", "classifier_size"), 4096) | {"feedback": 1000}  # of a card's numbers
-LIMITS |= dict.fromkeys(("shapes", "sizes", "classes", "generator", "options"), 2**20)
+LIMITS |= dict.fromkeys(("shapes", "sizes", "classes", "generator", "options"), 2**20) | {"classifier": 2**16}
 RANGE_SLACK = 1e-3  # how far beyond [0, 1] values may lie: rounding in half precision, not a wrong scale
 
 
@@ -38,17 +38,25 @@ def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK, 
 
 
 def check_image(image: Any) -> None:
-    """Raise ValueError for anything but one float image (3, H, W)."""
-    if not _holds_floats(image) or image.dim() != 3 or image.shape[0] != 3:
+    """Raise ValueError for anything but one float image (3, H, W) without NaN."""
+    if not _holds_floats(image) or image.dim() != 3 or image.shape[0] != 3 or not image.numel() or image.isnan().any():
         shape = f" {tuple(image.shape)}" if isinstance(image, Tensor) else ""
-        raise ValueError(f"One image must be a float tensor (3, H, W), not {_kind(image)}{shape}.")
+        raise ValueError(f"One image must be a float tensor (3, H, W), none 0 or NaN, not {_kind(image)}{shape}.")
 
 
-def check_image_pairs(a: Any, b: Any) -> None:
-    """Raise TypeError or ValueError unless both are float images in [0, 1] of one shape (N, 3, H, W)."""
+def check_image_pairs(a: Any, b: Any, least: int = 1, name: str = "This measure") -> None:
+    """Raise TypeError or ValueError unless both are float images in [0, 1] of one shape (N, 3, H, W).
+
+    Args:
+        a, b: what was given.
+        least: pixels that their sides must have.
+        name: of what needs so many, for the sentence.
+    """
     check_images(a, "The first images")
     check_images(b, "The second images")
     check_same_shape(a, b, "Both sets of images")
+    if min(a.shape[-2:]) < least:
+        raise ValueError(f"{name} needs at least {least}x{least} pixels, not {pixels(a)}: enlarge both first.")
 
 
 def check_same_shape(a: Tensor, b: Tensor, name: str) -> None:
@@ -87,8 +95,29 @@ def check_labels(labels: Any, count: int, classes: int | None = None) -> None:
 
 def check_whole_number(value: Any, least: int, name: str) -> None:
     """Raise ValueError for anything but a whole number of at least `least`."""
-    if not isinstance(value, int) or value < least:
+    if not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+
+
+def check_depth(depth: Any, depths: Sequence[int], begin: str = "This inverter inverts") -> int:
+    """The depth, or the last of `depths` for None; ValueError, which `begin` begins, for one that is none of them."""
+    if depth is not None and (not isinstance(depth, Integral) or depth not in depths):
+        first, last = depths[0], depths[-1]
+        some = f"depth {first} alone" if first == last else f"depths {first} to {last}"
+        if len(depths) <= last - first:
+            some = f"depths {', '.join(map(str, depths))}"
+        raise ValueError(f"{begin} {some}, not {depth!r}.")
+    return depths[-1] if depth is None else int(depth)
+
+
+def check_device(device: Any) -> torch.device:
+    """The device; ValueError, which names those that there are, for one that this machine has not."""
+    try:
+        return torch.empty(0, device=torch.device(device)).device
+    except (RuntimeError, TypeError, AssertionError) as error:  # some builds assert that they were made for it
+        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        found += ["mps"] * torch.backends.mps.is_available()
+        raise ValueError(f"There is no device {device!r} on this machine: give {' or '.join(found)}.") from error
 
 
 # ---- weights and their cards -----------------------------------------------------------------------------------------
@@ -127,13 +156,15 @@ def built(make: Callable[[], nn.Module], card: dict[str, Any], tensors: dict[str
         ValueError: numbers that memory or time cannot bear; no module, or another than that of the weights.
     """
     with reading_card(where), torch.random.fork_rng([]):
+        numbers = {key: [abs(n) if key == "classifier" else n for n in _numbers(card.get(key))] for key in LIMITS}
+        numbers["size"] += _numbers(card.get("classifier", {}).get("size"))
         for key, limit in LIMITS.items():
-            if any(not 0 <= number <= limit for number in _numbers(card.get(key))):
+            if any(not 0 <= number <= limit for number in numbers[key]):
                 raise ValueError(f"The card of {where} has a number beyond 0 to {limit} in {key}: fetch it again.")
         blocks = [size[1] for size in card.get("sizes", [])] + list(card.get("options", {}).get("blocks", []))
-        feedback = [steps + rate for steps, rate in card.get("feedback", {}).values()]
-        if sum(blocks) > len(tensors) or not isinstance(card["size"], int) or not math.isfinite(sum(feedback)):
-            raise TypeError("more blocks than tensors, no size, or endless feedback")
+        whole = [card["size"], *(steps for steps, _ in card.get("feedback", {}).values())]
+        if sum(blocks) > len(tensors) or not all(isinstance(number, int) for number in whole):
+            raise TypeError("more blocks than tensors, or a size or feedback that is no whole number")
         try:
             with torch.device("meta"), Unfilled():
                 planned = {name: tensor.shape for name, tensor in make().state_dict().items()}

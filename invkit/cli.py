@@ -44,7 +44,7 @@ def _sentence(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     if isinstance(error, ModuleNotFoundError):
         return f"{error}: activate the environment that holds it (source .venv/bin/activate), or install it."
-    return NAMED.sub(r"--\1 ", str(error))
+    return NAMED.sub(r"--\1 ", str(error)).replace("trust=True", "--trust")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--search", metavar="STEPS", type=int, default=0, help="steps of a search: closer, but slow")
     command.add_argument("--out", metavar="DIR", required=True, type=Path, help="made if missing; replaces old results")
     command.add_argument("--keep-going", action="store_true", help="leave out photos that are bad, and name them last")
+    command.add_argument("--trust", action="store_true", help="make the network that the inverter's card names, any")
     command.set_defaults(command=_invert)
 
     command = commands.add_parser("report", help="what a classifier gives away of its images: one page with pictures")
@@ -125,17 +126,13 @@ def _invert(options: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
+    from invkit.checks import check_depth
     from invkit.data.photos import fit, read_photo, write_png
     from invkit.inverters import load_inverter
     from invkit.metrics import psnr
 
-    inverter = load_inverter(options.inverter)
-    depth = inverter.depths[-1] if options.depth is None else options.depth
-    if depth not in inverter.depths:
-        first, last = inverter.depths[0], inverter.depths[-1]
-        depths = f"depths {first} to {last}" if last > first else f"depth {first} alone"
-        raise ValueError(f"{options.inverter} inverts {depths}, not {depth}.")
-
+    inverter = load_inverter(options.inverter, trust=options.trust)
+    depth = check_depth(options.depth, inverter.depths, f"{options.inverter} inverts")
     for photo in () if options.keep_going else options.photos:  # a bad one is told before anything is written
         read_photo(photo)
     bad, many = [], len(options.photos) < MANY_PHOTOS

@@ -39,7 +39,7 @@ from invkit.ffi.training import GeneratorLossWeights
 from invkit.identity import found_from_anywhere
 from invkit.minutes import FEEDBACK, RESERVE, Budget
 from invkit.network.classifiers import Classifier, load_classifier
-from invkit.store import round_in_place, whole
+from invkit.store import json_object, round_in_place, whole
 from invkit.training import Progress, supervised
 
 PIXELS = 2**17  # in a step of zero-shot training, about
@@ -139,7 +139,7 @@ def train_inverter(
 def _check_same_call(place: Path, call: dict[str, Any]) -> None:
     """Keep what a training was begun with; ValueError where the folder holds one that was begun with something else."""
     file = place / CALL
-    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else call
+    before = json_object(file) or call
     for key, value in call.items():
         if before.get(key) != value:
             raise ValueError(

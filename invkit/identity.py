@@ -2,7 +2,7 @@
 
 A card holds the arguments with which `load_classifier` makes the classifier again, where there are any, and the
 fingerprint of its weights. A name on a card may come from anywhere, so only shipped, timm's and torchvision's networks
-are made from it; code that it names is run only where the caller trusts it.
+are made from it, with few arguments; all else, such as code, is run only where the caller trusts it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import Any
 
 from torch import nn
 
-from invkit.network.classifiers import LIBRARIES, Classifier, load_classifier
+from invkit import store
+from invkit.network.classifiers import OWN, Classifier, load_classifier
+
+HARMLESS = set("name pretrained size weights output cuts num_classes in_chans".split())  # arguments on a card
 
 
 def identity(classifier: Classifier) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def find_classifier(
     Args:
         card: of an inverter; an old one has no "classifier", and its network's name alone is looked for.
         classifier: the classifier itself, or its module, which then gets the size and the normalisation of the card.
-        trust: run code that the card names.
+        trust: make what the card names also where it is another network than a shipped one, timm's or torchvision's.
 
     Raises:
         ValueError: a classifier that cannot be made again, or is not the one that was inverted.
@@ -55,8 +58,7 @@ def find_classifier(
     elif not isinstance(classifier, Classifier):
         classifier = Classifier(classifier, name, size, known.get("mean"), known.get("std"))
     if size not in (None, classifier.size):
-        taken = f"the classifier takes {classifier.size}: give it with size={size}."
-        raise ValueError(f"This inverter is of {name} at {size} pixels, and {taken}")
+        raise ValueError(f"This inverter is of {name} at {size} pixels, not {classifier.size}: give size={size}.")
     if known and classifier.fingerprint != known["fingerprint"]:
         raise ValueError(
             f"{classifier.name} has other weights (fingerprint {classifier.fingerprint}) than the {name} that was "
@@ -71,10 +73,12 @@ def _source(name: str, known: dict[str, Any], trust: bool) -> dict[str, Any]:
     source = known.get("source") if known else {"name": name}
     if source is None:
         raise ValueError(f"This inverter is of {name}, which was given as a module: {give}.")
-    library, colon, _ = source["name"].partition(":")
-    if colon and library not in LIBRARIES and not trust:
+    library, _, called = source["name"].partition(":")
+    there = library in (*OWN, *store.recorded()) if not called else library in ("timm", "torchvision")
+    if not trust and (not there or ":" in called or not source.keys() <= HARMLESS):
         raise ValueError(
-            f"This inverter's card names code of somebody's own, {source['name']}: {give}, or run it by trust=True."
+            f"This inverter's card names more than a shipped network or one of timm or torchvision ({source!r:.200}): "
+            f"{give}, or trust=True makes it."
         )
     if source.get("pretrained") is False and not source.get("weights"):
         raise ValueError(f"This inverter is of {name} with random weights, which no name brings back: {give}.")

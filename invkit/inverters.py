@@ -92,7 +92,8 @@ def load_inverter(name: str | Path, classifier: Classifier | nn.Module | None = 
         name: the name of a shipped inverter, or a folder that an inverter's `save` wrote.
         classifier: the network that it inverts, where the card's name does not bring it back: a `Classifier`, or the
             module alone, whose preprocessing the card then tells.
-        trust: run the code that the card names, where its classifier is "package.module:factory".
+        trust: make what the card names also where it is another network than a shipped one, timm's or torchvision's;
+            for "package.module:factory" that runs code.
 
     Example:
         >>> import invkit
@@ -122,6 +123,8 @@ def _of_a_classifier(tensors: dict[str, Tensor], card: dict, classifier, trust: 
     chain = _chain(tensors, card)
     found = find_classifier(card, classifier, trust)
     shapes = [tuple(shape) for shape in card["shapes"]]
+    if not set(card.get("depths") or [1]) <= set(range(1, len(shapes))):
+        raise LookupError("depths of which it has no inverses")
     if classifier is not None and map_shapes(found)[: len(shapes)] != shapes:
         raise ValueError(f"{found.name} is cut into other blocks than when it was inverted: give the same cuts=.")
     return ClassifierInverter(chain, found, card)

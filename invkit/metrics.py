@@ -68,9 +68,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure  # takes a second to import
 
-    check_image_pairs(a, b)
-    if min(a.shape[-2:]) < 11:
-        raise ValueError(f"SSIM needs at least 11x11 pixels, but the images are {pixels(a)}: enlarge both first.")
+    check_image_pairs(a, b, 11, "SSIM")
     return _in_chunks(lambda x, y: structural_similarity_index_measure(x, y, data_range=1.0, reduction="none"), a, b)
 
 
@@ -82,9 +80,7 @@ def perceptual(a: Tensor, b: Tensor) -> Tensor:
     scales. Nothing is downloaded here, so that a number never depends on whether a network happened to be up; to have
     LPIPS, run once: python -c "import torchvision; torchvision.models.alexnet(weights='DEFAULT')"
     """
-    check_image_pairs(a, b)
-    if min(a.shape[-2:]) < 32:
-        raise ValueError(f"The perceptual distance needs at least 32x32 pixels, not {pixels(a)}: enlarge both first.")
+    check_image_pairs(a, b, 32, "The perceptual distance")
     weights: Any = _perceptual_network(perceptual_name()).to(a.device).lins
 
     def compared(x: Tensor, y: Tensor) -> Tensor:
@@ -112,9 +108,7 @@ def perceptual_squeezenet(a: Tensor, b: Tensor) -> Tensor:
         FileNotFoundError: the package with SqueezeNet's weights is not installed.
         ValueError: smaller images.
     """
-    check_image_pairs(a, b)
-    if min(a.shape[-2:]) < 32:
-        raise ValueError(f"The perceptual distance needs at least 32x32 pixels, not {pixels(a)}: enlarge both first.")
+    check_image_pairs(a, b, 32, "The perceptual distance")
 
     def compared(x: Tensor, y: Tensor) -> Tensor:
         pairs = zip(_squeezenet_layers(x), _remembered(_squeezenet_layers, y), strict=True)

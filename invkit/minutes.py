@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from invkit import checkpoint
-from invkit.store import whole
+from invkit.store import json_object, whole
 from invkit.training import Progress
 
 EARLY = 1 / 3  # of the minutes, after which the inverter is written for the first time
@@ -133,7 +133,7 @@ class Budget:
             share: of the minutes.
             least: how many are computed in any case; None for `few`.
         """
-        plan = json.loads((self.folder / PLAN).read_text(encoding="utf-8")) if (self.folder / PLAN).is_file() else {}
+        plan = json_object(self.folder / PLAN)
         if what not in plan:
             limit = share * 60 * self.minutes_in_all
             each = _seconds_each(make, few)

@@ -64,9 +64,9 @@ def write_report(
             that cannot be had.
         TooFewMinutes: fewer minutes than the inverters take on this machine.
     """
-    began, out = time.monotonic(), Path(out)
-    if isinstance(classifier, str):
-        check_report(classifier, weights, images, minutes, depths, out)
+    began, out = time.monotonic(), store.as_path(out)
+    check_report(classifier, weights, images, minutes, depths, out)
+    if not isinstance(classifier, Classifier):
         classifier = load_classifier(classifier, weights=weights, output=output)
     parts = 2 if images else 1
     settings: dict[str, Any] = {"minutes": minutes / parts, "seed": seed, "progress": progress}

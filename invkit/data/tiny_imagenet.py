@@ -18,7 +18,7 @@ from torch import Tensor
 
 from invkit.data.cache import decoded
 from invkit.data.folders import class_folders, files_by_class, place
-from invkit.store import REPOSITORY
+from invkit.store import REPOSITORY, existing
 
 SPLITS = ("train", "inverter", "validation", "test")
 SHARES = {"train": (0.0, 0.5), "inverter": (0.5, 0.95), "validation": (0.95, 1.0)}  # of each class
@@ -40,7 +40,7 @@ def tiny_imagenet(path: str, split: str) -> tuple[Tensor, Tensor, list[str]]:
     Raises:
         FileNotFoundError, ValueError: the archive is missing, incomplete or damaged.
     """
-    folder = _given(path) if path else _found_or_downloaded()
+    folder = existing(path) if path else _found_or_downloaded()
     by_class = files_by_class(folder / "train") if split != "test" else []
     files = [(found[i], label) for label, found in enumerate(by_class) for i in _share(len(found), split)]
     if split == "test":
@@ -67,13 +67,6 @@ def _share(count: int, split: str) -> list[int]:
     """Which of a class's images belong to the split, in order; the same for the same count."""
     low, high = (round(share * count) for share in SHARES[split])
     return sorted(np.random.default_rng(0).permutation(count)[low:high].tolist())
-
-
-def _given(path: str) -> Path:
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}: check the path.")
-    return folder
 
 
 def _found_or_downloaded() -> Path:

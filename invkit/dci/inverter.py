@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from invkit import store
-from invkit.checks import as_floats, check_images, check_whole_number
+from invkit.checks import as_floats, check_depth, check_device, check_images, check_whole_number
 from invkit.data.images import fit_square
 from invkit.dci.chain import Chain, classifier_blocks, invert_representation
 from invkit.dci.layout import layout_of
@@ -42,8 +41,8 @@ class _ChainInverter:
 
     def to(self, device: torch.device | str) -> Self:
         """Move the inverter and the network that it inverts; returns the inverter."""
-        self.chain.to(device)
         self._network.to(device)
+        self.chain.to(check_device(device))
         return self
 
     def save(self, folder: str | Path) -> dict:
@@ -55,17 +54,6 @@ class _ChainInverter:
             ValueError: the card is not JSON, or a weight is too large for half precision.
         """
         return store.save(folder, self.chain.state_dict(), self.card, half=True, eight_bits=self.card.get("bits") == 8)
-
-    def _depth(self, depth: int | None) -> int:
-        if depth is None:
-            return self.depths[-1]
-        if not isinstance(depth, Integral) or depth not in self.depths:
-            first, last = self.depths[0], self.depths[-1]
-            depths = f"depth {first} alone" if first == last else f"depths {first} to {last}"
-            if len(self.depths) <= last - first:
-                depths = f"depths {', '.join(map(str, self.depths))}"
-            raise ValueError(f"This inverter inverts {depths}, not {depth!r}.")
-        return int(depth)
 
     def _feedback(self, depth: int, wanted: bool) -> tuple[int, float]:
         return tuple(self.card.get("feedback", {}).get(str(depth), (0, 1.0))) if wanted else (0, 1.0)
@@ -102,7 +90,7 @@ class ClassifierInverter(_ChainInverter):
             ValueError: another depth, or no such images.
         """
         squares = fit_square(self.classifier.convert(images), self.size)
-        return self.classifier.features(squares, self._depth(depth))
+        return self.classifier.features(squares, check_depth(depth, self.depths))
 
     def invert(
         self,
@@ -127,7 +115,7 @@ class ClassifierInverter(_ChainInverter):
             ValueError: another depth or shape, or noise.
         """
         self._check_noise(noise)
-        depth = self._depth(depth)
+        depth = check_depth(depth, self.depths)
         shape = tuple(self.classifier.blocks[depth - 1].shape)
         begin, fix = f"Depth {depth} is inverted from floats", f"represent(images, depth={depth})"
         y = layout_of(shape, self.classifier.size).to_map(as_floats(representation, shape, begin, fix))
@@ -172,7 +160,7 @@ class GeneratorInverter(_ChainInverter):
         Raises:
             ValueError: another depth, or no such images.
         """
-        self._depth(depth)
+        check_depth(depth, self.depths)
         check_images(images)
         return fit_square(images, self.size)
 
@@ -202,7 +190,7 @@ class GeneratorInverter(_ChainInverter):
             raise ValueError(
                 "A search starts inside a classifier; this inverter inverts a generator: leave out search."
             )
-        depth = self._depth(depth)
+        depth = check_depth(depth, self.depths)
         check_images(representation)
         images = 2 * fit_square(representation, self.size) - 1
         return invert_representation(self.chain, self.generator.blocks, images, depth, self._feedback(depth, feedback))

@@ -10,19 +10,18 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from invkit import store
-from invkit.checks import as_floats
+from invkit.checks import as_floats, check_depth, check_device
 from invkit.data.images import fit_square
 from invkit.ffi.biggan import LogitGenerator
 from invkit.ffi.pairs import condition, logits_of
 from invkit.network.classifiers import Classifier
+from invkit.seeds import standard_normal
 
 
 class LogitInverter:
@@ -68,7 +67,8 @@ class LogitInverter:
         Raises:
             ValueError: another depth, or no such images.
         """
-        self._check_depth(depth)
+        if depth is not None:
+            check_depth(depth, self.depths)
         return logits_of(self.classifier, fit_square(images, self.source_size))
 
     def invert(
@@ -86,7 +86,8 @@ class LogitInverter:
         Raises:
             ValueError: another depth; logits or noise of another shape, or not finite; a search.
         """
-        self._check_depth(depth)
+        if depth is not None:
+            check_depth(depth, self.depths)
         if search:
             raise ValueError("A search starts inside a classifier; this inverter inverts its logits: leave out search.")
         begin = "This inverter takes float logits"
@@ -113,18 +114,14 @@ class LogitInverter:
             seed: 0 or more.
 
         Raises:
-            ValueError: n below 1.
+            ValueError: n below 1, or a seed below 0.
         """
-        if n < 1:
-            raise ValueError(f"Ask for at least one noise vector, not n={n}.")
-        # NumPy generates its numbers in order, however many; torch.randn generates others for another n.
-        values = np.random.default_rng(seed).standard_normal((n, self.noise_dim), dtype=np.float32)
-        return torch.from_numpy(values).to(self.generator.norm.weight.device)
+        return standard_normal(n, self.noise_dim, seed).to(self.generator.norm.weight.device)
 
     def to(self, device: torch.device | str) -> LogitInverter:
         """Move the inverter and its classifier to a device; returns the inverter."""
-        self.generator.to(device)
         self.classifier.to(device)
+        self.generator.to(check_device(device))
         return self
 
     def save(self, folder: str | Path) -> dict:
@@ -134,7 +131,3 @@ class LogitInverter:
             ValueError: the card is not JSON, or a weight is too large for half precision.
         """
         return store.save(folder, self.generator.state_dict(), self.card, half=True)
-
-    def _check_depth(self, depth: int | None) -> None:
-        if depth is not None and (not isinstance(depth, Integral) or depth not in self.depths):
-            raise ValueError(f"This inverter inverts the logits alone, depth {self.depths[0]}, not {depth!r}.")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from invkit import store
-from invkit.checks import built, check_images, reading_card
+from invkit.checks import built, check_device, check_images, reading_card
 from invkit.network import libraries, lite0, small, state_dicts, wrap
 from invkit.network.cuts import cut_at_modules
 from invkit.network.partition import BY_HAND, Block, close, compose, evaluating, partition_and_miss
@@ -230,7 +230,7 @@ class Classifier:
 
     def to(self, device: torch.device | str) -> Classifier:
         """Move the network and its blocks; returns the classifier itself."""
-        self.model.to(device)
+        self.model.to(device := check_device(device))
         for block in self.__dict__.get("blocks", ()):  # they share the modules, but fetch plain buffers by themselves
             block.to(device)
         return self
@@ -462,5 +462,5 @@ OWN: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
 LIBRARIES: dict[str, Callable[..., libraries.Made]] = {
     "timm": libraries.from_timm,
     "torchvision": libraries.from_torchvision,
-    "hf-hub": libraries.from_hub,
+    "hf-hub": lambda name, *settings: libraries.from_timm(f"hf-hub:{name}", *settings),
 }

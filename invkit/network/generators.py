@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from invkit.checks import as_floats
+from invkit.checks import as_floats, check_depth, check_device
 from invkit.network.partition import Block, compose
+from invkit.seeds import standard_normal
 from invkit.store import load_pickle_checked, wheel_file
 
 FACEGAN_WHEEL, FACEGAN_FILE = "gan-face-generate", "gan_face_generate/weights.tar"
@@ -46,7 +46,7 @@ class Generator:
         return next(self.model.parameters()).device
 
     def to(self, device: torch.device | str) -> Generator:
-        self.model.to(device)  # the blocks are the model's own modules
+        self.model.to(check_device(device))  # the blocks are the model's own modules
         return self
 
     def sample_latents(self, n: int, seed: int = 0) -> Tensor:
@@ -59,23 +59,17 @@ class Generator:
         Returns:
             Floats (n, latent_dim), where the generator is.
         """
-        if n < 1:
-            raise ValueError(f"Ask for at least one latent, not n={n}.")
-        # NumPy draws its numbers in order, however many; torch.randn draws others for another n.
-        values = np.random.default_rng(seed).standard_normal((n, self.latent_dim), dtype=np.float32)
-        return torch.from_numpy(values).to(self.device)
+        return standard_normal(n, self.latent_dim, seed).to(self.device)
 
-    def features(self, latents: Tensor, depth: int) -> Tensor:
+    def features(self, latents: Tensor, depth: int | None) -> Tensor:
         """The output of one block, (N, *shape of the block); that of the last one is the image in [-1, 1].
 
         Args:
             latents: floats (N, latent_dim).
-            depth: of the block, from 1; anything else is a ValueError.
+            depth: of the block, from 1, or None for the last; anything else is a ValueError.
         """
-        if not 1 <= depth <= len(self.blocks):
-            raise ValueError(f"{self.name} has depths 1 to {len(self.blocks)}, not {depth}.")
         h = self._checked(latents)
-        for block in self.blocks[:depth]:
+        for block in self.blocks[: check_depth(depth, range(1, len(self.blocks) + 1), f"{self.name} has")]:
             h = block(h)
         return h
 

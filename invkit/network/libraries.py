@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from invkit.network import reach
+from invkit.store import existing
 
 Made = tuple[nn.Module, dict[str, Any]]
 
@@ -39,11 +40,6 @@ def from_timm(name: str, pretrained: bool, size: int | None, arguments: dict[str
     if "in_chans" in arguments:  # the metadata are of colour images: `Classifier` takes their mean
         return model, made
     return model, made | {"mean": config["mean"], "std": config["std"]}
-
-
-def from_hub(name: str, pretrained: bool, size: int | None, arguments: dict[str, Any]) -> Made:
-    """A model of the Hugging Face hub, "OWNER/NAME", by way of timm."""
-    return from_timm(f"hf-hub:{name}", pretrained, size, arguments)
 
 
 def from_torchvision(name: str, pretrained: bool, size: int | None, arguments: dict[str, Any]) -> Made:
@@ -187,9 +183,7 @@ def _why(error: BaseException) -> str:
 
 def from_onnx(file: str | Path) -> nn.Module:
     """The network of an ONNX file, converted by onnx2torch, which must be installed."""
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path} (looked for from {Path.cwd()}).")
+    path = existing(file, "file")
     try:
         converter = importlib.import_module("onnx2torch")
     except ImportError as error:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from invkit.store import existing
+
 NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")  # keys of checkpoints
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")  # of wrappers around the network
 
@@ -21,12 +23,7 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
         ValueError: a file of another kind, or without a state dict.
     """
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no file of weights {path} (looked for from {Path.cwd()}): put it there, or give another path or "
-            "the network itself."
-        )
+    path = existing(file, "file of weights")
     try:
         found = _read(path)
     except Exception as error:  # damage has many errors

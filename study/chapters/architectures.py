@@ -113,7 +113,7 @@ def landmarks(inverter) -> dict[str, int]:
     return found | {"deepest": depths[-1]}
 
 
-def spscore_depths(inverter, most: int) -> list[int]:
+def spread_depths(inverter, most: int) -> list[int]:
     """At most so many depths with a map, evenly spread from the first to the deepest; all of them for 0."""
     depths = map_depths(inverter)
     places = torch.linspace(0, len(depths) - 1, min(most, len(depths)) or len(depths)).round().long().unique()
@@ -121,8 +121,8 @@ def spscore_depths(inverter, most: int) -> list[int]:
 
 
 def measured_depths(inverter, most: int) -> list[int]:
-    """The depths of `spscore_depths`, and the landmarks, in order."""
-    return sorted({*spscore_depths(inverter, most), *landmarks(inverter).values()})
+    """The depths of `spread_depths`, and the landmarks, in order."""
+    return sorted({*spread_depths(inverter, most), *landmarks(inverter).values()})
 
 
 def convolutions_by_depth(inverter) -> dict[int, int]:
@@ -216,7 +216,7 @@ def pictured_rows(
     """
     rows, captions = {}, {}
     for name, inverter in networks.items():
-        depths, convolutions = spscore_depths(inverter, columns), convolutions_by_depth(inverter)
+        depths, convolutions = spread_depths(inverter, columns), convolutions_by_depth(inverter)
         depths += [depths[-1]] * (columns - len(depths))
         original = picture[inverter.size].to(next(inverter.chain.parameters()).device)
         images = {depth: inverter.reconstruct(original, depth) for depth in dict.fromkeys(depths)}

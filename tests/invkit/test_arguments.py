@@ -48,7 +48,7 @@ def test_what_may_work_passes(folder, classifier):
         ({"classifier": "yours.onnx"}, FileNotFoundError, "no file yours.onnx"),
         ({"classifier": "ownmodule.py:network"}, ValueError, "is a file: give ownmodule:network in the folder"),
         ({"classifier": "./ownmodule.py"}, ValueError, "is a file: give ownmodule:factory in the folder"),
-        ({"classifier": ""}, TypeError, "classifier is a name"),
+        ({"classifier": ""}, ValueError, "classifier is a name"),
         ({"classifier": "nomodule:network"}, ValueError, "no module 'nomodule', looked for in .* PYTHONPATH"),
         ({"classifier": "no.such.module:f"}, ValueError, "no module 'no.such.module'"),
         ({"classifier": "ownmodule:netwrok"}, ValueError, r"ownmodule.py has no 'netwrok'; .* are network\."),

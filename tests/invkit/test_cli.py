@@ -47,7 +47,13 @@ class Mirror:
 @pytest.fixture(autouse=True)
 def inverters(monkeypatch):
     shipped = {"thumbnails": Thumbnails, "mirror": Mirror}
-    monkeypatch.setattr(invkit.inverters, "load_inverter", lambda name: shipped[name]())
+
+    def load(name, trust=False):
+        if name == "own" and not trust:
+            raise ValueError("This inverter's card names more than a shipped network: trust=True makes it.")
+        return shipped.get(name, Mirror)()
+
+    monkeypatch.setattr(invkit.inverters, "load_inverter", load)
 
 
 @pytest.fixture
@@ -59,9 +65,9 @@ def photos(tmp_path):
     return tmp_path
 
 
-def invert(*photos, out, inverter="thumbnails", depth=None, search=None, keep_going=False):
+def invert(*photos, out, inverter="thumbnails", depth=None, search=None, keep_going=False, trust=False):
     options = ["--depth", str(depth)] if depth is not None else []
-    options += ["--keep-going"] if keep_going else []
+    options += ["--keep-going"] * keep_going + ["--trust"] * trust
     options += ["--search", str(search)] if search is not None else []
     return main(["invert", *map(str, photos), "--inverter", inverter, "--out", str(out), *options])
 
@@ -85,6 +91,13 @@ def test_invert_writes_reconstruction_and_side_by_side(photos, tmp_path, capsys)
 
 def test_the_deepest_is_the_default(photos, tmp_path, capsys):
     assert invert(photos / "wide.png", out=tmp_path) == 0 and "depth 2" in capsys.readouterr().out
+
+
+def test_a_network_of_one_s_own_is_made_from_a_card_only_where_it_is_trusted(photos, tmp_path, capsys):
+    assert invert(photos / "wide.png", out=tmp_path / "out", inverter="own") == 1
+    assert "names more than a shipped network: --trust makes it" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert invert(photos / "wide.png", out=tmp_path / "out", inverter="own", trust=True) == 0
 
 
 def test_an_inverter_of_one_depth_without_a_search(photos, tmp_path, capsys):

@@ -150,7 +150,7 @@ def test_a_file_of_weights_is_found_again_from_another_folder(tmp_path, monkeypa
     monkeypatch.chdir("/")
     assert invkit.load_inverter(tmp_path / "kept").classifier.fingerprint == classifier.fingerprint
     (tmp_path / "mine.pth").unlink()
-    with pytest.raises(FileNotFoundError, match="no file of weights .*mine.pth .*put it there, or give another path"):
+    with pytest.raises(FileNotFoundError, match="no file of weights .*mine.pth .*: check the path"):
         invkit.load_inverter(tmp_path / "kept")
 
 

@@ -108,6 +108,21 @@ def test_a_full_disk_is_told_of_and_all_that_was_there_stays(disk, capsys, what)
     WRITERS[what](place)
 
 
+@pytest.mark.parametrize("what", WRITERS)
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_a_file_in_place_of_a_folder_is_one_sentence_and_stays(tmp_path, capsys, what, below):
+    (tmp_path / "taken").write_text("mine")
+    assert f"{tmp_path / 'taken'}" in (sentence := said(lambda: WRITERS[what](tmp_path / "taken" / below), capsys))
+    assert "is a file, or lies in one: name a folder" in sentence and (tmp_path / "taken").read_text() == "mine"
+
+
+def test_what_cannot_be_replaced_is_named_as_the_user_named_it(tmp_path, capsys):
+    (tmp_path / "photo.png").mkdir()
+    sentence = said(lambda: write_png(tmp_path / "photo.png", torch.rand(3, 4, 4)), capsys)
+    assert sentence == f"invkit: {tmp_path / 'photo.png'}: Is a directory."
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
 def test_a_finished_training_is_read_from_a_folder_that_may_only_be_read(folder):
     place = folder / "finished"
     found = training(place).ema["line"]

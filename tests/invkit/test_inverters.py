@@ -185,9 +185,9 @@ def test_wrong_logits_and_noise_get_a_sentence(of_logits):
     for noise in (torch.zeros(3, 12), torch.zeros(2, 5), torch.zeros(2, 12).long(), torch.full((2, 12), float("nan"))):
         with pytest.raises(ValueError, match=r"sample_noise\(2, seed=0\)"):
             of_logits.invert(z, noise=noise)
-    with pytest.raises(ValueError, match="n=0"):
+    with pytest.raises(ValueError, match="at least 1, not 0"):
         of_logits.sample_noise(0)
-    with pytest.raises(ValueError, match="logits alone"):
+    with pytest.raises(ValueError, match=r"inverts depth \d alone, not 0"):
         of_logits.represent(torch.rand(1, 3, 16, 16), depth=0)
     with pytest.raises(ValueError, match=r"\(N, [3C], H, W\)"):
         of_logits.represent(torch.rand(1, 2, 16, 16))
@@ -296,7 +296,7 @@ def test_another_classifier_is_refused(own, tmp_path):
     module, _ = own
     with pytest.raises(ValueError, match="has other weights .* than the my cnn that was inverted"):
         invkit.load_inverter(tmp_path / "mine", classifier=own_network(seed=1))
-    with pytest.raises(ValueError, match="at 12 pixels, and the classifier takes 16: give it with size=12"):
+    with pytest.raises(ValueError, match="at 12 pixels, not 16: give size=12"):
         invkit.load_inverter(tmp_path / "mine", classifier=Classifier(PoolAnySize(), "other", size=16))
     joined = [("all but the last", module[:5]), ("last", module[5:])]
     with pytest.raises(ValueError, match="cut into other blocks"):
@@ -346,13 +346,36 @@ def test_code_that_a_card_names_is_run_only_where_it_is_trusted(own, tmp_path, m
     card = store.read_card(tmp_path / "mine")
     card["classifier"]["source"] = {"name": "made_up_nets:net"}
     store.save_card(tmp_path / "mine", card)
-    with pytest.raises(ValueError, match="names code of somebody's own, made_up_nets:net: pass it, .* trust=True"):
+    with pytest.raises(ValueError, match="names more than a shipped .*'made_up_nets:net'.*: pass it, .* trust=True"):
         invkit.load_inverter(tmp_path / "mine")
     assert "made_up_nets" not in sys.modules
     nets = importlib.import_module("made_up_nets")
     nets.made = lambda: inverter.classifier
     assert invkit.load_inverter(tmp_path / "mine", trust=True).size == 12 and nets.ran
     del sys.modules["made_up_nets"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"name": "hf-hub:somebody/net"}, {"name": "timm:hf-hub:somebody/net"}, {"name": "timm:local-dir:/tmp"},
+        {"name": "net.onnx"}, {"name": "../net"}, {"name": "mine"}, {"name": ""}, {"name": "timm:"},
+        {"name": "timm:resnet18", "checkpoint_path": "net.pth"},
+        {"name": "timm:resnet18", "pretrained_cfg": {"file": "net.pth"}},
+        {"name": "torchvision:vit_b_16", "hidden_dim": 60_000},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_card_brings_back_shipped_networks_and_those_of_two_libraries_alone(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(store.find("glyphs-plain-0"), tmp_path / "mine")
+    monkeypatch.setattr("invkit.identity.load_classifier", lambda **given: pytest.fail(f"loaded {given}"))
+    card = {"network": source["name"], "method": "dci", "size": 32, "classifier": {"source": source}}
+    with pytest.raises(ValueError, match=r"^This inverter's card names more than [^\n]+ or trust=True makes it\.$"):
+        find_classifier(card)
+    monkeypatch.setattr("invkit.identity.load_classifier", lambda **given: invkit.Classifier(own_network(), size=12))
+    with pytest.raises(ValueError, match="its card's source is Sequential"):
+        find_classifier(card, trust=True)
 
 
 def test_depths_and_batches_that_make_no_sense_get_a_sentence(own):
@@ -377,7 +400,11 @@ def damaged_cards():
         yield from (("glyphs-plain-0", entry, value) for value in wrong)
     yield "ffi-glyphs-robust", "generator", {"channels": [10**6] * 4}
     yield "dci-tiny-robust", "feedback", {"1": [10**9, 1.0]}
+    yield "dci-tiny-robust", "feedback", {"1": [1.5, 1.0]}
     yield "dci-tiny-robust", "sizes", [[32, 10**6]] * 8
+    yield from (("dci-tiny-robust", "depths", value) for value in ([99], [0], ["a"], [[1]], 7))
+    for known in ({"size": 10**5}, {"source": {"name": "timm:resnet18", "num_classes": 10**6}}, [], "x"):
+        yield from ((name, "classifier", known) for name in ("dci-tiny-robust", "ffi-glyphs-robust"))
     yield "glyphs-plain-0", "options", {"widths": [10**6] * 5}
     yield "glyphs-plain-0", "options", {"widths": [32], "blocks": [10**6]}
 

@@ -1,12 +1,13 @@
 """Minutes are shared among phases, amounts are fixed once, and a training that goes on keeps what it has."""
 
+import json
 import time
 
 import pytest
 import torch
 
-from invkit import checkpoint
-from invkit.minutes import Budget
+from invkit import checkpoint, fit
+from invkit.minutes import PLAN, Budget
 from invkit.training import Progress
 
 
@@ -70,3 +71,15 @@ def test_what_a_stopped_training_took_counts(tmp_path):
     checkpoint.write(tmp_path / "one", {"a/weights/b": torch.zeros(1)}, run)
     left = Budget(10, {"one": 1, "two": 3}, tmp_path).seconds_left()
     assert left == pytest.approx(Budget(10, {"two": 3}, tmp_path).seconds_left() - 90, abs=1)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null"])
+def test_damaged_notes_of_a_training_are_written_again(tmp_path, text):
+    """Of how many images were computed, and of how it was called; what its checkpoints say is compared in any case."""
+    for name in (PLAN, fit.CALL):
+        (tmp_path / name).write_text(text)
+    assert Budget(1, {"one": 1}, tmp_path).amount("photos", 20, lambda n: time.sleep(0.001)) == 20
+    fit._check_same_call(tmp_path, {"minutes": 3})
+    assert json.loads((tmp_path / PLAN).read_text()) == {"photos": 20}
+    with pytest.raises(ValueError, match="holds a training with minutes = 3, this call has 4"):
+        fit._check_same_call(tmp_path, {"minutes": 4})

@@ -15,6 +15,7 @@ from torch import nn
 import invkit
 from invkit import attacks, metrics
 from invkit.data.images import fit_square
+from invkit.data.photos import read_photo, write_png
 from invkit.dci.chain import Chain, map_shapes
 from invkit.dci.inverter import ClassifierInverter
 from invkit.ffi.biggan import LogitGenerator
@@ -180,6 +181,18 @@ ODD = {  # an argument beside the images that is none of those there are
     "weights without a name": (lambda: invkit.load_inverter(None), TypeError),
     "weights of a number": (lambda: invkit.load_inverter(3), TypeError),
     "weights of bytes": (lambda: invkit.load_inverter(b"dci-lite0"), TypeError),
+    "another word for a GPU": (lambda: CHAIN.to("gpu"), ValueError),
+    "no device": (lambda: CLASSIFIER.to(None), ValueError),
+    "a device that no machine has": (lambda: OF_LOGITS.to("cuda:99"), ValueError),
+    "a type in place of a device": (lambda: OF_LOGITS.to(torch.float16), ValueError),
+    "noise of text": (lambda: OF_LOGITS.sample_noise("2"), ValueError),
+    "a photo without a path": (lambda: read_photo(None), TypeError),
+    "a photo of a number": (lambda: write_png(3, OTHERS[0]), TypeError),
+    "a photo of NaN": (lambda: write_png("a.png", OTHERS[0] / 0 * 0), ValueError),
+    "a data set without a name": (lambda: invkit.data.load(None), ValueError),
+    "labels in a list": (lambda: invkit.data.Data(OTHERS, [0, 1, 2], ("a", "b", "c")), TypeError),
+    "weights to no folder": (lambda: OF_LOGITS.save(None), TypeError),
+    "weights in a list": (lambda: invkit.store.save("a", [OTHERS], {}), ValueError),
     "a map without memory": (
         lambda: CHAIN.invert(torch.empty(CHAIN.represent(OTHERS).shape, device="meta")),
         ValueError,
@@ -192,6 +205,14 @@ def test_an_odd_argument_gets_one_sentence(odd):
     call, error = ODD[odd]
     with pytest.raises(error, match=r"^[^\n]+\.$"):
         call()
+
+
+def test_a_device_that_is_not_there_moves_nothing():
+    for one in (CLASSIFIER, CHAIN, OF_LOGITS):
+        with pytest.raises(ValueError, match="no device 'gpu' on this machine: give cpu"):
+            one.to("gpu")
+        assert one.to("cpu") is one
+    CHAIN.reconstruct(OTHERS)
 
 
 @pytest.mark.parametrize("name", ALL)

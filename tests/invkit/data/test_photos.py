@@ -375,6 +375,33 @@ def test_beyond_all_bounds_is_refused_before_decoding(tmp_path, monkeypatch, pic
         read_photo(tmp_path / "a.png")
 
 
+WHOLE = {  # kinds of which no part can be decoded alone: bytes of a pixel, an image, a file's ending, options
+    "a TIFF": (4, "RGB", "tif", {}),
+    "a grey TIFF": (1, "L", "tif", {}),
+    "a PNG of 16 bits": (2, "I;16", "png", {}),
+    "a progressive JPEG": (3, "RGB", "jpg", {"progressive": True}),
+    "a progressive JPEG of full colours": (6, "RGB", "jpg", {"progressive": True, "subsampling": 0}),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_what_can_only_be_decoded_as_a_whole_has_a_limit_of_its_own(tmp_path, monkeypatch, few_pixels, kind):
+    bytes_of_a_pixel, mode, suffix, options = WHOLE[kind]
+    Image.new(mode, (400, 500)).save(path := tmp_path / f"a.{suffix}", **options)
+    monkeypatch.setattr("invkit.data.photos.MOST_BYTES", 200_000 * bytes_of_a_pixel)
+    assert read_photo(path).shape[0] == 3
+    monkeypatch.setattr("invkit.data.photos.MOST_BYTES", 200_000 * bytes_of_a_pixel - 1)
+    with pytest.raises(ValueError, match=r"^[^\n]+ has 400x500 pixels, which take .* save it as a PNG of 8 bits\.$"):
+        read_photo(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_what_is_decoded_in_parts_has_no_such_limit(tmp_path, monkeypatch, few_pixels, suffix):
+    detailed("RGB").save(tmp_path / f"a.{suffix}")
+    monkeypatch.setattr("invkit.data.photos.MOST_BYTES", 400_000)  # of 855 kB
+    assert read_photo(tmp_path / f"a.{suffix}").shape[0] == 3
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp", "webp", "gif"])
 def test_truncated(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)

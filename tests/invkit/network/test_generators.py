@@ -62,7 +62,7 @@ def test_wrong_requests_name_the_fix(facegan):
         facegan.images(torch.zeros(2, 100, dtype=torch.int64))
     with pytest.raises(ValueError, match="depths 1 to 5"):
         facegan.features(torch.zeros(2, 100), 6)
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="at least 1, not 0"):
         facegan.sample_latents(0)
 
 

@@ -75,8 +75,8 @@ def test_networks_are_compared_at_depths_that_all_of_them_have(networks):
     assert list(deep) == ["first", "past 20", "deepest"]
     assert convolutions[deep["past 20"]] == 21 and convolutions[deep["deepest"]] == 22
     assert architectures.measured_depths(networks["deep"], 2) == sorted({*deep.values()})
-    assert architectures.spscore_depths(networks["deep"], 0) == networks["deep"].depths
-    assert len(architectures.spscore_depths(networks["deep"], 5)) == 5
+    assert architectures.spread_depths(networks["deep"], 0) == networks["deep"].depths
+    assert len(architectures.spread_depths(networks["deep"], 5)) == 5
 
 
 def test_the_figure_draws_every_depth_that_was_read(networks, depth_results, photos):
