@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,10 @@ def test_the_readme_names_what_each_chapter_lets_one_swap():
 
 def test_there_are_chapters():
     assert CHAPTERS
+
+
+def test_every_chapter_stands_once_in_the_contents():
+    contents = yaml.safe_load((CHAPTERS[0].parents[1] / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    patterns = [one["glob"] for part in contents["parts"] for one in part["chapters"] if "glob" in one]
+    for path in CHAPTERS:
+        assert sum(fnmatch(path.name, pattern) for pattern in patterns) == 1, path.stem
