@@ -4,7 +4,8 @@ Chapter 15 compares networks that others trained, each on its own images for its
 2016, arXiv 1512.03385), a RepVGG (Ding et al. 2021, arXiv 2101.03697), a ConvNeXt (Liu et al. 2022, arXiv 2201.03545)
 and a vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929) of similar size see the same photos in the same
 order for the same number of steps. Beside each stands its *untrained twin*: the same network with the random weights
-that training began with. What both lose, the architecture loses; what only the trained one loses, training discards.
+that training began with. What only the trained one loses,
+training discards, or makes harder to invert.
 
 Every network gets a zero-shot inverter by one recipe (Dong et al. 2021, arXiv 2107.06304): the same kind of inverses,
 the same synthetic images, the same compute. The only thing that is chosen for a network is the learning rate of its
@@ -222,7 +223,8 @@ class InverterBudget:
 
     def invert(self, classifier: Classifier, schedule: Schedule) -> ClassifierInverter:
         place = self.folder / slug(f"inverter of {classifier.name}")
-        return self.setting(classifier).train(WAY, self.pool, schedule, seed=self.seed, folder=place)
+        pool = self.pool.to(classifier.device)
+        return self.setting(classifier).train(WAY, pool, schedule, seed=self.seed, folder=place)
 
 
 # ---- what is measured ------------------------------------------------------------------------------------------------
