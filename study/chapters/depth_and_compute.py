@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -142,23 +142,27 @@ class Cost:
 
 
 @cache
-def cost_of(setting: Setting, way: Way) -> Cost:
-    """Count a way's operations on real steps: network, inverses and backward pass; loss and optimiser are free.
+def operations_of(setting: Setting, way: Way, divide: int, together: int) -> int:
+    """Operations of so many training steps, the second phase from the deepest block, and of the start before them.
 
-    A multiplication or an addition is one operation.
+    They are counted on real steps: network, inverses and backward pass; loss and optimiser are free. A multiplication
+    or an addition is one operation.
     """
     size, device = setting.classifier.size, setting.classifier.device
+    often = (0.0,) * (setting.depth - 1) + (1.0,)
     pool = Pool(torch.rand(2, 3, size, size, device=device))
+    with FlopCounterMode(display=False) as counter:
+        setting.train(way, pool, replace(setting.schedule(divide, together), often=often))
+    return counter.get_total_flops()
 
-    def count(divide: int, together: int) -> int:
-        with FlopCounterMode(display=False) as counter:
-            setting.train(way, pool, setting.schedule(divide, together))
-        return counter.get_total_flops()
 
+def cost_of(setting: Setting, way: Way) -> Cost:
+    """A way's operations; phases that two ways have in common are counted once (`operations_of`)."""
     least = int(way.linear)  # steps of dividing that come with the start
-    start = count(least, 0)
-    divide = count(least + 1, 0) - start if way.divided else 0
-    together = count(least, 1) - start if way.divided < 1 else 0
+    alone, joint = Way(1.0, BLOCK, way.linear), replace(way, divided=0.0)
+    start = operations_of(setting, alone, least, 0)
+    divide = operations_of(setting, alone, least + 1, 0) - start if way.divided else 0
+    together = operations_of(setting, joint, least, 1) - start if way.divided < 1 else 0
     return Cost(start, divide, together)
 
 

@@ -26,7 +26,6 @@ from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from invkit import data
 from invkit.attacks import clean_accuracy
@@ -38,7 +37,7 @@ from invkit.network.classifiers import Classifier
 from invkit.training import Player, train
 from recipes.classifiers import shuffled_batches
 from study.chapters.architectures import DepthResult, Photos, map_depths, score_depths
-from study.chapters.depth_and_compute import BLOCK, SYNCHRONISED, WAYS, Way
+from study.chapters.depth_and_compute import BLOCK, SYNCHRONISED, WAYS, Way, operations_of
 from study.chapters.method_or_knowledge import ChainSetting
 from study.notebook import slug
 from study.reconstructions import reconstruct_every_depth
@@ -170,11 +169,11 @@ class EveryDepth(ChainSetting):
 
         Raises ValueError for a compute that pays for no step.
         """
-        start = self.operations(replace(WAY, divided=1.0), 1, 0)
+        start = operations_of(self, replace(WAY, divided=1.0), 1, 0)
         depths, one = range(1, self.depth + 1), replace(self, batch=1)  # a step costs as many images as it has
-        divide = self.batch * one.operations(Way(1.0, BLOCK, linear=False), 1, 0)
+        divide = self.batch * operations_of(one, Way(1.0, BLOCK, linear=False), 1, 0)
         joint = Way(0.0, WAY.together, linear=False)
-        each = (replace(one, depth=depth).operations(joint, 0, 1) for depth in depths)
+        each = (operations_of(replace(one, depth=depth), joint, 0, 1) for depth in depths)
         together = self.batch * sum(each) / self.depth
         left = compute - start
         steps = int(WAY.divided * left / divide), int((1 - WAY.divided) * left / together)
@@ -182,15 +181,6 @@ class EveryDepth(ChainSetting):
             least = start + max(divide / WAY.divided, together / (1 - WAY.divided))
             raise ValueError(f"{compute:.3g} operations train no inverter: give at least {least:.3g}.")
         return self.schedule(steps[0] + 1, steps[1], rate)  # a step comes with the linear start
-
-    def operations(self, way: Way, divide: int, together: int) -> int:
-        """Floating-point operations of so many steps, from the deepest block in the second phase, as in chapter 16."""
-        size, device = self.classifier.size, self.classifier.device
-        often = (0.0,) * (self.depth - 1) + (1.0,)
-        with FlopCounterMode(display=False) as counter:
-            pool = Pool(torch.rand(2, 3, size, size, device=device))
-            self.train(way, pool, replace(self.schedule(divide, together), often=often))
-        return counter.get_total_flops()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -80,6 +81,7 @@ class ChainBudget:
     precision: str = "auto"
 
     def __post_init__(self):
+        object.__setattr__(self, "sizes", tuple(map(tuple, self.sizes)))  # a notebook's lists could not be a key
         deepest = len(self.classifier.blocks)  # cut now: tracing runs the network, and must not be counted as training
         if not 1 <= self.depth <= deepest or len(self.sizes) != self.depth:
             raise ValueError(
@@ -101,21 +103,28 @@ class StepCost:
     synchronise: float
 
 
-def step_cost(budget: ChainBudget, variant: ChainVariant) -> StepCost:
-    """Operations of one training step of each phase: network, inverses and backward pass; loss and optimiser are free.
+@cache
+def operations_of_steps(budget: ChainBudget, weights: ChainLossWeights, schedule: Schedule) -> int:
+    """Floating-point operations of a schedule with a batch of one, counted by PyTorch on real steps.
 
-    Counted by PyTorch on real steps with a batch of one; an operation is a multiplication or an addition.
+    Those of network, inverses and backward pass are counted, a multiplication or an addition as one; loss and optimiser
+    are free.
     """
     pool = Pool(torch.rand(1, 3, budget.crop, budget.crop, device=budget.classifier.device))
+    with FlopCounterMode(display=False) as counter:
+        budget.train(ChainVariant(weights), pool, schedule, batch=1)
+    return counter.get_total_flops()
 
-    def count(**steps) -> int:
-        with FlopCounterMode(display=False) as counter:
-            budget.train(variant, pool, Schedule(**steps), batch=1)
-        return counter.get_total_flops()
 
-    start = count(divide=0, synchronise=0)  # the inverses take their units from a first batch
-    divide = count(divide=1, synchronise=0) - start
-    visits = [count(divide=0, synchronise=1, often=often) - start for often in _visits(budget, variant)]
+def step_cost(budget: ChainBudget, variant: ChainVariant) -> StepCost:
+    """Operations of one training step of each phase; variants with the same loss terms are counted once."""
+
+    def count(divide: int, synchronise: int, often: tuple[float, ...] | None = None) -> int:
+        return operations_of_steps(budget, variant.weights, Schedule(divide, synchronise, often=often))
+
+    start = count(0, 0)  # the inverses take their units from a first batch
+    divide = count(1, 0) - start
+    visits = [count(0, 1, often) - start for often in _visits(budget, variant)]
     return StepCost(divide * budget.batch, sum(visits) / len(visits) * budget.batch)
 
 
