@@ -296,23 +296,29 @@ def images_of(chain: Chain, features: Tensor, depth: int, batch: int = 100) -> T
 
 @dataclass(frozen=True)
 class DefenceOutcome:
-    """One defence of one strength: what it costs; what the attacker reconstructs as it was, and tuned against that."""
+    """One defence of one strength: what it costs, and how well attackers reconstruct the images.
+
+    as_was, tuned: the attacker without knowledge of the defence, and trained further against it.
+    reconstructions: of the first images, {"as was", "tuned" or "anew": (N, 3, S, S)}.
+    anew: of an attacker that was trained from scratch against it; None where there is none.
+    """
 
     name: str
     strength: float
     cost: Cost
     as_was: Scores
     tuned: Scores
-    reconstructions: Mapping[str, Tensor]  # "as was" and "tuned", of the first images
+    reconstructions: Mapping[str, Tensor]
+    anew: Scores | None = None
 
     @property
     def label(self) -> str:
         return setting_label(self.name, self.strength)
 
     def leaked(self, measure: str) -> Tensor:
-        """Per image, "psnr" or "found" of the attacker that does better by it on average: who attacks has both."""
-        both = [scores[measure] for scores in (self.tuned, self.as_was)]
-        return max(both, key=lambda values: values.mean().item())
+        """Per image, "psnr" or "found" of the attacker that does best by it on average: who attacks has them all."""
+        attackers = [scores[measure] for scores in (self.tuned, self.as_was, self.anew) if scores]
+        return max(attackers, key=lambda values: values.mean().item())
 
 
 @dataclass(frozen=True)

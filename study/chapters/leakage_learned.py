@@ -7,14 +7,15 @@ NoPeek (Vepakomma et al. 2020, arXiv 2008.09161) trains the network for
 where h are the features that the device sends, and dCor² is the squared distance correlation of images and features
 (Székely, Rizzo and Bakirov 2007, "Measuring and testing dependence by correlation of distances"), from 0 for
 independence to 1. Here a trained classifier goes on so, its norms with the statistics that they have. With w = 0 it
-goes on without the term: what further training alone does. An attacker is assumed to know the new network, and adapts
-to it as to any other defence.
+goes on without the term: what further training alone does. An attacker is assumed to know the new network. One adapts
+to it as to any other defence; another is trained from scratch against it (`train_anew`), since an attacker that starts
+from the weights for another network may be the weaker one, and the defence would get the credit.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +23,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from invkit import data
+from invkit import data, dci
+from invkit.dci.chain import Chain, ChainLossWeights
+from invkit.dci.training import Schedule
 from invkit.network.classifiers import Classifier
 from invkit.training import Player, train
 from recipes.classifiers import shuffled_batches
-from study.chapters.leakage import Cost, DefenceOutcome, DefenceTrial, cloud_logits, divergence, images_of, send, tune
+from study.chapters.leakage import (
+    Cost,
+    DefenceOutcome,
+    DefenceTrial,
+    Sources,
+    cloud_logits,
+    divergence,
+    images_of,
+    send,
+    tune,
+)
 from study.chapters.leakage_defences import LEARNED, none
 from study.scores import score
 
 BATCH, RATE = 64, 3e-4  # of the classifier's further training
+ATTACK_BATCH = 8  # images in a step of an attacker that is trained from scratch, as of one that is tuned
 
 
 def distance_correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -112,6 +126,7 @@ class Hiding:
     augment: whether they are flipped and shifted.
     steps: of that training.
     tuning: of the attacker against it, keywords of `tune`.
+    anew: steps of each inverse by itself and of all together, of the attacker that is trained from scratch.
     """
 
     images: Tensor
@@ -119,17 +134,48 @@ class Hiding:
     augment: bool
     steps: int
     tuning: Mapping[str, object]
+    anew: tuple[int, int]
 
     @classmethod
-    def of(cls, name: str, size: int, images: int, steps: int, tune_steps: int, precision: str, seed: int) -> Hiding:
-        """On so many training images of a data set, shrunk or enlarged to `size`; characters are not augmented."""
-        known = data.load(name, split="train", n=images, seed=seed, size=size)
-        tuning = {"steps": tune_steps, "precision": precision}
-        return cls((known.images * 255).round().byte(), known.labels, not name.startswith("glyphs"), steps, tuning)
+    def of(cls, name: str, size: int, learned: Mapping, precision: str, seed: int) -> Hiding:
+        """On training images of a data set, shrunk or enlarged to `size`; characters are not augmented.
+
+        learned: "images" and "steps" of the network's training, and of the attackers' "tune_steps" and "anew".
+        """
+        known = data.load(name, split="train", n=learned["images"], seed=seed, size=size)
+        tuning = {"steps": learned["tune_steps"], "precision": precision}
+        images, augment = (known.images * 255).round().byte(), not name.startswith("glyphs")
+        return cls(images, known.labels, augment, learned["steps"], tuning, tuple(learned["anew"]))
+
+
+def train_anew(
+    network: Classifier,
+    depth: int,
+    sources: Sources,
+    sizes: Sequence[tuple[int, int]],
+    steps: tuple[int, int],
+    precision: str = "auto",
+    folder: Path | None = None,
+    seed: int = 0,
+) -> Chain:
+    """An attacker's chain for features of that depth, trained from scratch on synthetic images.
+
+    sizes: (width, residual blocks) of each inverse.
+    steps: of each inverse by itself, after its linear start, and of all together, from that depth alone.
+    """
+    often = (0.0,) * (depth - 1) + (1.0,)
+    inverter = dci.invert_classifier(
+        network, sources.batches(ATTACK_BATCH), depth=depth, sizes=sizes[:depth], at_once=True,
+        schedule=Schedule(*steps, divide_lr=2e-3, synchronise_lr=1e-3, often=often),
+        weights=ChainLossWeights(block=1, input=0, cycle=0),
+        synchronise_weights=ChainLossWeights(block=0.1, input=1, cycle=0),
+        precision=precision, folder=folder, seed=seed, progress=False,
+    )  # fmt: skip
+    return inverter.chain
 
 
 def run_learned(trial: DefenceTrial, hiding: Hiding, weight: float) -> DefenceOutcome:
-    """What the learned defence costs at a trial's depth, and what the same attacker gets: as it was, and tuned."""
+    """What the learned defence costs at a trial's depth, and what attackers get: as it was, tuned, and trained anew."""
     classifier, depth = trial.inverter.classifier, trial.depth
     place = trial.folder and trial.folder / f"{LEARNED}-{weight:g}-depth-{depth}"
     network = train_hiding(
@@ -141,11 +187,15 @@ def run_learned(trial: DefenceTrial, hiding: Hiding, weight: float) -> DefenceOu
     tuned = tune(
         attacker, depth, none(), trial.sources, folder=place and place / "attack", seed=trial.seed, **hiding.tuning
     )
+    anew = train_anew(
+        network, depth, trial.sources, trial.inverter.card["sizes"], hiding.anew,
+        precision=hiding.tuning.get("precision", "auto"), folder=place and place / "anew", seed=trial.seed,
+    )  # fmt: skip
     features = send(network, trial.images, depth)
-    chains = {"as was": trial.inverter.chain, "tuned": tuned}
+    chains = {"as was": trial.inverter.chain, "tuned": tuned, "anew": anew}
     made = {key: images_of(chain, features[: trial.attacked], depth) for key, chain in chains.items()}
-    scores = [score(images, trial.images, measures=("psnr", "found")) for images in made.values()]
+    as_was, tuned, anew = (score(images, trial.images, measures=("psnr", "found")) for images in made.values())
     before, after = cloud_logits(classifier, trial.features, depth), cloud_logits(network, features, depth)
     paid = Cost((after.argmax(1) == trial.labels).float(), divergence(before, after))
     shown = {key: images[: trial.shown] for key, images in made.items()}
-    return DefenceOutcome(LEARNED, weight, paid, *scores, shown)
+    return DefenceOutcome(LEARNED, weight, paid, as_was, tuned, shown, anew)

@@ -37,8 +37,8 @@ def trade_off(panels: Mapping[str, Sequence[DefenceOutcome]], floor: Mapping[str
 
     Across: the cloud's errors, on a logarithmic scale that tells 0.2 % from 1 % where they are so far apart. A line
     joins the strengths of one defence, whose marks grow with them: filled for the tuned attacker, hollow for the
-    attacker as it was; 95 % intervals on both axes. floor: {"psnr": {label: dB}, "found": {label: share}}, dashed and
-    dotted.
+    attacker as it was, crosses for one that was trained anew; 95 % intervals on both axes. floor: {"psnr": {label: dB},
+    "found": {label: share}}, dashed and dotted.
     """
     names = list(dict.fromkeys(o.name for outcomes in panels.values() for o in outcomes if o.name != "none"))
     measures = {"psnr": ("PSNR of the attacker, dB", 1), "found": ("originals found, %", 100)}
@@ -76,6 +76,10 @@ def _draw(axis: Axes, outcomes: Sequence[DefenceOutcome], measure: str, factor: 
     axis.scatter(x, y, facecolor="white", edgecolor=style["color"], **marks)
     y, up = _ends([o.tuned.intervals()[measure].times(factor) for o in outcomes])
     axis.scatter(x, y, color=style["color"], **marks)
+    for o in outcomes:
+        if o.anew:
+            value = o.anew.intervals()[measure].times(factor).value
+            axis.scatter(_errors(o).value, value, marker="x", s=50, color=style["color"], zorder=4)
     return axis.errorbar(x, y, xerr=across, yerr=up, elinewidth=1, **style | {"markersize": 4})
 
 
@@ -208,7 +212,7 @@ def second_rows(classifier: Classifier, found: Mapping[str, Mapping[int, TimedIm
 
 
 def record_outcomes(study, outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> None:
-    """Record what each defence costs, what the tuned attacker then gets, and what the tuning gained.
+    """Record what each defence costs, what attackers then get, tuned or trained anew, and what the tuning gained.
 
     outcomes: {depth: outcomes}, the first of each without a defence. The costliest is looked for at the first depth.
     What is gained by tuning against a learned defence, which has another network, is left out of that mean.
@@ -219,8 +223,9 @@ def record_outcomes(study, outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> 
             id = f"{o.name}_{o.strength:g}_depth_{depth}".replace(".", "")
             study.record_interval("accuracy", id, statistics.proportion(o.cost.correct), tolerance=4)
             study.record(f"kl_{id}", statistics.bootstrap(o.cost.divergence), unit="nats", tolerance=None)
-            for measure, interval in o.tuned.intervals().items():
-                study.record_interval(measure, f"tuned {id}", interval)
+            for attacker, scores in {"tuned": o.tuned, "anew": o.anew}.items():
+                for measure, interval in scores.intervals().items() if scores else ():
+                    study.record_interval(measure, f"{attacker} {id}", interval)
         gain = won_back([o for o in tried if o.name != LEARNED], plain)
         won.append(f"{gain:+.2f} dB at depth {depth}")
         study.record_interval("psnr", f"won back {depth}", gain, digits=2)
@@ -242,7 +247,7 @@ def record_drowned(study, drowned: DefenceOutcome, strength: float) -> None:
 
 
 def outcome_rows(outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> dict:
-    """Rows of a table, {(depth, defence): {column: value}}: what it costs, and both attackers' PSNR and share found."""
+    """Rows of a table, {(depth, defence): {column: value}}: what it costs, and attackers' PSNR and share found."""
     rows = {}
     for depth, tried in outcomes.items():
         for o in tried:
@@ -251,6 +256,8 @@ def outcome_rows(outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> dict:
                 known, as_was = MEASURES[measure], o.as_was.intervals()[measure].value
                 row[f"{known.title} as was"] = f"{known.factor * as_was:.{known.digits}f}"
                 row[f"{known.title} tuned, {known.unit}"] = written(measure, o.tuned.intervals()[measure])
+                if o.anew:
+                    row[f"{known.title} anew, {known.unit}"] = written(measure, o.anew.intervals()[measure])
             rows[f"{depth}", o.label] = row
     return rows
 
