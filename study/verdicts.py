@@ -298,9 +298,13 @@ def _against(check: Check, entries: Mapping[str, Mapping]) -> str:
 
 
 def _entries(chapter: str, results: Mapping[str, Mapping[str, Mapping]]) -> dict[str, Mapping]:
-    """The chapter's results by id, and those of all chapters by "chapter:id"."""
-    others = {f"{name}:{id}": entry for name, entries in results.items() for id, entry in entries.items()}
-    return {**others, **results.get(chapter, {})}
+    """The chapter's results by id, and those of all chapters by "chapter:id", but for what was not measured."""
+    measured = {
+        name: {id: entry for id, entry in entries.items() if entry.get("value", "a text") is not None}
+        for name, entries in results.items()
+    }
+    others = {f"{name}:{id}": entry for name, entries in measured.items() for id, entry in entries.items()}
+    return {**others, **measured.get(chapter, {})}
 
 
 def _baseline(claim: Claim, entries: Mapping[str, Mapping], value: Interval) -> Interval:

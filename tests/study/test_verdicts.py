@@ -212,6 +212,8 @@ def test_a_missing_number_or_chapter_is_not_testable_and_named():
     assert verdicts.judge([some], {})[0].missing == ("ours", "theirs", "gain")
     assert found.entry()["value"] is None and found.entry()["tolerance"] is None
     assert judged(claim(check("PSNR", claims.above, "gain"), baseline="nobody"), gain=entry(1, 2)).verdict == UNTESTED
+    unmeasured = {"value": None, "ci95": None, "unit": "", "n": None, "tolerance": None}  # as a chapter records it
+    assert judged(some, gain=unmeasured).missing == ("gain",)
 
 
 def test_a_check_may_stand_in_for_one_whose_numbers_are_missing():
