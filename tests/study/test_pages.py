@@ -1,5 +1,6 @@
 """The frame of a chapter: its answer in a box, what to know before, and how long it takes to run."""
 
+import re
 from pathlib import Path
 
 import yaml
@@ -89,6 +90,13 @@ def test_every_figure_says_which_claims_it_answers_and_all_of_them_exist():
         assert figures.keys() == drawn - ({"margins"} if path.stem == "12_claims" else set()), path
         assert {id for ids in figures.values() for id in ids} <= claims
     assert not named
+
+
+def test_no_prose_page_is_bold():
+    """Bold is for the one claim of a chapter; code in blocks may hold asterisks."""
+    for page in sorted(Path("book").glob("*.md")):
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        assert not re.findall(r"\*\*\S[^\n]*?\*\*", prose), page
 
 
 def test_what_a_comment_tells_the_formatter_is_not_shown():
