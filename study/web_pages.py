@@ -29,7 +29,7 @@ OPENING = "article section > p, article section > .admonition > p:not(.admonitio
 SMALL, TALL = 1100, 1.3  # pixels up to which a picture is of small images; such a tall one keeps to the column
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
-STRIP = 0.8  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
+STRIP = 0.65  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
 UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf")  # in _static
 
 

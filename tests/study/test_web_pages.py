@@ -121,7 +121,7 @@ def test_a_chart_is_marked_and_scrolls_on_a_phone(html):
 
 
 def test_a_tall_picture_of_small_images_keeps_to_the_column(html):
-    for name, size in (("small_images", (1000, 1350)), ("photos", (1500, 2900))):
+    for name, size in (("small_images", (1000, 1600)), ("photos", (1500, 2900))):
         Image.new("RGB", size, "#808000").save(html / f"_images/{name}.png")
         write(html, name, f'<figure><img alt="f" src="_images/{name}.png"></figure>')
     finish(html)
