@@ -59,6 +59,14 @@ def shipped_networks():
     return {name: (card["data"], card["licence"]) for name, card in cards.items()}
 
 
+def of_networks():
+    """Rows of the table of networks, those together that share data and licence: (names, data, licence)."""
+    together = {}
+    for name, facts in shipped_networks().items():
+        together.setdefault(facts, []).append(name)
+    return [(", ".join(names), *facts) for facts, names in together.items()]
+
+
 def _table(head, rows):
     lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
     return "\n".join(lines)
@@ -71,13 +79,9 @@ def main():
         sys.exit(f"There is no {error.filename} here: run this in the folder of the repository.")
     except StudyError as error:
         sys.exit(str(error))
-    tables = [
-        _table(
-            ("network", "trained on", "licence of that"), [(name, *facts) for name, facts in shipped_networks().items()]
-        )
-    ]
-    tables.append(_table(("package", "version", "licence"), rows))
-    replace_between(PAGE, BEGIN, END, ["\n\n".join(tables)])
+    networks = _table(("networks", "trained on", "licence of that"), of_networks())
+    packages_ = _table(("package", "version", "licence"), rows)
+    replace_between(PAGE, BEGIN, END, [f"## Shipped networks\n\n{networks}\n\n## Packages\n\n{packages_}"])
 
 
 if __name__ == "__main__":

@@ -138,6 +138,8 @@ def _page(name, executed, profile):
     for cell in cells:
         if cell["cell_type"] == "markdown":
             cell["source"] = naming_claims(source_of(cell), name)
+        elif figure := cell["metadata"].get("mystnb", {}).get("figure"):
+            figure["caption"] += _claims_of(name, figure["name"])
         if "parameters" in cell["metadata"].get("tags", []):
             cell["source"] = with_values(source_of(cell), injected)
     return executed | {"cells": cells}
@@ -162,30 +164,42 @@ def framed(cell, name, facts):
     if changes := facts.get("vouched", []):
         items = "".join(f"<li>{escape(change['why'].rstrip('.'))}.</li>" for change in changes)
         summary = "<summary>Changed since it ran, without a change of its numbers</summary>"
-        lines.append(f"\n<details>{summary}<ul>{items}</ul></details>")
+        lines.append(f'\n<details class="changed">{summary}<ul>{items}</ul></details>')
     return cell | {"source": f"{title}\n{answer}{more.rstrip()}\n\n" + "\n".join(lines) + "\n"}
 
 
 def naming_claims(source, name):
     """A page's prose in which the caption of each figure ends with the claims that it answers, or says that there are
     none."""
-    figures = yaml.safe_load(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
-    claims = {claim["id"]: claim for claim in yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))}
 
     def named(match):
-        ids = figures.get(name, {}).get(match["figure"])
-        if ids is None:
-            return match[0]
-        if not ids:
-            return f"{match['block']}Neither paper makes a claim of this.\n```"
-        answered = [claims[id] for id in ids]
-        titles = [f"*{claim['title'].lstrip('… ')}*" for claim in answered]
-        said = " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
-        papers = " and ".join(dict.fromkeys(claim["paper"].partition(",")[0] for claim in answered))
-        what = "Claims" if len(titles) > 1 else "Claim"
-        return f"{match['block']}{what} answered: {said} ({papers}; [verdict](12_claims.ipynb)).\n```"
+        said = _claims_of(name, match["figure"])
+        return f"{match['block']}{said.strip()}\n```" if said else match[0]
 
     return FIGURE.sub(named, source)
+
+
+def _claims_of(name, figure):
+    """A sentence, after a blank, on the claims that a figure of a chapter answers; empty where book/figures.yaml does
+    not list the figure, which is called by what draws it, or by its name where a caption stands in a cell's metadata.
+    """
+    figures = yaml.safe_load(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
+    ids = figures.get(name, {}).get(figure)
+    if ids is None:
+        return ""
+    if not ids:
+        return " Neither paper makes a claim of this."
+    claims = {claim["id"]: claim for claim in yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))}
+    whole, last = {}, ""
+    for id, claim in claims.items():  # "… and more" goes on from the last title that does not
+        goes_on = claim["title"].startswith("…")
+        last = last if goes_on else claim["title"]
+        whole[id] = f"{last}, {claim['title'].lstrip('… ')}" if goes_on else last
+    titles = [f"*{whole[id]}*" for id in ids]
+    said = " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
+    papers = " and ".join(dict.fromkeys(claims[id]["paper"].partition(",")[0] for id in ids))
+    what = "Claims" if len(titles) > 1 else "Claim"
+    return f" {what} answered: {said} ({papers}; [verdict](12_claims.ipynb))."
 
 
 def _duration(seconds):

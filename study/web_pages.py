@@ -21,7 +21,7 @@ from study.touch import pictures_beside
 LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where that is smaller
 QUALITY = 92  # of a WebP: no difference is seen at twice the size
 DESCRIPTION = 160  # characters that a search engine or a preview shows
-COLUMN = 640  # pixels from which on a table is wide: a column has 704 on a desktop, and letters differ
+COLUMN = 610  # pixels from which on a table is wide: a column has 704 on a desktop, and letters differ
 SIDE_BY_SIDE = 810  # pixels of a picture from which on it shows several things in a row, and uses the margin
 LONG, LONGEST = 14, 24  # rows from which on a table is folded: behind the figure of its section, and anyhow
 PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "table", "dt"]  # where no term is linked
@@ -29,7 +29,7 @@ OPENING = "article section > p, article section > .admonition > p:not(.admonitio
 SMALL, TALL = 1100, 1.3  # pixels up to which a picture is of small images; such a tall one keeps to the column
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
-STRIP = 1.6  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
+STRIP = 0.65  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
 UNUSED = ("*.map", "vendor/fontawesome/*/js/*", "vendor/fontawesome/*/webfonts/*.ttf")  # in _static
 
 
@@ -254,7 +254,7 @@ class _Page:
             number += 1
             place = f"{chapter}.{number}" if chapter.isdigit() else f"{number}"
             caption = self.soup.new_tag("caption")
-            caption.string = f"Table {place}. {_said_of(table) or _words(title)}"
+            caption.string = f"Table {place}. {_said_of(table) or _words(title)}{_cut(table)}"
             table.insert(0, caption)
             for cell in table.find_all("th"):
                 cell["scope"] = "col" if cell.find_parent("thead") else "row"
@@ -263,7 +263,7 @@ class _Page:
             if output and _width(table) > COLUMN and not output.find_parent(class_="tag_full-width"):
                 output["class"] = [*output["class"], "full-width"]
             rows = len(table.select("tbody tr"))
-            if output and (rows > LONGEST or (rows > LONG and title.parent.select_one("figure"))):
+            if rows > LONGEST or (output and rows > LONG and title.parent.select_one("figure")):
                 self._fold(table, f"{caption.string} ({rows} rows)")
 
     def _fold(self, table, words):
@@ -326,6 +326,14 @@ def _said_of(table):
     cell = table.find_parent("div", class_="cell")
     said = re.search(r"^# Table: (.+)$", cell.get_text(), re.MULTILINE) if cell else None
     return said and said[1].strip()
+
+
+def _cut(table):
+    """Words for a table that pandas has cut, which then has a row of dots and says below how many rows there are."""
+    below = table.find_next_sibling("p")
+    rows = re.match(r"(\d+) rows", below.get_text()) if below else None
+    dots = [row for row in table.select("tbody tr") if not row.get_text(strip=True).strip(".…")]
+    return f": the first and the last of {rows[1]} rows; the chapter’s results file holds all" if rows and dots else ""
 
 
 def _keep_intervals_whole(table):

@@ -49,7 +49,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
 
     function answer(chosen) {
-      if (answered.length > place) return; // one answer a question
+      if (!questions.length || answered.length > place) return; // not asked yet, or answered: one answer a question
       const { photo, depth } = questions[place];
       const network = facts.found[depth][photo];
       answered.push({ reader: chosen === photo, network: network === photo });
@@ -68,8 +68,8 @@ document.addEventListener("DOMContentLoaded", () => {
       const right = (who) => answered.filter((one) => one[who]).length;
       const all = facts.found.flat().length;
       const hits = facts.found.flatMap((row) => row.filter((found, photo) => found === photo)).length;
-      const everywhere = `on all ${all} reconstructions ${Math.round((100 * hits) / all)} %, ` +
-        `by chance ${Math.round(100 / n)} %.`;
+      const everywhere = `on all ${all} reconstructions ${Math.round((100 * hits) / all)}\u00a0%, ` +
+        `by chance ${Math.round(100 / n)}\u00a0%.`;
       rate.textContent = answered.length
         ? `You: ${right("reader")} of ${answered.length}. Pixel similarity: ${right("network")} of ` +
           `${answered.length} here, ${everywhere}`

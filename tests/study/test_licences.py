@@ -21,9 +21,12 @@ def rows(monkeypatch):
 
 
 def test_every_package_and_network_has_its_row(rows):
-    assert {"package", "network", "---"} == rows.keys() - licences.pins().keys() - licences.shipped_networks().keys()
+    networks = {names: facts for names, *facts in licences.of_networks()}
+    assert {"package", "networks", "---"} == rows.keys() - licences.pins().keys() - networks.keys()
     assert {name: rows[name][0] for name in licences.pins()} == licences.pins()
-    assert {name: tuple(rows[name]) for name in licences.shipped_networks()} == licences.shipped_networks()
+    assert {names: rows[names] for names in networks} == networks
+    named = {name: tuple(facts) for names, facts in networks.items() for name in names.split(", ")}
+    assert named == licences.shipped_networks()
     assert all(cells[1].strip() for cells in rows.values())
 
 

@@ -1,5 +1,6 @@
 """The frame of a chapter: its answer in a box, what to know before, and how long it takes to run."""
 
+import re
 from pathlib import Path
 
 import yaml
@@ -31,7 +32,7 @@ def test_a_chapter_that_has_its_own_frame_keeps_it():
 def test_what_changed_since_it_ran_lies_behind_a_line():
     facts = {"seconds": 5, "machine": "m", "vouched": [{"why": "One < two."}, {"why": "words"}]}
     text = pages.framed({"source": FIRST}, "07_zero_shot_inversion", facts)["source"]
-    folded = text.partition("<details>")[2]
+    folded = text.partition('<details class="changed">')[2]
     assert folded.startswith("<summary>Changed since it ran") and "<li>One &lt; two.</li><li>words.</li>" in folded
 
 
@@ -61,6 +62,21 @@ def test_a_caption_ends_with_the_claims_that_its_figure_answers():
     )
 
 
+def test_a_title_that_goes_on_is_told_with_the_one_before():
+    block = "```{glue:figure} doses\nScores.\n```\n"
+    text = pages.naming_claims(block, "17_dose_of_robustness")
+    assert "*Robust logits of photos tell more, and the more so, the more robust they are* and *Robust logits" in text
+
+
+def test_a_caption_in_the_metadata_of_a_cell_names_its_claims_too(monkeypatch):
+    monkeypatch.setattr(pages, "fingerprint", lambda name, profile: "now")
+    executed = read_json("book/published/11_natural_images.ipynb")
+    executed["metadata"]["invkit"]["fingerprint"] = "now"
+    cells = pages._page("11_natural_images", executed, "published")["cells"]
+    captions = [one["metadata"]["mystnb"]["figure"]["caption"] for one in cells if "mystnb" in one["metadata"]]
+    assert len(captions) == 4 and all("paper makes a claim" in one or "[verdict]" in one for one in captions)
+
+
 def test_every_figure_says_which_claims_it_answers_and_all_of_them_exist():
     """But for the figure of all claims."""
     claims = {claim["id"] for claim in yaml.safe_load(pages.CLAIMS.read_text())}
@@ -68,10 +84,19 @@ def test_every_figure_says_which_claims_it_answers_and_all_of_them_exist():
     for path in sorted(Path("notebooks").glob("*.ipynb")):
         prose = "\n".join(source_of(cell) for cell in read_json(path)["cells"])
         drawn = {match["figure"] for match in pages.FIGURE.finditer(prose)}
+        told = [cell["metadata"].get("mystnb", {}).get("figure", {}) for cell in read_json(path)["cells"]]
+        drawn |= {figure["name"] for figure in told if figure}
         figures = named.pop(path.stem, {})
         assert figures.keys() == drawn - ({"margins"} if path.stem == "12_claims" else set()), path
         assert {id for ids in figures.values() for id in ids} <= claims
     assert not named
+
+
+def test_no_prose_page_is_bold():
+    """Bold is for the one claim of a chapter; code in blocks may hold asterisks."""
+    for page in sorted(Path("book").glob("*.md")):
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        assert not re.findall(r"\*\*\S[^\n]*?\*\*", prose), page
 
 
 def test_what_a_comment_tells_the_formatter_is_not_shown():

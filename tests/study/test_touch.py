@@ -304,7 +304,7 @@ def test_the_quiz_counts_the_reader_beside_the_network(book):
         right, network = right + (chosen == photo), network + ([[0, 1, 2], [0, 0, 2]][depth][photo] == photo)
         rate = text(book, of("quiz", ".touch-rate"))
         assert f"You: {right} of {place + 1}." in rate and f"{network} of {place + 1} here" in rate
-        assert "on all 6 reconstructions 83 %, by chance 33 %" in rate
+        assert "on all 6 reconstructions 83\N{NO-BREAK SPACE}%, by chance 33\N{NO-BREAK SPACE}%" in rate
         assert (chosen == photo) == ("You are right" in text(book, of("quiz", ".touch-told")))
         focus(book, of("quiz", ".touch-button"))
         book.press("Enter")

@@ -121,7 +121,7 @@ def test_a_chart_is_marked_and_scrolls_on_a_phone(html):
 
 
 def test_a_tall_picture_of_small_images_keeps_to_the_column(html):
-    for name, size in (("small_images", (1000, 1350)), ("photos", (1500, 2900))):
+    for name, size in (("small_images", (1000, 1600)), ("photos", (1500, 2900))):
         Image.new("RGB", size, "#808000").save(html / f"_images/{name}.png")
         write(html, name, f'<figure><img alt="f" src="_images/{name}.png"></figure>')
     finish(html)
@@ -260,3 +260,14 @@ def test_a_wide_table_uses_the_margin_once_and_a_long_one_is_folded_behind_its_f
     assert ["full-width" in one["class"] for one in outputs] == [True, False, False, False, False]
     assert [bool(one.select("details > table")) for one in outputs] == [False, False, False, True, True]
     assert outputs[3].summary.string == "Table 4. C (20 rows)"
+
+
+def test_a_table_that_pandas_has_cut_says_so_and_a_long_one_of_a_prose_page_is_folded(html):
+    dots = TABLE.replace("</tbody>", "<tr><th>...</th><td>...</td></tr></tbody>") + "<p>66 rows × 2 columns</p>"
+    cut = f'<div class="cell"><div class="cell_output"><div>{dots}</div></div></div>'
+    long = TABLE.replace("dataframe", "table").replace("<tbody>", "<tbody>" + "<tr><td>1</td></tr>" * 30)
+    write(html, "page", f"<section><h2>Every cell</h2>{cut}</section><section><h2>Packages</h2>{long}</section>")
+    finish(html)
+    first, second = read(html, "page").find_all("table")
+    assert first.caption.string.startswith("Table 1. Every cell: the first and the last of 66 rows")
+    assert second.parent.name == "details" and read(html, "page").summary.string == "Table 2. Packages (31 rows)"
