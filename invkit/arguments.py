@@ -53,7 +53,7 @@ def check_report(
     several = [depths] if isinstance(depths, int) else [] if depths is None else list(depths)
     if not all(isinstance(depth, int) and not isinstance(depth, bool) and depth >= 1 for depth in several):
         raise ValueError(f"depths is a number of blocks or a list of depths from 1, such as [1, 4, 8], not {depths!r}.")
-    if out is not None and Path(out).exists() and not Path(out).is_dir():
+    if out is not None and store.as_path(out).exists() and not Path(out).is_dir():
         raise ValueError(f"{out} is a file: name a folder for the results.")
     _check_weights(weights)
     _check_images(images)
@@ -76,7 +76,7 @@ def _check_images(images: str | None) -> None:
         raise TypeError(f'images is "folder:PATH" or the name of a data set, not {images!r}.')
     source, _, path = images.partition(":")
     if source not in WITH_SPLITS:
-        names, own = ", ".join(WITH_SPLITS[:-1]), images if Path(images).is_dir() else "PATH"
+        names, own = ", ".join(WITH_SPLITS[:-1]), images if store.as_path(images).is_dir() else "PATH"
         raise ValueError(f'There is no data set {images!r} to train on: give "folder:{own}", or one of {names}.')
     if source == "folder":
         folder = store.existing(path or "PATH")
@@ -96,7 +96,7 @@ def _check_classifier(name: str, fetched: bool) -> None:
             raise ValueError(f"{name} is a file of weights: give mymodule:factory, and weights={name!r}.")
         store.existing(name, "file")
     elif not colon:
-        if name not in OWN and name not in store.recorded() and not Path(name).is_dir():
+        if name not in OWN and name not in store.recorded() and not store.as_path(name).is_dir():
             raise ValueError(
                 f"There is no classifier {name!r}: for a network of a library give timm:{name} or torchvision:{name}, "
                 "for your own package.module:factory; python -m invkit list has the shipped ones."

@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invkit.checks import check_images, check_labels, check_whole_number
+from invkit.checks import check_images, check_labels, check_seed, check_whole_number
 from invkit.network.classifiers import Classifier
 from invkit.network.partition import evaluating
+from invkit.seeds import seeded
 
 BATCH = 100  # images evaluated at a time
 
@@ -66,7 +67,7 @@ def pgd(
     images, labels = _checked(classifier, images, labels, epsilon, steps, norm), labels.clone()
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
     low, high = (images - epsilon).clamp(min=0), (images + epsilon).clamp(max=1)
-    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(images.device)
+    noise = torch.rand(images.shape, generator=seeded(seed)).to(images.device)
     if norm == "L2":
         attacked = (images + epsilon * _unit(noise - 0.5)).clamp(0, 1)
     else:
@@ -119,6 +120,7 @@ def robust_accuracy(
     import foolbox  # slow to import, and only measuring needs it
 
     images = _checked(classifier, images, labels, epsilon, steps, norm)
+    check_seed(seed)
     right = clean_accuracy(classifier, images, labels)
     mean, std = (torch.tensor(v, device=images.device) for v in (classifier.mean, classifier.std))
     preprocessing = {"mean": mean, "std": std, "axis": -3}

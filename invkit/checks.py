@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 LIMITS = dict.fromkeys(("size", "source_size", "classifier_size"), 4096) | {"feedback": 1000}  # of a card's numbers
 LIMITS |= dict.fromkeys(("shapes", "sizes", "classes", "generator", "options"), 2**20) | {"classifier": 2**16}
+MOST = 10**9  # of what a caller may ask for, such as steps: for more than this no machine has the time
+MOST_SEED = 2**43  # of which every step of a run derives a seed of 64 bits
 RANGE_SLACK = 1e-3  # how far beyond [0, 1] values may lie: rounding in half precision, not a wrong scale
 
 
@@ -93,10 +96,31 @@ def check_labels(labels: Any, count: int, classes: int | None = None) -> None:
         raise ValueError(f"Labels run from {low} to {high}, but there are {classes} classes, from 0: give others.")
 
 
-def check_whole_number(value: Any, least: int, name: str) -> None:
-    """Raise ValueError for anything but a whole number of at least `least`."""
+def check_whole_number(value: Any, least: int, name: str, most: int = MOST) -> None:
+    """Raise ValueError for anything but a whole number from `least` to `most`."""
     if not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+    if int(value) > most:
+        raise ValueError(f"{name} must be at most {most}, not {value}: give less.")
+
+
+def check_seed(seed: Any, most: int = MOST_SEED) -> None:
+    """Raise ValueError for anything but a whole number from 0 to `most`."""
+    check_whole_number(seed, 0, "seed", most)
+
+
+def check_size(n: Any, size: Any, least: int = 1) -> None:
+    """Raise ValueError unless n images, one or more, of a side of `least` pixels or more fit into this machine."""
+    check_whole_number(n, 1, "n")
+    check_whole_number(size, least, "size")
+    check_room(3 * int(n) * int(size) ** 2, f"{n} images of {size}x{size} pixels")
+
+
+def check_room(numbers: int, what: str) -> None:
+    """Raise ValueError where so many floats do not fit into this machine's memory; `what` begins the sentence."""
+    needed, there = 4 * numbers >> 30, psutil.virtual_memory().total >> 30
+    if needed > there:
+        raise ValueError(f"{what} would take {needed} GiB, and this machine has {there}: ask for less.")
 
 
 def check_depth(depth: Any, depths: Sequence[int], begin: str = "This inverter inverts") -> int:

@@ -39,7 +39,7 @@ from invkit.ffi.training import GeneratorLossWeights
 from invkit.identity import found_from_anywhere
 from invkit.minutes import FEEDBACK, RESERVE, Budget
 from invkit.network.classifiers import Classifier, load_classifier
-from invkit.store import json_object, round_in_place, whole
+from invkit.store import as_path, json_object, round_in_place, whole
 from invkit.training import Progress, supervised
 
 PIXELS = 2**17  # in a step of zero-shot training, about
@@ -118,7 +118,7 @@ def train_inverter(
     import accelerate  # noqa: F401 (seconds, which are none of the minutes)
 
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as kept, _resumable(folder):
-        place = Path(kept) / "training"
+        place = as_path(kept) / "training"
         common = {"folder": place, "seed": seed, "precision": precision, "progress": False}
         call = {"minutes": minutes, "seed": seed, "images": images is not None, "classifier": classifier.fingerprint}
         chosen = _depths(classifier, depths) if images is None else []
@@ -244,12 +244,12 @@ def _depths(classifier: Classifier, depths: int | Sequence[int] | None) -> list[
         raise ValueError(f"The first block of {classifier.name} returns no map, tokens or vector: cuts= finds others.")
     if depths is None:
         depths = deepest(shapes)
-    chosen = list(range(1, depths + 1)) if isinstance(depths, int) else sorted(set(depths))
+    chosen = range(1, depths + 1) if isinstance(depths, int) else sorted(set(depths))
     if not chosen or not all(isinstance(depth, int) and 1 <= depth <= most for depth in chosen):
         raise ValueError(
             f"{classifier.name} can be inverted at depths 1 to {most}, not at {depths}: give some of these."
         )
-    return chosen
+    return list(chosen)
 
 
 def _invert_blocks(

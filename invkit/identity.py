@@ -7,7 +7,6 @@ are made from it, with few arguments; all else, such as code, is run only where 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -32,7 +31,7 @@ def identity(classifier: Classifier) -> dict[str, Any]:
 def found_from_anywhere(known: dict[str, Any]) -> dict[str, Any]:
     """What `identity` says, with the whole path of a file of weights, so that other folders have it too."""
     if (source := known["source"]) and (file := source.get("weights")):
-        return known | {"source": source | {"weights": str(Path(file).expanduser().absolute())}}
+        return known | {"source": source | {"weights": str(store.expanded(file).absolute())}}
     return known
 
 

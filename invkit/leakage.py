@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from invkit import data, metrics, statistics
+from invkit.checks import check_whole_number
 from invkit.data.folders import labelled_images
 from invkit.data.images import Data, fit_square
 from invkit.dci.inverter import ClassifierInverter
@@ -112,7 +113,7 @@ def photos_of(images: str | None, classifier: Classifier, n: int = PHOTOS, seed:
         photos = _as_seen(classifier, data.load("photos", n=min(n, 25), seed=seed, size=classifier.size))
         return photos, f"{len(photos)} bundled photos: of ImageNet, and everyday ones."
     source, _, path = images.partition(":")
-    many = len(labelled_images(Path(path).expanduser(), "test")) if source == "folder" else n
+    many = len(labelled_images(Path(path), "test")) if source == "folder" else n
     if many < 2:
         raise ValueError(f"{images} has {many} image for testing: give more, so that one can be told from another.")
     photos = _as_seen(classifier, data.load(images, "test", n=min(n, many), seed=seed, size=classifier.size))
@@ -242,6 +243,7 @@ class FromLogits:
 def measure_logits(inverter: LogitInverter, photos: Tensor, samples: int = 4, seed: int = 0) -> FromLogits:
     """Reconstruct photos (N, 3, H, W) from their logits, once as a best guess and several times under noise."""
     originals = fit_square(photos, inverter.size).clamp(0, 1)
+    check_whole_number(samples, 2, "samples", most=1000)
     logits = inverter.represent(photos.to(inverter.classifier.device))
     noise = [inverter.sample_noise(len(photos), seed + k).to(logits.device) for k in range(samples)]
     guess = inverter.invert(logits).cpu()

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invkit import store
-from invkit.checks import check_image_pairs, check_images, pixels
+from invkit.checks import check_image_pairs, check_images, check_size, pixels
 
 STLPIPS_FILE = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
 STLPIPS_SHA256 = "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee"
@@ -296,5 +296,6 @@ def thumbnail(images: Tensor, size: int) -> Tensor:
         torch.Size([1, 3, 64, 64])
     """
     check_images(images)
+    check_size(len(images), size)
     small = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
     return F.interpolate(small, size=images.shape[-2:], mode="bilinear")

@@ -6,8 +6,7 @@ measured over its first steps, fixes its number of steps, and its learning rate 
 schedule is complete, and a phase that ends late takes its time from those that follow. In a training that was stopped
 and goes on, what it spent in its phases before counts, and every phase that has begun keeps its number of steps.
 
-Images that are computed before training get a tenth of the minutes at most. A network can be written early, from the
-moving average, as soon as a third of the minutes has passed and a phase trains the whole of it.
+Images that are computed before training get a tenth of the minutes at most.
 """
 
 from __future__ import annotations
@@ -15,44 +14,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from invkit import checkpoint
 from invkit.store import json_object, whole
 from invkit.training import Progress
 
-EARLY = 1 / 3  # of the minutes, after which the inverter is written for the first time
 RESERVE = 0.06  # of the minutes, kept for what follows the last phase: error feedback, writing
 FEEDBACK = 0.03  # of the minutes, at most, for the choice of error feedback
 DATA = 0.1  # of the minutes, at most, for images that are computed before training
-WHOLE = ("synchronise", "regression", "adversary")  # phases that train the whole network, by their folders' names
 PLAN = "plan.json"  # how many images were computed: fixed once, so that a resumed run has the same
-
-
-@dataclass
-class Phase:
-    """What one phase of training took: for pace.json."""
-
-    first: int  # step, after which the clock was started
-    steps: int
-    images: int  # a step
-    precision: str
-    began: float
-    ended: float
-
-    def facts(self) -> dict[str, Any]:
-        seconds = self.ended - self.began
-        facts = {"steps": self.steps, "minutes": round(seconds / 60, 3), "precision": self.precision}
-        if self.steps > self.first:
-            pace = (self.steps - self.first) / seconds
-            facts |= {"steps_per_second": round(pace, 3), "images_per_second": round(pace * self.images, 1)}
-        return facts
 
 
 @dataclass
@@ -63,19 +39,13 @@ class Budget:
         minutes_in_all: from the moment that the budget is made; less what phases in this folder took before.
         shares: {name of a phase's folder: its share of the minutes}, in any unit.
         folder: of the checkpoints.
-        keep: keep(network) writes an early version of what the training will return; None writes none.
-        early: early(progress) makes it of the moving averages; the recipe says how, once it knows.
         progress: show a bar with the time that is left of the minutes.
     """
 
     minutes_in_all: float
     shares: Mapping[str, float]
     folder: Path
-    keep: Callable[[Any], Any] | None = None
-    early: Callable[[Progress], Any] | None = None
     progress: bool = False
-    phases: dict[str, Phase] = field(default_factory=dict)
-    kept_early: bool = False
 
     def __post_init__(self):
         if not self.minutes_in_all > 0:
@@ -98,20 +68,8 @@ class Budget:
         return max(1e-3, self.seconds_left() * share / 60)
 
     def after_step(self, progress: Progress) -> None:
-        """Note the pace; write the inverter early when it is time."""
-        name, now = progress.folder.name if progress.folder else "", time.monotonic()
-        phase = self.phases.get(name)
-        if phase is None:
-            images = next(len(part) for part in _tensors(progress.batch))
-            phase = self.phases[name] = Phase(progress.step, progress.step, images, progress.precision, now, now)
-        phase.steps, phase.ended = progress.step, now
-        self.show(f"{name}, step {progress.step} of {progress.steps}")
-        late = now - self.began >= EARLY * 60 * self.minutes_in_all
-        if self.keep and self.early and not self.kept_early and late and name in WHOLE:
-            if progress.step >= 0.05 * progress.steps:  # its moving average has left the start behind
-                self.kept_early = True
-                with torch.no_grad():
-                    self.keep(self.early(progress))
+        """Show how far the phase is."""
+        self.show(f"{progress.folder.name if progress.folder else ''}, step {progress.step} of {progress.steps}")
 
     def amount(
         self,
@@ -149,17 +107,6 @@ class Budget:
         self.bar.set_description_str(what, refresh=False)
         self.bar.update(min(time.monotonic() - self.began, self.bar.total) - self.bar.n)
 
-    def pace(self, device: str) -> dict[str, Any]:
-        """What pace.json says: the device, the minutes, and each phase's steps, minutes, steps and images a second."""
-        name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-        return {
-            "device": name,
-            "torch": torch.__version__,
-            "minutes": self.minutes_in_all,
-            "minutes_taken": round((time.monotonic() - self.began) / 60, 3),
-            "phases": {name: phase.facts() for name, phase in self.phases.items()},
-        }
-
 
 def _seconds_each(make: Callable[[int], Any], few: int) -> float:
     began = time.monotonic()
@@ -167,12 +114,3 @@ def _seconds_each(make: Callable[[int], Any], few: int) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return (time.monotonic() - began) / few
-
-
-def _tensors(batch: Any):
-    """All tensors in a batch."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, dict | list | tuple):
-        for part in batch.values() if isinstance(batch, dict) else batch:
-            yield from _tensors(part)

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.func import jvp, vmap
 from torch.nn import functional as F
 
-from invkit.checks import check_whole_number
+from invkit.checks import check_size, check_whole_number
+from invkit.seeds import seeded
 
 Residuals = Callable[[Tensor, Tensor], Tensor]  # (latents, images) -> (N, residuals)
 
@@ -96,8 +97,10 @@ def invert_features(
     """
     check_whole_number(steps, 1, "steps")
     size = size or classifier.size
+    check_size(len(features), size)
+    check_whole_number(levels or 1, 1, "levels", 64)
     if start is None:
-        noise = torch.randn(len(features), 3, size, size, generator=torch.Generator().manual_seed(seed))
+        noise = torch.randn(len(features), 3, size, size, generator=seeded(seed))
         start = 0.5 + 0.01 * noise.to(features.device)
     with torch.no_grad():
         expected = classifier.features(start.clamp(0, 1), depth).shape
@@ -210,7 +213,7 @@ def invert_latents(
         raise ValueError(f"There is no method {method!r}; choose one of {', '.join(steps_by_default)}.")
     dim = generator.latent_dim
     if start is None:
-        start = torch.randn(len(images), dim, generator=torch.Generator().manual_seed(seed)).to(images)
+        start = torch.randn(len(images), dim, generator=seeded(seed)).to(images)
     if start.shape != (len(images), dim):
         raise ValueError(f"Start from latents of shape ({len(images)}, {dim}), one an image, not {tuple(start.shape)}.")
     steps = steps_by_default[method] if steps is None else steps

@@ -21,6 +21,8 @@ from functools import lru_cache
 import numpy as np
 from torch import Tensor
 
+from invkit.checks import check_whole_number
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -74,6 +76,7 @@ def bootstrap(values: Tensor | Sequence[float], n_boot: int = 2000, seed: int = 
     if statistic not in ("mean", "median"):
         raise ValueError(f"statistic must be 'mean' or 'median', not {statistic!r}.")
     values = _vector(values, "values")
+    check_whole_number(n_boot, 1, "n_boot", most=max(2000, 10**8 // len(values)))  # of which memory takes so many
     if statistic == "mean":
         return _bootstrap_t(values, n_boot, seed)
     from scipy import stats  # takes a second to import

@@ -33,6 +33,7 @@ LARGEST_FILE = 16 * 2**20  # bytes; larger weights are parted
 SCALE = ".scale"  # after the name of a tensor that is kept in 8 bits: what its numbers are multiplied by
 PENDING_CARD = CARD + ".partial"  # the card of a model that is about to be put in place, or was just before a kill
 LOCK, LONGEST_WAIT = ".lock", 60  # of a folder; seconds that one who saves waits for another
+LONGEST_PATH = 4000  # characters, which all systems take that this runs on
 SOON = 1.0  # seconds after which one who waits says so
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -65,9 +66,19 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def as_path(path: Any) -> Path:
-    """The path; TypeError for what is none."""
+    """The path; TypeError for what is none, ValueError for one that no disk takes."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"{type(path).__name__} is no name or path of a file or a folder: give one.")
+    path = Path(path)
+    if "\0" in str(path) or len(str(path)) > LONGEST_PATH or any(len(os.fsencode(p)) > 255 for p in path.parts):
+        raise ValueError(f"{str(path)[:60]!r}… is no path: it has a NUL or is too long; give names below 255 bytes.")
+    return path
+
+
+def expanded(path: Any) -> Path:
+    """The path with its "~" resolved, where that stands for a home that is known."""
+    with suppress(RuntimeError):
+        return as_path(path).expanduser()
     return Path(path)
 
 
@@ -78,7 +89,7 @@ def existing(path: str | Path, what: str = "folder") -> Path:
         path: of what is looked for.
         what: it is called in the sentence; a "folder", or else some kind of file.
     """
-    place = as_path(path).expanduser()
+    place = expanded(path)
     if not (place.is_dir() if what == "folder" else place.is_file()):
         raise FileNotFoundError(f"There is no {what} {place} (looked for from {Path.cwd()}): check the path.")
     return place
@@ -131,8 +142,10 @@ def save(
     Raises:
         ValueError: no tensors; a card that is not JSON; numbers too large for float16.
     """
-    if not isinstance(tensors, Mapping) or not tensors or not all(hasattr(t, "detach") for t in tensors.values()):
-        raise ValueError(f"There are no tensors to save in {folder}: give a state dict that is not empty.")
+    named = isinstance(tensors, Mapping) and all(isinstance(name, str) for name in tensors)
+    if not named or not tensors or not all(hasattr(t, "detach") and _is_dense(t) for t in tensors.values()):
+        raise ValueError(f"There are no tensors to save in {folder}: give a state dict, of dense ones, with names.")
+    _as_json(folder, card)
     stored = {}
     for name, tensor in tensors.items():
         stored[name] = plain(tensor)
@@ -169,6 +182,10 @@ def save(
     return card
 
 
+def _is_dense(tensor: Tensor) -> bool:
+    return str(tensor.layout) == "torch.strided" and not tensor.is_meta
+
+
 def _parted(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """{file name: its tensors}: one file, or several of at most `LARGEST_FILE` bytes, unless one tensor has more."""
     parts: list[dict[str, Tensor]] = [{}]
@@ -186,13 +203,19 @@ def _parted(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def save_card(folder: str | Path, card: dict[str, Any], file: str = CARD) -> None:
-    """Replace the card of weights that stay as they are. Raises ValueError for a card that is not JSON."""
-    try:
-        text = json.dumps(card, indent=2, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"The card for {folder} cannot be written as JSON: {error}.") from error
+    """Replace the card of weights that stay as they are. Raises TypeError or ValueError for a card that is not JSON."""
+    text = _as_json(folder, card)
     with whole(as_path(folder) / file) as path:
         path.write_text(text + "\n", encoding="utf-8")
+
+
+def _as_json(folder: str | Path, card: Any) -> str:
+    if not isinstance(card, dict):
+        raise TypeError(f"The card for {folder} is a dict of what JSON can hold, not {type(card).__name__}: give one.")
+    try:
+        return json.dumps(card, indent=2, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"The card for {folder} cannot be written as JSON: {error}.") from error
 
 
 def load(name: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -373,7 +396,7 @@ def find(name: str | Path) -> Path:
     folder, shipped_as = as_path(name), weights_folder() / name
     if folder.is_dir() and (str(name) != folder.name or not shipped_as.is_dir()):  # "./x" is never a shipped name
         return folder
-    if str(name) == folder.name and shipped_as.is_dir():
+    if str(name) == folder.name != "" and shipped_as.is_dir():
         if folder.is_dir() and not folder.samefile(shipped_as):
             warnings.warn(f"{name} is the shipped one, not the folder here, which is ./{name}.", stacklevel=3)
         return shipped_as

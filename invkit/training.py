@@ -37,8 +37,9 @@ from tqdm import tqdm
 
 from invkit import checkpoint
 from invkit.checkpoint import CHECKPOINT
+from invkit.checks import MOST, MOST_SEED
 from invkit.precision import autocast, fast_bfloat16, resolve
-from invkit.store import plain
+from invkit.store import as_path, plain
 
 if TYPE_CHECKING:  # Accelerate and timm take seconds to import, and only a training needs them
     from accelerate import Accelerator
@@ -147,7 +148,7 @@ def train(
     """
     players = [players] if isinstance(players, Player) else list(players)
     _check_settings(players, steps, minutes, seed, ema, warmup, schedule, precision)
-    folder = Path(folder) if folder is not None else None
+    folder = as_path(folder) if folder is not None else None
     accelerator = _accelerator()
     learners = [_Learner(player, accelerator, ema) for player in players]
     settings = {"steps": steps, "minutes": minutes, "seed": seed, "ema": ema, "warmup": warmup, "schedule": schedule}
@@ -639,12 +640,12 @@ def _check_settings(players, steps, minutes, seed, ema, warmup, schedule, precis
         raise ValueError(f"Players need distinct names without '/', and there must be one at least; got {names}.")
     if (steps is None) == (minutes is None):
         raise ValueError("Give either steps or minutes, not both and not neither.")
-    if steps is not None and (not isinstance(steps, int) or steps < 1):
-        raise ValueError(f"steps must be a whole number from 1, got {steps!r}.")
+    if steps is not None and (not isinstance(steps, int) or not 1 <= steps <= MOST):
+        raise ValueError(f"steps must be a whole number from 1 to {MOST}, got {steps!r}.")
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes must be above 0, got {minutes!r}.")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be a whole number from 0, got {seed!r}.")
+    if not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
+        raise ValueError(f"seed must be a whole number from 0 to {MOST_SEED}, got {seed!r}.")
     if ema is not None and not 0 < ema < 1:
         raise ValueError(f"ema must lie between 0 and 1, or be None for no moving average; got {ema!r}.")
     if not 0 <= warmup < 1:

@@ -20,11 +20,12 @@ from invkit.dci.invert import add_feedback, invert_classifier, invert_generator,
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.training import Schedule
 from invkit.identity import identity
-from invkit.minutes import DATA, FEEDBACK, Budget
+from invkit.minutes import DATA, FEEDBACK
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.network.generators import load_generator
 from invkit.training import Progress
 from recipes import matching
+from recipes.minutes import RecipeBudget
 from recipes.refine import refine
 
 # On a GPU a step has four times the images: with fewer, the GPU would wait for the CPU.
@@ -46,7 +47,7 @@ LITE0_DEEP_OFTEN = (0.5, 0.5, 1, 0.8, 0.8, 2, 0.8, 0.8, 2.5, 0.8, 1, 1)
 
 
 def dci_lite0(
-    folder: Path, seed: int = 0, scale: float = 1.0, *, device: str = "cpu", budget: Budget | None = None
+    folder: Path, seed: int = 0, scale: float = 1.0, *, device: str = "cpu", budget: RecipeBudget | None = None
 ) -> ClassifierInverter:
     """The zero-shot inverter of EfficientNet-Lite0, every block down to the last convolution.
 
@@ -106,7 +107,7 @@ def dci_lite0(
 
 def dci_small(
     folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, device: str = "cpu",
-    budget: Budget | None = None,
+    budget: RecipeBudget | None = None,
 ) -> ClassifierInverter:  # fmt: skip
     """The zero-shot inverter of a small classifier, down to its last map.
 
@@ -128,7 +129,7 @@ def dci_small(
 
 def dci_network(
     folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, depth: int, divide: int, synchronise: int,
-    device: str = "cpu", budget: Budget | None = None,
+    device: str = "cpu", budget: RecipeBudget | None = None,
 ) -> ClassifierInverter:  # fmt: skip
     """The zero-shot inverter of an ImageNet network down to a depth: one recipe, and no setting but the steps.
 
@@ -191,7 +192,7 @@ def to_bfloat16(classifier: Classifier) -> Classifier:
 
 
 def _leaves(
-    n: int, size: int, seed: int, scale: float, device: str, budget: Budget | None, share: float = DATA
+    n: int, size: int, seed: int, scale: float, device: str, budget: RecipeBudget | None, share: float = DATA
 ) -> synthetic.Pool:
     """A pool of n dead leaves and noise images, fewer in a rehearsal or where the minutes do not suffice."""
     n = max(64, round(n * min(1.0, scale)))
@@ -204,7 +205,7 @@ def _leaves(
 def _early(
     classifier: Classifier, sizes: list[tuple[int, int]], schedule: Schedule, seed: int
 ) -> Callable[[Progress], ClassifierInverter]:
-    """What `Budget.early` needs: an inverter with a copy of the chain's moving average."""
+    """What `RecipeBudget.early` needs: an inverter with a copy of the chain's moving average."""
     shapes = [(3, classifier.size, classifier.size), *(tuple(block.shape) for block in classifier.blocks[: len(sizes)])]
 
     def make(progress: Progress) -> ClassifierInverter:
@@ -215,7 +216,7 @@ def _early(
 
 
 def _finished(
-    inverter: ClassifierInverter, classifier: Classifier, held_out: Tensor, budget: Budget | None
+    inverter: ClassifierInverter, classifier: Classifier, held_out: Tensor, budget: RecipeBudget | None
 ) -> ClassifierInverter:
     """The inverter of the classifier itself rather than of its copy in low precision, with its error feedback."""
     inverter = ClassifierInverter(inverter.chain, classifier, inverter.card | {"classifier": identity(classifier)})

@@ -20,9 +20,9 @@ from invkit.ffi.invert import finish_generator, train_inverter
 from invkit.ffi.inverter import LogitInverter
 from invkit.ffi.pairs import pairs
 from invkit.ffi.training import GeneratorLossWeights
-from invkit.minutes import Budget
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.training import Progress
+from recipes.minutes import RecipeBudget
 
 
 def teaching_images(name: str, n: int, chunk: int = 4000, size: int | None = None, device: str = "cpu") -> Tensor:
@@ -66,7 +66,7 @@ def ffi_glyphs(
     folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, world: str = "glyphs",
     objective: str = "hybrid", kind: str = "logits", images: int = 432_000, coarse_steps: int = 20_000,
     steps: int = 9000, adversarial_share: float = 0.34, consistent: Sequence[str] = CONSISTENT,
-    again: int = 0, device: str = "cpu", budget: Budget | None = None,
+    again: int = 0, device: str = "cpu", budget: RecipeBudget | None = None,
 ) -> LogitInverter:  # fmt: skip
     """An inverter of a classifier of glyphs, 32 pixels; `consistent` names the networks of its consistency term.
 
@@ -88,7 +88,7 @@ def ffi_glyphs(
 
 
 def ffi_lite0_faces(
-    folder: Path, seed: int = 0, scale: float = 1.0, *, device: str = "cpu", budget: Budget | None = None
+    folder: Path, seed: int = 0, scale: float = 1.0, *, device: str = "cpu", budget: RecipeBudget | None = None
 ) -> LogitInverter:
     """Faces of 64 pixels from the 1000 ImageNet logits of lite0, which sees them enlarged to 224.
 
@@ -119,7 +119,7 @@ MANY_LOGITS = {"generator": PHOTOS_GENERATOR | {"hidden": 96, "coarse_linear": F
 
 def ffi_tiny(
     folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, kind: str = "logits",
-    objective: str = "hybrid", device: str = "cpu", budget: Budget | None = None,
+    objective: str = "hybrid", device: str = "cpu", budget: RecipeBudget | None = None,
 ) -> LogitInverter:  # fmt: skip
     """Photos of Tiny ImageNet at 32 pixels from the logits of a classifier that sees them at 64 pixels or more.
 
@@ -145,7 +145,7 @@ ADVERSARY_ALONE_GENERATOR = {key: PHOTOS_GENERATOR[key] for key in ("channels", 
 
 def ffi_tiny_adversarial(
     folder: Path, seed: int = 0, scale: float = 1.0, *, classifier: str, device: str = "cpu",
-    budget: Budget | None = None,
+    budget: RecipeBudget | None = None,
 ) -> LogitInverter:  # fmt: skip
     """Photos of Tiny ImageNet by the adversarial losses alone, the objective of the paper.
 
@@ -172,7 +172,7 @@ def ffi_tiny_adversarial(
     ).to("cpu")  # fmt: skip
 
 
-def _tiny_photos(network: Classifier, scale: float, budget: Budget | None) -> Tensor:
+def _tiny_photos(network: Classifier, scale: float, budget: RecipeBudget | None) -> Tensor:
     """Photos to train on, uint8 (N, 3, 64, 64): a share `scale` of all, or as many as the minutes of a budget allow."""
     images, _ = data.load_bytes("tiny-imagenet", split="inverter")
     every = max(1, round(1 / scale))
@@ -197,7 +197,7 @@ def _early(
     classifier: Classifier, size: int, source_size: int, objective: str, kind: str, generator: dict,
     weights: GeneratorLossWeights, seed: int,
 ) -> Callable[[Progress], LogitInverter]:  # fmt: skip
-    """What `Budget.early` needs: an inverter with a copy of the generator's moving average."""
+    """What `RecipeBudget.early` needs: an inverter with a copy of the generator's moving average."""
 
     def make(progress: Progress) -> LogitInverter:
         # A new network, not a copy: a copy shares its class with the one in training, and folding changes the class.

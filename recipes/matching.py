@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from invkit import store
-from invkit.dci.synthetic import Pool, check_size, dead_leaves, pink_noise
+from invkit.checks import check_size
+from invkit.dci.synthetic import SMALLEST, Pool, dead_leaves, pink_noise
 from invkit.network.classifiers import Classifier
 from invkit.precision import autocast
 
@@ -127,7 +128,7 @@ def batch_norm_matched(
     Raises:
         ValueError: a classifier without batch norms; a start or classes of another shape.
     """
-    check_size(n, size)
+    check_size(n, size, SMALLEST)
     start = pink_noise(n, size, seed, classifier.device) if start is None else start
     if start.shape != (n, 3, size, size):
         raise ValueError(f"start must have shape {(n, 3, size, size)}, not {tuple(start.shape)}.")

@@ -17,11 +17,11 @@ from typing import Protocol
 
 import torch
 
-from invkit.minutes import Budget
 from invkit.store import whole
 from invkit.training import supervised
 from recipes import classifiers, dci, ffi, imagenet
 from recipes.factor_regressor import train_glyph_factor_regressor
+from recipes.minutes import RecipeBudget
 
 GLYPHS = "glyphs drawn from the fonts of matplotlib: DejaVu (Bitstream Vera licence), Computer Modern and STIX (OFL)"
 FACES = "samples of the face generator in the wheel gan-face-generate (MIT)"
@@ -221,7 +221,7 @@ def _train_by_the_clock(
         early.card |= facts | {"early": True}
         early.save(folder)
 
-    budget = Budget(minutes, recipe.shares, folder / "training", keep)
+    budget = RecipeBudget(minutes, recipe.shares, folder / "training", keep=keep)
     with supervised(budget):
         trained = recipe.train(folder / "training", seed, 1.0, budget=budget, **options)
     pace = budget.pace(options["device"])

@@ -297,10 +297,15 @@ def _significant(value, digits):
 def default_parameters(notebook):
     """``{name: value}`` of the one cell tagged ``parameters``, which holds nothing but assignments of literals."""
     try:
-        cells = read_json(notebook).get("cells", [])
-        cells = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        whole = read_json(notebook)
+        made = whole.get("nbformat", 4)
+        cells = [cell for cell in whole.get("cells", []) if "parameters" in cell["metadata"].get("tags", [])]
+        for cell in whole.get("cells", []):
+            source_of(cell)
     except (ValueError, AttributeError, KeyError, TypeError):
         raise StudyError(f"{notebook} is no notebook: `git checkout {notebook}` brings back one of ours.") from None
+    if made != 4:
+        raise StudyError(f"{notebook} has the format {made}, not 4: `jupyter nbconvert --to notebook` makes it that.")
     if len(cells) != 1:
         raise StudyError(f"{notebook} has {len(cells)} cells tagged 'parameters'; it needs exactly one.")
     try:

@@ -54,6 +54,10 @@ def _read(path, text):
         raise StudyError(f"{path} is no valid YAML: {' '.join(str(error).split())}.") from None
     except RecursionError:
         raise StudyError(f"{path} is nested too deeply to be read.") from None
+    except (ValueError, KeyError) as error:  # such as the 45th of a month, or a number of thousands of digits
+        raise StudyError(f"{path} has a value that is none ({error}): write it otherwise, or in quotes.") from None
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):  # a few lines can stand for gigabytes
+        raise StudyError(f"{path} has an alias (*name): write out what it stands for.")
     if chapters is None:
         return {}
     wanted = "notebook: {parameter: value}"

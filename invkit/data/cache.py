@@ -19,7 +19,7 @@ from torch import Tensor
 from invkit.checks import pixels
 from invkit.data.images import fit_square
 from invkit.data.photos import read_photo
-from invkit.store import locked, whole
+from invkit.store import as_path, locked, whole
 
 CHUNK = 1024  # photos decoded at a time, on all cores
 LONGEST_WAIT = 12 * 3600  # seconds for another process that decodes
@@ -28,7 +28,7 @@ LONGEST_WAIT = 12 * 3600  # seconds for another process that decodes
 def cache_folder() -> Path:
     """Where decoded photos lie."""
     try:
-        return Path(os.environ.get("INVKIT_CACHE") or Path.home() / ".cache" / "invkit")
+        return as_path(os.environ.get("INVKIT_CACHE") or Path.home() / ".cache" / "invkit")
     except RuntimeError:
         raise FileNotFoundError("There is no home folder for decoded photos: name one by INVKIT_CACHE.") from None
 

@@ -6,6 +6,7 @@ is parted by these: a classifier has been trained on train/, and inverters are t
 """
 
 import hashlib
+import os
 import warnings
 from pathlib import Path
 
@@ -14,15 +15,18 @@ from invkit.store import existing
 IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm",
 )  # fmt: skip
-UNREAD_ENDINGS = (".heic", ".heif", ".dng", ".cr2", ".nef", ".arw", ".svg")  # photos too, which nothing here reads
-NO_PHOTOS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # folders that archives and disks add, with remains of photos
+# photos too, which nothing here reads
+UNREAD_ENDINGS = tuple(f".{kind}" for kind in "heic heif dng cr2 cr3 nef arw orf rw2 raf svg jp2 jxl jpe tga".split())
+# folders that archives, disks and programs add, some with remains of photos
+NO_PHOTOS = set("__MACOSX @eaDir @Recycle #recycle #snapshot $RECYCLE.BIN lost+found __pycache__".split())
+NO_PHOTOS.add("System Volume Information")
 
 SPLITS = ("train", "inverter", "validation", "test")
 SHARES = {"train": (0.0, 0.4), "inverter": (0.4, 0.75), "validation": (0.75, 0.8), "test": (0.8, 1.0)}
 HELD_OUT = {"inverter": (0.0, 0.6), "validation": (0.6, 0.7), "test": (0.7, 1.0)}  # of one folder beside train/
 VALIDATION = {"inverter": (0.0, 0.9), "validation": (0.9, 1.0)}  # of val/ where there is a test/ too
 WHOLE = (0.0, 1.0)
-PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # names of splits, never of classes
+PARTS = set("train training val valid validation dev eval test testing".split())  # names of splits, never of classes
 Labelled = tuple[Path, int]  # a file and the number of its class
 
 
@@ -79,7 +83,7 @@ def files_by_class(folder: Path, classes: Path | None = None) -> list[list[Path]
 
 def place(folder: Path) -> str:
     """A short word for where a folder lies, to tell the caches of two folders of one name apart."""
-    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+    return hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
 
 
 def labelled_images(folder: Path, split: str | None = None) -> list[Labelled]:
@@ -94,7 +98,7 @@ def labelled_images(folder: Path, split: str | None = None) -> list[Labelled]:
         FileNotFoundError: no such folder.
         ValueError: no photo, photos beside folders of photos, one class only, or none left for the split.
     """
-    existing(folder)
+    folder = existing(folder)
     parts = [(part, shares) for part, shares in _parts(folder) if split is None or split in shares]
     named = (child.name for part, _ in _parts(folder) for child in class_folders(part))
     classes = list(dict.fromkeys(named))  # those of train/ first, whose numbers a classifier trained on them has
@@ -109,12 +113,13 @@ def labelled_images(folder: Path, split: str | None = None) -> list[Labelled]:
 
 def _parts(folder: Path) -> list[tuple[Path, dict[str, tuple[float, float]]]]:
     """The folders that hold the photos, and which share of each is which split's."""
-    names = {child.name.casefold() for child in class_folders(folder)}
-    if names and names <= PARTS and not ({"train"} < {child.name for child in class_folders(folder)}):
-        raise ValueError(f"{folder} holds {' and '.join(sorted(names))}, splits, no classes: call them train and val.")
     validation = next((folder / name for name in ("val", "valid", "validation") if (folder / name).is_dir()), None)
     test = folder / "test" if (folder / "test").is_dir() else None
     if not (folder / "train").is_dir() or not (validation or test):
+        names = {child.name.casefold() for child in class_folders(folder)}
+        if names and names <= PARTS:
+            named = " and ".join(sorted(names))
+            raise ValueError(f"{folder} holds {named}, splits, no classes: call them train and val.")
         return [(folder, SHARES)]
     train = (folder / "train", {"train": WHOLE})
     if validation and test:
@@ -139,5 +144,5 @@ def _of_one(folder: Path, classes: list[str]) -> list[Labelled]:
 
 def _chance(file: Path, folder: Path) -> float:
     """A number from 0 to 1, 1 excluded, that a file's path in the folder decides."""
-    digest = hashlib.sha256(file.relative_to(folder).as_posix().encode()).digest()
+    digest = hashlib.sha256(os.fsencode(file.relative_to(folder).as_posix())).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from invkit.checks import check_whole_number
+from invkit.checks import check_room, check_seed, check_size
 from invkit.data.images import Data
 
 # Unmistakable: no two that differ only in size (c, C) or hardly at all (O, 0), and all of them in every font below.
@@ -190,8 +190,9 @@ def _mask(font: ImageFont.FreeTypeFont, character: str, stroke: float, side: int
 
 
 def _check(n: int, seed: int, world: str, fonts: str, size: int) -> None:
-    for value, least, what in ((n, 1, "n"), (size, 8, "size"), (seed, 0, "seed")):
-        check_whole_number(value, least, what)
+    check_seed(seed)
+    check_size(n, size, 8)
+    check_room(1200 * size**2, f"The masks of all glyphs of {size}x{size} pixels")  # a byte for each of 4,800 glyphs
     if world not in WORLDS:
         raise ValueError(f"There is no world {world!r}: choose {' or '.join(WORLDS)}.")
     if fonts not in FONTS:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from invkit.data.cache import decoded
 from invkit.data.folders import files_by_class, place
+from invkit.store import expanded
 
 SPLITS = ("inverter", "validation", "test")
 KEPT = 0.95  # share of a class's training images that inverters train on
@@ -37,7 +38,7 @@ def imagenet(path: str, split: str, side: int = SIDE) -> tuple[Tensor, Tensor, l
     Raises:
         FileNotFoundError, ValueError: no such folder, too few classes, or a photo that cannot be read.
     """
-    folder = Path(path or os.environ.get("INVKIT_IMAGENET") or "imagenet").expanduser()
+    folder = expanded(path or os.environ.get("INVKIT_IMAGENET") or "imagenet")
     if not (folder / "train").is_dir() or not (folder / "val").is_dir():
         raise FileNotFoundError(
             f"{folder} is no folder with ImageNet's train/ and val/, which nobody may hand on: "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invkit.checks import check_images, check_labels, check_whole_number
+from invkit.checks import check_images, check_labels, check_size
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def fit_square(images: Tensor, size: int) -> Tensor:
         TypeError, ValueError: no such images, or a size below 1.
     """
     check_images(images, slack=math.inf, channels=None)
-    check_whole_number(size, 1, "size")
+    check_size(len(images), size)
     height, width = images.shape[-2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -25,11 +25,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from invkit.checks import check_whole_number
+from invkit.checks import check_seed, check_size, check_whole_number
 from invkit.data import imagenet, tiny_imagenet
 from invkit.data.folders import SPLITS, labelled_images
 from invkit.data.images import Data, fit_square
 from invkit.data.photos import read_photo
+from invkit.seeds import seeded
 
 NO_LABEL = -1
 ALL = "all"  # the split of a folder where none is named
@@ -61,9 +62,8 @@ def load(name: str, split: str | None = None, n: int | None = None, seed: int = 
         FileNotFoundError: no such folder or package.
     """
     source, path, split = _source(name, split)
-    for value, least, what in ((n, 1, "n"), (size, 1, "size"), (seed, 0, "seed")):
-        if value is not None:
-            check_whole_number(value, least, what)
+    check_seed(seed, (1 << 32) - 1)
+    check_size(1 if n is None else n, 1 if size is None else size)
     return SOURCES[source][0](path, split, n, seed, size)
 
 
@@ -86,7 +86,8 @@ def load_bytes(
     """
     source, path, split = _source(name, split)
     if source == "folder":
-        files = labelled_images(Path(path).expanduser(), split)
+        check_whole_number(1 if most is None else most, 1, "most")
+        files = labelled_images(Path(path), split)
         found = _read(files, None if most is None else min(most, len(files)), 0, size, torch.uint8)
         return found[0], found[1]
     if source not in ARCHIVES:
@@ -137,7 +138,7 @@ def _photos(_: str, split: str, n: int | None, seed: int, size: int | None) -> D
 
 
 def _folder(path: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
-    files = labelled_images(Path(path).expanduser(), None if split == ALL else split)
+    files = labelled_images(Path(path), None if split == ALL else split)
     return Data(*_read(files, n, seed, size))
 
 
@@ -188,7 +189,7 @@ def _choose(count: int, n: int | None, seed: int) -> list[int]:
     """n rows out of so many, in order; None for all."""
     if n is not None and n > count:
         raise ValueError(f"There are only {count} images, not {n}: ask for fewer.")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(count, generator=seeded(seed))
     return sorted(order[:n].tolist())
 
 

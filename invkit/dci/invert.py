@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from invkit import store
+from invkit.checks import check_depth, check_room, check_seed, check_size
 from invkit.dci.chain import Chain, choose_feedback, classifier_blocks, log_error, map_shapes
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.synthetic import Pool
@@ -60,8 +61,7 @@ def invert_classifier(
     """
     shapes = map_shapes(classifier)
     depth = deepest(shapes) if depth is None else depth
-    if depth not in range(1, len(shapes)):
-        raise ValueError(f"{classifier.name} can be inverted at depths 1 to {len(shapes) - 1}, not at {depth!r}.")
+    depth = check_depth(depth, range(1, len(shapes)), f"{classifier.name} can be inverted at")
     shapes = shapes[: depth + 1]
     if isinstance(batches, Tensor):
         batches = Pool(batches)
@@ -99,6 +99,7 @@ def invert_generator(
         batch: latents in a batch.
         schedule, folder, seed, training: as for `invert_classifier`.
     """
+    check_size(batch, generator.size)
     shapes = [(generator.latent_dim,), *(tuple(block.shape) for block in generator.blocks)]
 
     def latents(step: int, depth: int) -> Tensor:
@@ -176,6 +177,8 @@ def default_sizes(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:
 
 
 def _new_chain(shapes, sizes, seed: int, device: torch.device) -> Chain:
+    check_seed(seed)
+    check_room(sum(18 * blocks * width**2 for width, blocks, *_ in sizes), f"Inverses of (width, blocks) {sizes}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Chain(shapes, sizes).to(device, memory_format=torch.channels_last)

@@ -14,6 +14,8 @@ import math
 import torch
 from torch import Tensor
 
+from invkit.checks import check_whole_number
+
 
 def _signed(number: int) -> int:
     """A 64-bit pattern as the signed integer that PyTorch stores."""
@@ -48,6 +50,7 @@ class RandomNumbers:
     """
 
     def __init__(self, n: int, seed: int = 0, device: torch.device | str = "cpu", first: int = 0):
+        check_whole_number(first, 0, "first")
         self.n, self.seed, self.first, self.device = n, seed, first, torch.device(device)
 
     def uniform(self, name: str, *shape: int) -> Tensor:

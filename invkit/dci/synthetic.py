@@ -24,18 +24,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from invkit.checks import check_size
 from invkit.dci.random_numbers import RandomNumbers
 from invkit.seeds import generator_for
 
+SMALLEST = 8  # pixels a side
 # Colours of natural images vary along brightness first, then blue-yellow, then red-green (Ruderman et al. 1998).
 OPPONENT = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, -2.0], [1.0, -1.0, 0.0]])
 OPPONENT = OPPONENT / OPPONENT.norm(dim=1, keepdim=True)
-
-
-def check_size(n: int, size: int) -> None:
-    """Raise ValueError unless at least one image of at least 8 pixels is asked for."""
-    if n < 1 or size < 8:
-        raise ValueError(f"Ask for at least one image of at least 8 pixels, not n={n}, size={size}.")
 
 
 def white_noise(n: int, size: int, seed: int = 0, device: torch.device | str = "cpu", first: int = 0) -> Tensor:
@@ -55,7 +51,7 @@ def white_noise(n: int, size: int, seed: int = 0, device: torch.device | str = "
     Raises:
         ValueError: no image, or one of fewer than 8 pixels.
     """
-    check_size(n, size)
+    check_size(n, size, SMALLEST)
     return RandomNumbers(n, seed, device, first).uniform("pixels", 3, size, size)
 
 
@@ -80,7 +76,7 @@ def pink_noise(
         n, size, seed, device, first: as for `white_noise`.
         slope: the amplitude falls as frequency^-slope; natural images have about 1.
     """
-    check_size(n, size)
+    check_size(n, size, SMALLEST)
     numbers = RandomNumbers(n, seed, device, first)
     spread = torch.tensor([1.0, 0.35, 0.2], device=device)
     mean = 0.5 + 0.15 * numbers.normal("mean", 3, 1, 1)
@@ -160,7 +156,7 @@ def dead_leaves(
         >>> torch.equal(few, more[:2])  # an image does not depend on how many are drawn
         True
     """
-    check_size(n, size)
+    check_size(n, size, SMALLEST)
     numbers = RandomNumbers(n, seed, device, first)
     # Every image has a smallest radius of its own, so some are busy and some are calm.
     range_of_radii = max(1.0, leaves.largest * size / leaves.smallest / 4)
@@ -322,6 +318,7 @@ class Pool:
         Raises:
             ValueError: crops larger than the pool's images.
         """
+        check_size(n, size)
         (count, channels, side, _), device = self.images.shape, self.images.device
         if size > side:
             raise ValueError(f"The pool's images have {side} pixels a side: crops of {size} need a larger pool.")
@@ -357,6 +354,7 @@ def draw_pool(
         pink: share of the pool, its first images, that is 1/f noise, 0 to 1.
         device: where the images are computed and stay.
     """
+    check_size(n, size, SMALLEST)
     noise = round(pink * n)
     images = torch.empty(n, 3, size, size, dtype=torch.uint8, device=device)
     for start in range(0, n, 16):

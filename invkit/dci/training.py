@@ -23,6 +23,7 @@ from invkit.dci.chain import Chain, ChainLossWeights, log_error, loss_terms, rep
 from invkit.dci.inverse_block import InverseBlock
 from invkit.processes import process_count
 from invkit.seeds import generator_for
+from invkit.store import as_path
 from invkit.training import Player, Trained, train
 
 
@@ -89,7 +90,7 @@ def train_chain(
     Returns:
         A record of each phase of training: of every inverse, if they were trained by themselves, then of the chain.
     """
-    folder = Path(folder) if folder is not None else None
+    folder = as_path(folder) if folder is not None else None
     settings: dict[str, Any] = {"seed": seed, "precision": precision, "progress": progress}
     done = []
     chain.requires_grad_(False)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from invkit import store
+from invkit.checks import check_images, check_seed, check_size, check_whole_number
 from invkit.data.images import Data, fit_square
 from invkit.network.classifiers import Classifier
 from invkit.seeds import generator_for
@@ -80,6 +81,7 @@ class Pairs:
         Returns:
             Images (n, 3, S, S) in [0, 1] and their logits (n, classes).
         """
+        check_size(n, self.images.shape[-1])
         views, count = self.logits.shape[:2]
         chosen = shuffled_rows(count, step, n, seed)
         view = torch.randint(views, (n,), generator=generator_for(seed, step))
@@ -141,15 +143,17 @@ def pairs(
         ValueError: images that are no squares or not in [0, 1]; no view; logits that are not finite.
     """
     images = _eight_bit(images.images if isinstance(images, Data) else images)
-    if views < 1:
-        raise ValueError(f"Ask for at least one view of every image, not views={views}.")
+    check_whole_number(views, 1, "views")
+    check_size(views * len(images), size or images.shape[-1])
+    check_whole_number(batch or 1, 1, "batch")
+    check_seed(seed)
     batch = batch or (8 if classifier.device.type == "cpu" else 256)
     every = images[None]  # without a copy: these may be gigabytes
     if views > 1:
         every = torch.stack([images, *(_view(images, generator_for(seed, v)) for v in range(1, views))])
     tensors = [every, *classifier.model.state_dict().values()]
     key = store.content_hash(tensors, f"{classifier.name} {classifier.size} {classifier.mean} {classifier.std}")
-    file = Path(folder) / f"logits-{key[:16]}.safetensors" if folder is not None else None
+    file = store.as_path(folder) / f"logits-{key[:16]}.safetensors" if folder is not None else None
 
     def make() -> dict[str, Tensor]:
         logits = []
@@ -194,9 +198,5 @@ def _eight_bit(images: Tensor) -> Tensor:
         raise ValueError(f"Images to train on must be squares, not {tuple(images.shape[-2:])}: crop them first.")
     if images.dtype == torch.uint8:
         return images
-    if not images.is_floating_point():
-        raise TypeError(f"Images to train on are uint8, or floats in [0, 1], not {images.dtype}.")
-    low, high = images.aminmax()
-    if not (low >= 0 and high <= 1):  # so written, NaN fails it as well
-        raise ValueError(f"Images must lie in [0, 1] without NaN, not in [{low:.3g}, {high:.3g}]: rescale or clamp.")
+    check_images(images, "Images to train on, other than uint8 ones,", slack=0)
     return torch.cat([(part * 255).round().byte() for part in images.split(1024)])

@@ -405,7 +405,7 @@ def _made(name: str, pretrained: bool, size: int | None, arguments: dict[str, An
         raise ValueError(f"{name} takes no further arguments: leave out {', '.join(arguments)}.")
     if name in OWN:
         return OWN[name](pretrained, size)
-    if name and (name in store.recorded() or Path(name).is_dir()):
+    if name and (name in store.recorded() or store.as_path(name).is_dir()):
         return _trained(name, pretrained, size)
     if kind == ".onnx":
         return libraries.from_onnx(name), {"size": size}

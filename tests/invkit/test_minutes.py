@@ -8,13 +8,12 @@ import torch
 
 from invkit import checkpoint, fit
 from invkit.minutes import PLAN, Budget
-from invkit.training import Progress
 
 
 def test_minutes_are_shared_by_what_is_left(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    budget = Budget(10, {"one": 1, "two": 3, "three": 4}, tmp_path, keep=lambda network: None)
+    budget = Budget(10, {"one": 1, "two": 3, "three": 4}, tmp_path)
     whole = budget.seconds_left() / 60
     assert 9 < whole < 10
     assert budget.minutes(tmp_path / "one") == pytest.approx(whole / 8)
@@ -24,21 +23,6 @@ def test_minutes_are_shared_by_what_is_left(tmp_path, monkeypatch):
         budget.minutes(tmp_path / "four")
 
 
-def test_it_is_written_early_once_by_a_phase_that_trains_the_whole(tmp_path, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    kept = []
-    budget = Budget(1, {"coarse": 1, "regression": 1}, tmp_path, keep=kept.append, early=lambda progress: progress.step)
-    for seconds, phase, step in [(0, "coarse", 1), (25, "coarse", 99), (26, "regression", 1), (27, "regression", 6),
-                                 (50, "regression", 90)]:  # fmt: skip
-        now[0] = seconds
-        budget.after_step(Progress(tmp_path / phase, step, 100, torch.zeros(8, 3), None, {}, "no"))
-    assert kept == [6]
-    assert budget.pace("cpu")["phases"]["coarse"] == {
-        "steps": 99, "minutes": 0.417, "precision": "no", "steps_per_second": 3.92, "images_per_second": 31.4
-    }  # fmt: skip
-
-
 def test_the_number_of_images_is_fixed_once(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -46,10 +30,10 @@ def test_the_number_of_images_is_fixed_once(tmp_path, monkeypatch):
     def make(n):
         now[0] += 0.05 * n
 
-    budget = Budget(1, {}, tmp_path, keep=None)
+    budget = Budget(1, {}, tmp_path)
     assert budget.amount("leaves", 1000, make) == 120  # a tenth of a minute, at 20 a second
     assert budget.amount("few leaves", 50, make) == 50
-    again = Budget(5, {}, tmp_path, keep=None)
+    again = Budget(5, {}, tmp_path)
     assert again.amount("leaves", 1000, lambda n: pytest.fail("measured again")) == 120
 
 

@@ -5,6 +5,7 @@ Nothing around a call may change: the images, the grad mode, the mode of the net
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,13 +15,19 @@ from torch import nn
 
 import invkit
 from invkit import attacks, metrics
+from invkit.checks import check_size
 from invkit.data.images import fit_square
 from invkit.data.photos import read_photo, write_png
+from invkit.dci import invert_classifier, synthetic
 from invkit.dci.chain import Chain, map_shapes
 from invkit.dci.inverter import ClassifierInverter
 from invkit.ffi.biggan import LogitGenerator
 from invkit.ffi.inverter import LogitInverter
+from invkit.ffi.pairs import pairs
+from invkit.leakage import measure_logits
 from invkit.optimize import invert_features
+from invkit.statistics import bootstrap
+from invkit.training import Player, train
 
 SIDE = 16
 quickly = settings(
@@ -180,6 +187,7 @@ ODD = {  # an argument beside the images that is none of those there are
     "half a size": (lambda: fit_square(OTHERS, 2.5), ValueError),
     "weights without a name": (lambda: invkit.load_inverter(None), TypeError),
     "weights of a number": (lambda: invkit.load_inverter(3), TypeError),
+    "weights of an empty name": (lambda: invkit.load_inverter(""), FileNotFoundError),
     "weights of bytes": (lambda: invkit.load_inverter(b"dci-lite0"), TypeError),
     "another word for a GPU": (lambda: CHAIN.to("gpu"), ValueError),
     "no device": (lambda: CLASSIFIER.to(None), ValueError),
@@ -193,6 +201,11 @@ ODD = {  # an argument beside the images that is none of those there are
     "labels in a list": (lambda: invkit.data.Data(OTHERS, [0, 1, 2], ("a", "b", "c")), TypeError),
     "weights to no folder": (lambda: OF_LOGITS.save(None), TypeError),
     "weights in a list": (lambda: invkit.store.save("a", [OTHERS], {}), ValueError),
+    "a card in a list": (lambda: invkit.store.save("a", {"w": OTHERS}, [1]), TypeError),
+    "a card that is nested too deep": (lambda: invkit.store.save("a", {"w": OTHERS}, nested(10**5)), ValueError),
+    "weights whose names are numbers": (lambda: invkit.store.save("a", {1: OTHERS}, {}), ValueError),
+    "sparse weights": (lambda: invkit.store.save("a", {"w": OTHERS.to_sparse()}, {}), ValueError),
+    "weights without memory": (lambda: invkit.store.save("a", {"w": OTHERS.to("meta")}, {}), ValueError),
     "a map without memory": (
         lambda: CHAIN.invert(torch.empty(CHAIN.represent(OTHERS).shape, device="meta")),
         ValueError,
@@ -205,6 +218,102 @@ def test_an_odd_argument_gets_one_sentence(odd):
     call, error = ODD[odd]
     with pytest.raises(error, match=r"^[^\n]+\.$"):
         call()
+
+
+FAR = "a" * 5000
+PATHS = {  # -> what takes a path
+    "load_inverter": invkit.load_inverter,
+    "load_classifier": invkit.load_classifier,
+    "weights of a classifier": lambda path: invkit.load_classifier("lite0", weights=f"{path}.pth"),
+    "a folder of images": lambda path: invkit.data.load(f"folder:{path}"),
+    "imagenet": lambda path: invkit.data.load(f"imagenet:{path}"),
+    "tiny-imagenet": lambda path: invkit.data.load(f"tiny-imagenet:{path}"),
+    "a photo": read_photo,
+    "a photo to write": lambda path: write_png(path, OTHERS[0]),
+    "save": CHAIN.save,
+    "store.save": lambda path: invkit.store.save(path, {"w": OTHERS}, {}),
+    "read_card": invkit.store.read_card,
+    "a report": lambda path: invkit.report.write_report(CLASSIFIER, path, minutes=0.01),
+    "a training": lambda path: invkit.train_inverter(CLASSIFIER, minutes=0.01, folder=path, progress=False),
+    "a training of steps": lambda path: train([], lambda step: None, steps=1, folder=path),
+    "pairs": lambda path: pairs(CLASSIFIER, OTHERS, folder=path, progress=False),
+}
+
+
+@pytest.mark.parametrize("path", [FAR, "a" * 300, "b/" * 2500, "a\0b"], ids=["one", "a name", "folders", "NUL"])
+@pytest.mark.parametrize("takes", PATHS)
+def test_a_path_that_no_disk_takes_gets_one_sentence(takes, path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=r"^[^\n]+\.$"):
+        PATHS[takes](path)
+    assert not list(tmp_path.iterdir())
+
+
+# what is asked for -> a call with so many; 10^9 is too many for any memory, 10^12 too many to count
+ABSURD_SIZES = {
+    "glyphs": lambda n: invkit.data.load("glyphs", n=n),
+    "glyphs of a size": lambda n: invkit.data.load("glyphs", n=1, size=n),
+    "faces": lambda n: invkit.data.load("faces", n=n),
+    "photos": lambda n: invkit.data.load("photos", n=n),
+    "photos of a size": lambda n: invkit.data.load("photos", n=1, size=n),
+    "fit_square": lambda n: fit_square(OTHERS, n),
+    "thumbnail": lambda n: metrics.thumbnail(OTHERS, n),
+    "white_noise": lambda n: synthetic.white_noise(n, 32),
+    "pink_noise of a size": lambda n: synthetic.pink_noise(1, n),
+    "dead_leaves": lambda n: synthetic.dead_leaves(n, 32),
+    "draw_pool": lambda n: synthetic.draw_pool(n, 32),
+    "a pool's batch": lambda n: synthetic.Pool(OTHERS).batch(0, n, 8),
+    "noise": lambda n: OF_LOGITS.sample_noise(n * 100),
+    "bootstrap": lambda n: bootstrap([1.0, 2.0, 3.0], n_boot=n),
+    "features inverted at a size": lambda n: invert_features(CLASSIFIER, CLASSIFIER.features(OTHERS, 2), 2, size=n),
+    "samples": lambda n: measure_logits(OF_LOGITS, OTHERS, samples=n),
+    "views": lambda n: pairs(CLASSIFIER, OTHERS, views=n),
+    "sizes of pairs": lambda n: pairs(CLASSIFIER, OTHERS, size=n),
+    "inverses": lambda n: invert_classifier(CLASSIFIER, OTHERS, depth=1, sizes=[(n, 2)]),
+    "depths": lambda n: invkit.train_inverter(CLASSIFIER, depths=n, minutes=0.01),
+    "a classifier's size": lambda n: invkit.Classifier(CLASSIFIER.model, "small", size=n),
+}
+ABSURD_COUNTS = {  # what takes time alone
+    "steps of an attack": lambda n: attacks.pgd(CLASSIFIER, OTHERS, labels(OTHERS), steps=n),
+    "steps of a search": lambda n: CHAIN.reconstruct(OTHERS, search=n),
+    "steps of an optimisation": lambda n: invert_features(CLASSIFIER, CLASSIFIER.features(OTHERS, 2), 2, steps=n),
+    "levels": lambda n: invert_features(CLASSIFIER, CLASSIFIER.features(OTHERS, 2), 2, steps=1, levels=n),
+    "steps of a training": lambda n: train(player(), lambda step: OTHERS, steps=n),
+    "a seed of glyphs": lambda n: invkit.data.load("glyphs", n=1, seed=n),
+    "a seed of an attack": lambda n: attacks.pgd(CLASSIFIER, OTHERS, labels(OTHERS), steps=1, seed=n * 10**6),
+    "a seed of a training": lambda n: train(player(), lambda step: OTHERS, steps=1, seed=n * 10**6),
+    "a seed of inverses": lambda n: invert_classifier(CLASSIFIER, OTHERS, depth=1, seed=n * 10**6),
+    "a seed of pairs": lambda n: pairs(CLASSIFIER, OTHERS, seed=n * 10**6),
+    "a seed of noise": lambda n: OF_LOGITS.sample_noise(1, seed=n * 10**6),
+    "a batch of pairs": lambda n: pairs(CLASSIFIER, OTHERS, batch=n),
+    "the first of images": lambda n: synthetic.white_noise(1, 8, first=n),
+}
+
+
+def player():
+    return Player("one", nn.Linear(1, 1), lambda module, batch, step: (module(batch).mean(), {}), 1e-3)
+
+
+@pytest.mark.parametrize("n", [10**9, 10**12, 10**30], ids="{:.0e}".format)
+@pytest.mark.parametrize("absurd", ABSURD_SIZES | ABSURD_COUNTS)
+def test_an_absurd_number_gets_one_sentence_at_once(absurd, n):
+    if n > 10**9 or absurd in ABSURD_SIZES:
+        with pytest.raises(ValueError, match=r"^[^\n]+\.$"):
+            (ABSURD_SIZES | ABSURD_COUNTS)[absurd](n)
+
+
+def test_what_fits_into_memory_is_not_refused_and_what_does_not_is_told_by_how_much(monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=8 << 30))
+    check_size(170_000, 64)
+    with pytest.raises(ValueError, match="200000 images of 64x64 pixels would take 9 GiB, and this machine has 8:"):
+        check_size(200_000, 64)
+
+
+def nested(deep):
+    card = {}
+    for _ in range(deep):
+        card = {"a": card}
+    return card
 
 
 def test_a_device_that_is_not_there_moves_nothing():

@@ -15,8 +15,10 @@ import torch
 from invkit import store, training
 from invkit.dci import synthetic
 from invkit.inverters import load_inverter
-from invkit.minutes import PLAN, Budget
+from invkit.minutes import PLAN
+from invkit.training import Progress
 from recipes import dci, table
+from recipes.minutes import RecipeBudget
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {f"divide-{k:02d}" for k in range(1, 9)} | {"synchronise"}
@@ -53,6 +55,23 @@ def own_time(monkeypatch):
     monkeypatch.setattr(dci, "add_feedback", moves(lambda _, images, *__: 0.02 * len(images))(dci.add_feedback))
 
 
+def test_it_is_written_early_once_by_a_phase_that_trains_the_whole(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    kept = []
+    budget = RecipeBudget(
+        1, {"coarse": 1, "regression": 1}, tmp_path, keep=kept.append, early=lambda progress: progress.step
+    )
+    for seconds, phase, step in [(0, "coarse", 1), (25, "coarse", 99), (26, "regression", 1), (27, "regression", 6),
+                                 (50, "regression", 90)]:  # fmt: skip
+        now[0] = seconds
+        budget.after_step(Progress(tmp_path / phase, step, 100, torch.zeros(8, 3), None, {}, "no"))
+    assert kept == [6]
+    assert budget.pace("cpu")["phases"]["coarse"] == {
+        "steps": 99, "minutes": 0.417, "precision": "no", "steps_per_second": 3.92, "images_per_second": 31.4
+    }  # fmt: skip
+
+
 def test_an_inverter_is_trained_in_time_and_written_twice(tmp_path, monkeypatch, own_time):
     saves = []
     save = store.save
@@ -83,14 +102,14 @@ def test_what_is_written_early_can_be_used_when_the_training_is_killed(tmp_path,
     class Killed(Exception):
         pass
 
-    after_step = Budget.after_step
+    after_step = RecipeBudget.after_step
 
     def killed(self, progress):
         if self.kept_early:
             raise Killed
         after_step(self, progress)
 
-    monkeypatch.setattr(Budget, "after_step", killed)
+    monkeypatch.setattr(RecipeBudget, "after_step", killed)
     with pytest.raises(Killed):
         table.train_recipe("ffi-glyphs-standard", tmp_path, device="cpu", minutes=0.1)
     inverter = load_inverter(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("invkit", "recipes", "study")
 FLOORS = 10  # of invkit: how many modules stand on each other at most
-CODE_LINES = 6985  # of invkit: without blank lines, comments and docstrings, which may be as long as they help
+CODE_LINES = 6995  # of invkit: without blank lines, comments and docstrings, which may be as long as they help
 
 
 def name_of(path):

@@ -114,6 +114,10 @@ def test_weights_trained_again_run_their_reader_again(small, monkeypatch, profil
     assert prints()[0] == before[0] and prints()[1] != before[1]
 
 
+PARTS = [f"&a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]" for n in range(9)]
+BOMB = f"01_one: {{number: [{', '.join(PARTS)}]}}"  # half a kilobyte that stands for 9^9 words
+
+
 @pytest.mark.parametrize(
     ("profile", "text", "sentence"),
     [
@@ -125,6 +129,10 @@ def test_weights_trained_again_run_their_reader_again(small, monkeypatch, profil
         ("quick", "02_two:\n01_one: 5", "quick.yaml, line 2: the parameters of 01_one are expected as .*, not 5"),
         ("quick", "\n- 5", "quick.yaml, line 2: .* is expected here, not "),
         ("quick", "01_one: {number: '\x00'}", "quick.yaml is no valid YAML"),
+        ("quick", "01_one: {number: 2026-13-45}", r"quick.yaml has a value that is none \(month must be in"),
+        ("quick", "01_one: {number: !!bool maybe}", "quick.yaml has a value that is none"),
+        ("quick", f"01_one: {{number: 1{'0' * 5000}}}", "quick.yaml has a value that is none"),
+        ("quick", BOMB, r"quick.yaml has an alias \(\*name\): write out"),
         ("quick", "03_three: {}", "parameters for 03_three, which is not in notebooks/"),
         ("slow", None, "no profile 'slow'; there are published, quick"),
     ],

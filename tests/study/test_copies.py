@@ -115,6 +115,21 @@ def test_a_damaged_chapter_is_one_sentence(built, monkeypatch, damage):
     assert said("run 01_one", monkeypatch).startswith(f"{path} is no notebook: `git checkout {path}`")
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"nbformat": 5}, "has the format 5, not 4"),
+        ({"nbformat": 3, "worksheets": [], "cells": []}, "has the format 3, not 4"),
+        ({"cells": [{"cell_type": "code", "metadata": {"tags": ["parameters"]}}]}, "is no notebook: `git checkout"),
+        ({"cells": [None]}, "is no notebook: `git checkout"),
+    ],
+)
+def test_a_chapter_of_another_format_is_one_sentence(built, monkeypatch, change, sentence):
+    path = Path("notebooks/01_one.ipynb")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert said("run 01_one", monkeypatch).startswith(f"{path} {sentence}")
+
+
 def test_a_damaged_card_is_one_sentence(built, monkeypatch):
     card = Path("weights/lite/card.json")
     card.parent.mkdir(parents=True)

@@ -1,9 +1,12 @@
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
 from invkit.data import load
-from invkit.data.folders import SPLITS, files_by_class, labelled_images
+from invkit.data.folders import SPLITS, files_by_class, labelled_images, place
 
 
 def fill(folder, names):
@@ -88,6 +91,33 @@ def test_folders_that_archives_and_disks_add_are_no_classes_and_hold_no_photos(f
     assert labelled_images(folder) == before
 
 
+@pytest.mark.parametrize("added", ["lost+found", "System Volume Information", "#recycle", "@Recycle", "__pycache__"])
+def test_what_disks_and_programs_add_shifts_no_label(folder, added):
+    before = labelled_images(folder)
+    (folder / added).mkdir()
+    assert labelled_images(folder) == before
+    fill(folder / added, range(3))
+    assert labelled_images(folder) == before
+
+
+def test_names_that_are_no_utf_8_are_read_as_all_others(tmp_path):
+    """As an archive of another system leaves them; their split follows from the bytes on the disk."""
+    latin = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    for folder in (latin, tmp_path / "ümlaut"):
+        fill(folder, range(8))
+    (latin / "0.png").rename(os.fsdecode(os.fsencode(latin) + b"/\xff.png"))
+    every = labelled_images(tmp_path)
+    parts = [labelled_images(tmp_path, split) for split in SPLITS if holds(tmp_path, split)]
+    assert len(every) == 16 == sum(map(len, parts)) and {label for _, label in every} == {0, 1}
+    assert place(latin) != place(tmp_path)
+
+
+@pytest.mark.parametrize("home", ["~", "~nobody-of-this-name"])
+def test_a_home_that_is_not_there_is_one_sentence(home):
+    with pytest.raises(FileNotFoundError, match=r"^There is no folder [^\n]+\.$"):
+        labelled_images(Path(home, "no folder of photos"))
+
+
 def test_a_folder_below_a_hidden_one_or_one_of_an_archive_is_read(tmp_path):
     fill(tmp_path / ".cache" / "__MACOSX" / "mine", range(3))
     assert len(labelled_images(tmp_path / ".cache" / "__MACOSX" / "mine")) == 3
@@ -105,7 +135,7 @@ def test_a_split_that_lacks_a_class_keeps_the_numbers_of_the_others(tmp_path):
         files_by_class(tmp_path / "val", tmp_path / "train")
 
 
-@pytest.mark.parametrize("names", [("val", "test"), ("Train", "Val"), ("training", "testing")])
+@pytest.mark.parametrize("names", [("val", "test"), ("Train", "Val"), ("training", "testing"), ("train", "dev"), ("train", "eval")])
 def test_splits_are_never_taken_for_classes(tmp_path, names):
     for name in names:
         fill(tmp_path / name / "cats", range(2))

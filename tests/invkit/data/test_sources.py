@@ -338,6 +338,12 @@ def test_a_folder_is_read_as_bytes_or_as_floats(tmp_path):
     assert len(load_bytes(f"folder:{tmp_path}", "inverter", most=99, size=8)[0]) == len(images)
 
 
+@pytest.mark.parametrize("most", [0, -1, "3", 10**12])
+def test_how_many_of_a_folder_is_a_whole_number(tmp_path, most):
+    with pytest.raises(ValueError, match="most must be"):
+        load_bytes(f"folder:{tmp_path}", most=most, size=8)
+
+
 def test_what_is_small_or_drawn_is_not_kept_as_bytes():
     with pytest.raises(ValueError, match="Only tiny-imagenet, imagenet and folders are kept as bytes, not 'glyphs'"):
         load_bytes("glyphs")

@@ -217,5 +217,5 @@ def test_settings_that_make_no_sense_are_refused(classifier, images):
         training.train_generator(generator, batches, steps=1)
     with pytest.raises(ValueError, match="between 0 and 1"):
         training.train_generator(generator, batches, steps=1, objective="regression", adversarial_share=1)
-    with pytest.raises(ValueError, match="views=0"):
+    with pytest.raises(ValueError, match="views must be a whole number of at least 1, not 0"):
         pairs(classifier, images[:8], views=0)
