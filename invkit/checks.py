@@ -118,8 +118,8 @@ def check_size(n: Any, size: Any, least: int = 1) -> None:
 
 def check_room(numbers: int, what: str) -> None:
     """Raise ValueError where so many floats do not fit into this machine's memory; `what` begins the sentence."""
-    needed, there = 4 * numbers >> 30, psutil.virtual_memory().total >> 30
-    if needed > there:
+    needed = 4 * numbers >> 30  # GiB: in a training step, which needs none, the memory is not looked up
+    if needed and needed > (there := psutil.virtual_memory().total >> 30):
         raise ValueError(f"{what} would take {needed} GiB, and this machine has {there}: ask for less.")
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import tokenize
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -183,13 +184,13 @@ def _claims_of(name, figure):
     """A sentence, after a blank, on the claims that a figure of a chapter answers; empty where book/figures.yaml does
     not list the figure, which is called by what draws it, or by its name where a caption stands in a cell's metadata.
     """
-    figures = yaml.safe_load(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
+    figures = _loaded(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
     ids = figures.get(name, {}).get(figure)
     if ids is None:
         return ""
     if not ids:
         return " Neither paper makes a claim of this."
-    claims = {claim["id"]: claim for claim in yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))}
+    claims = {claim["id"]: claim for claim in _loaded(CLAIMS.read_text(encoding="utf-8"))}
     whole, last = {}, ""
     for id, claim in claims.items():  # "… and more" goes on from the last title that does not
         goes_on = claim["title"].startswith("…")
@@ -200,6 +201,12 @@ def _claims_of(name, figure):
     papers = " and ".join(dict.fromkeys(claims[id]["paper"].partition(",")[0] for id in ids))
     what = "Claims" if len(titles) > 1 else "Claim"
     return f" {what} answered: {said} ({papers}; [verdict](12_claims.ipynb))."
+
+
+@cache
+def _loaded(text):
+    """What a text of YAML says; it is parsed once, however many figures ask."""
+    return yaml.safe_load(text)
 
 
 def _duration(seconds):
