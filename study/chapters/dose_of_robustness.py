@@ -12,7 +12,7 @@ has no training that could go better or worse. A *rung* is one dose with the cla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,12 +99,14 @@ class Dose:
 class DoseTraining:
     """What all classifiers share.
 
-    network: options of the residual network.
+    network: options of the network of that architecture.
     standard_steps: of the standard network from which all doses go on.
     dose_steps: of every dose.
     batch: images a step.
     augment: whether training images are flipped and shifted.
     folder: for checkpoints, from which a stopped run goes on.
+    architecture: "residual" or "plain", see `invkit.network.small`.
+    title: of the standard networks.
     hours: {classifier: hours of its training}, filled as they are trained.
     """
 
@@ -115,31 +117,37 @@ class DoseTraining:
     batch: int
     augment: bool
     folder: Path
+    architecture: str = "residual"
+    title: str = "standard"
     hours: dict[str, float] = field(default_factory=dict)
 
     def standard(self, seed: int) -> Classifier:
         """The network from which all doses of a seed go on."""
-        return self._train(f"standard seed {seed}", seed, self.standard_steps)
+        return self._train(f"{self.title} seed {seed}", seed, self.standard_steps)
 
     def dosed(self, standard: Classifier, dose: Dose, seed: int) -> Classifier:
         """The standard network of this seed, trained further on images attacked within the dose."""
         ball = {"epsilon": dose.epsilon, "norm": dose.norm, "start": standard, "lr": 2e-3}
         return self._train(f"dose {dose} seed {seed}", seed, self.dose_steps, **ball)
 
-    def twin(self, robust: Classifier, dose: Dose, seed: int) -> Classifier | None:
-        """A standard network that was stopped at the robust one's accuracy; None where it does not get there."""
+    def twin(self, other: Classifier, seed: int) -> Classifier | None:
+        """A standard network that was stopped at the other's accuracy; None where it does not get there."""
         held_out = self.images.validation
-        right = attacks.clean_accuracy(robust, held_out.images, held_out.labels)
-        stop_at = held_out.images, held_out.labels, right.float().mean().item() - MARGIN
+        stop_at = held_out.images, held_out.labels, self.held_out_accuracy(other) - MARGIN
         try:
-            return self._train(f"twin of dose {dose} seed {seed}", seed, self.standard_steps, stop_at=stop_at)
+            return self._train(f"twin of {other.name}", seed, self.standard_steps, stop_at=stop_at)
         except NotReached:
             return None
+
+    def held_out_accuracy(self, classifier: Classifier) -> float:
+        """Share of the validation images of which a classifier is right."""
+        held_out = self.images.validation
+        return attacks.clean_accuracy(classifier, held_out.images, held_out.labels).float().mean().item()
 
     def _train(self, name: str, seed: int, steps: int, **settings) -> Classifier:
         batches = shuffled_batches(self.images.train, self.images.labels, self.batch, seed, self.augment)
         classifier = train_classifier(
-            "residual", batches, classes=self.images.classes, size=SIZE, steps=steps, options=dict(self.network),
+            self.architecture, batches, classes=self.images.classes, size=SIZE, steps=steps, options=dict(self.network),
             weight_decay=0.1, seed=seed, folder=self.folder / slug(name), precision="auto", progress=False, name=name,
             **settings,
         )  # fmt: skip
@@ -154,7 +162,8 @@ class DoseTraining:
 class Inverted:
     """What was measured on one classifier and its inverters, on the same N test images for all.
 
-    right, withstood: whether the classifier is right of each image, (N,), and of each attacked one, (A,).
+    right: whether the classifier is right of each image, (N,).
+    withstood: whether it is of each attacked image, (A,); None where none was attacked.
     scores: {"inverter", "ridge"} of the reconstructions.
     disturbed: the inverter's scores when the logits are disturbed, which must lower them.
     images: the inverter's first reconstructions.
@@ -162,30 +171,30 @@ class Inverted:
     """
 
     right: Tensor
-    withstood: Tensor
+    withstood: Tensor | None
     scores: Mapping[str, Scores]
     disturbed: Scores
     images: Tensor
     hours: float
 
 
-def invert_dose(
+def invert_trained(
     classifier: Classifier,
     seed: int,
     *,
     images: DoseImages,
     training: Mapping[str, int],
     folder: Path,
-    n_attacked: int,
     n_perceptual: int,
-    attacked_at: Dose,
+    n_attacked: int = 0,
+    attacked_at: Dose = Dose(0),
 ) -> Inverted:
     """Train an inverter and fit a ridge regression to a classifier's logits, and measure both.
 
     seed: of the inverter's training.
     training: of the inverter, "steps" and "coarse_steps"; further arguments replace those of `INVERTER`.
-    n_attacked: test images that are attacked within the ball `attacked_at`, by PGD.
     n_perceptual: test images on which the perceptual distances are measured.
+    n_attacked: test images that are attacked within the ball `attacked_at`, by PGD.
     """
     test, labels = images.test.images.to(classifier.device), images.test.labels.to(classifier.device)
     place = folder / slug(f"inverter of {classifier.name}")
@@ -202,17 +211,24 @@ def invert_dose(
     }
     scores = {name: score(some, test, n_perceptual=n_perceptual, measures=COMPARED) for name, some in made.items()}
     disturbed = reconstruct(inverter, logits + DISTURBANCE * logits.std(0) * noise, 1, seed).mean
-    few = slice(0, n_attacked)
+    withstood = None
+    if n_attacked:
+        attacked = classifier, test[:n_attacked], labels[:n_attacked], attacked_at.epsilon
+        withstood = attacks.robust_accuracy(*attacked, norm=attacked_at.norm)
     return Inverted(
         right=attacks.clean_accuracy(classifier, test, labels),
-        withstood=attacks.robust_accuracy(
-            classifier, test[few], labels[few], attacked_at.epsilon, norm=attacked_at.norm
-        ),
+        withstood=withstood,
         scores=scores,
         disturbed=score(disturbed, test, measures=("psnr", "found")),
         images=made["inverter"][:8],
         hours=inverter.card["hours"],
     )
+
+
+def values_of(some: Iterable[Inverted], measure: str, by: str = "inverter") -> Tensor:
+    """One measure of the reconstructions from several classifiers, (classifiers, images that were measured)."""
+    values = [one.scores[by][measure].float() for one in some]
+    return torch.stack([row[~row.isnan()] for row in values])
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,8 +241,7 @@ class Rung:
 
     def values(self, measure: str, by: str = "inverter", twins: bool = False) -> Tensor:
         """One measure of the reconstructions, (classifiers, images); without the missing twins."""
-        some = [one.scores[by][measure].float() for one in (self.twins if twins else self.robust) if one]
-        return torch.stack([values[~values.isnan()] for values in some])
+        return values_of([one for one in (self.twins if twins else self.robust) if one], measure, by)
 
     @property
     def with_twins(self) -> tuple[int, ...]:
@@ -243,13 +258,13 @@ def train_rungs(
     """Train and invert the classifiers of every dose, with their twins: a rung for each dose, in order.
 
     seeds: how many classifiers of each dose.
-    invert: (classifier, seed) -> what was measured, such as `invert_dose`.
+    invert: (classifier, seed) -> what was measured, such as `invert_trained`.
     """
     standards = {seed: training.standard(seed) for seed in range(max(seeds))}
     rungs = []
     for dose, count in zip(doses, seeds, strict=True):
         robust = {seed: training.dosed(standards[seed], dose, seed) for seed in range(count)}
-        twins = {seed: training.twin(one, dose, seed) if dose.radius else None for seed, one in robust.items()}
+        twins = {seed: training.twin(one, seed) if dose.radius else None for seed, one in robust.items()}
         measured = tuple(invert(one, seed) for seed, one in robust.items())
         rungs.append(Rung(dose, measured, tuple(one and invert(one, seed) for seed, one in twins.items())))
     return rungs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from matplotlib.figure import Figure
@@ -11,9 +11,9 @@ from torch import Tensor
 from invkit.statistics import Interval, bootstrap, proportion
 from study import plots
 from study.baselines import mean_colours
-from study.chapters.dose_of_robustness import COMPARED, Dose, DoseImages, DoseTraining, Inverted, Rung
+from study.chapters.dose_of_robustness import COMPARED, Dose, DoseImages, DoseTraining, Inverted, Rung, values_of
 from study.notebook import Study
-from study.scores import MEASURES, Scores, mean_over_trainings, score, written
+from study.scores import MEASURES, mean_over_trainings, score, written
 from study.trainings import difference_of_trainings, slope
 
 
@@ -52,31 +52,31 @@ def contrasts(rungs: Sequence[Rung], by: str) -> dict[str, dict[str, Interval]]:
     return {name: row for name, row in found.items() if row}
 
 
-def checks(rungs: Sequence[Rung]) -> dict[str, Interval]:
-    """The checks of the inverters as instruments.
+def inverter_checks(alike: Sequence[Inverted]) -> dict[str, Interval]:
+    """The checks of the inverters as instruments, on classifiers that were trained alike from different seeds.
 
     "found undisturbed": share found from the logits less that from disturbed ones, which must be above 0;
-    "psnr_between_seeds": the PSNR of one classifier of dose 0 less that of the next, which should be near 0;
+    "psnr_between_seeds": the PSNR of one classifier less that of the next, which should be near 0;
     "found_class_mean": share that the mean image of the predicted class finds, which knows the class alone.
     """
-    none = rungs[0].robust
-    whole, disturbed = (torch.stack([some["found"].float() for some in pair]) for pair in _pairs(none))
-    psnr = rungs[0].values("psnr")
-    found = {"found_undisturbed": bootstrap((whole - disturbed).mean(0))}
-    found["found_class_mean"] = proportion(none[0].scores["class mean"]["found"])
+    disturbed = torch.stack([one.disturbed["found"].float() for one in alike])
+    psnr = values_of(alike, "psnr")
+    found = {"found_undisturbed": bootstrap((values_of(alike, "found") - disturbed).mean(0))}
+    found["found_class_mean"] = proportion(alike[0].scores["class mean"]["found"])
     if len(psnr) > 1:
         found["psnr_between_seeds"] = bootstrap((psnr[0] - psnr[1]).double())
     return found
 
 
-def _pairs(some: Sequence[Inverted]) -> tuple[list[Scores], list[Scores]]:
-    return [one.scores["inverter"] for one in some], [one.disturbed for one in some]
-
-
-def training_hours(rungs: Sequence[Rung], training: DoseTraining) -> float:
+def training_hours(inverted: Iterable[Inverted | None], trainings: Iterable[DoseTraining]) -> float:
     """Hours of training of all classifiers and inverters, whenever it was; without the runs that became no twin."""
-    inverters = sum(one.hours for rung in rungs for one in (*rung.robust, *rung.twins) if one)
-    return sum(training.hours.values()) + inverters
+    classifiers = sum(hours for training in trainings for hours in training.hours.values())
+    return classifiers + sum(one.hours for one in inverted if one)
+
+
+def every_inverted(rungs: Sequence[Rung]) -> list[Inverted]:
+    """What was measured on the classifiers of all doses and on their twins."""
+    return [one for rung in rungs for one in (*rung.robust, *rung.twins) if one]
 
 
 def record_doses(study: Study, rungs: Sequence[Rung]) -> None:
@@ -101,9 +101,7 @@ def record_doses(study: Study, rungs: Sequence[Rung]) -> None:
             for measure in COMPARED:
                 study.record(f"{measure}_robust_minus_twin_{by}", None)
                 study.record_text(f"{measure}_robust_minus_twin_{by}_ci", "not measured")
-    for id, interval in checks(rungs).items():
-        measure, _, name = id.partition("_")
-        study.record_interval(measure, name, interval, digits=2, tolerance=None)
+    record_checks(study, rungs[0].robust)
     main = main_rung(rungs)
     study.record_texts(
         main_dose=f"{main.dose}/255",
@@ -111,6 +109,13 @@ def record_doses(study: Study, rungs: Sequence[Rung]) -> None:
         n_twins=len(main.with_twins),
         n_classifiers=sum(len(rung.robust) + len(rung.with_twins) for rung in rungs),
     )
+
+
+def record_checks(study: Study, alike: Sequence[Inverted]) -> None:
+    """Record the checks of the inverters, see `inverter_checks`."""
+    for id, interval in inverter_checks(alike).items():
+        measure, _, name = id.partition("_")
+        study.record_interval(measure, name, interval, digits=2, tolerance=None)
 
 
 def dose_rows(rungs: Sequence[Rung], attacked_at: Dose) -> dict[tuple[str, str], dict[str, object]]:

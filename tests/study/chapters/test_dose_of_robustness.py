@@ -43,10 +43,10 @@ def test_doses_of_a_seed_go_on_from_one_network_and_differ_in_the_attack_alone(t
 def test_a_twin_is_left_out_where_its_accuracy_is_not_reached(training, monkeypatch):
     standard = training.standard(0)
     monkeypatch.setattr(chapter, "MARGIN", -2.0)  # as if a classifier were right of more than all images
-    assert training.twin(standard, Dose(4), 0) is None
+    assert training.twin(standard, 0) is None
     monkeypatch.setattr(chapter, "MARGIN", 2.0)
     monkeypatch.setattr("recipes.adversarial_training.STOP_EVERY", 1)
-    assert training.twin(standard, Dose(8), 0).card["steps"] == 1
+    assert training.twin(standard, 0).card["steps"] == 1
 
 
 # ---- what is recorded ------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_contrasts_pair_the_seeds_and_leave_euclidean_doses_out(rungs):
     assert page.dose_slopes(rungs, "inverter")["psnr"].value == pytest.approx(
         0.99, abs=0.03
     )  # 12 dB is not on the line
-    checks = page.checks(rungs)
+    checks = page.inverter_checks(rungs[0].robust)
     assert checks["found_undisturbed"].value == pytest.approx(0.25) and checks["psnr_between_seeds"].value < 0
     lonely = [rungs[0], Rung(Dose(4), rungs[1].robust, (rungs[1].twins[0], None)), *rungs[2:]]
     assert "robust minus twin" not in page.contrasts(lonely, "ridge")
@@ -89,7 +89,7 @@ def test_contrasts_pair_the_seeds_and_leave_euclidean_doses_out(rungs):
 def test_hours_are_those_of_all_trainings(rungs, training):
     training.standard(0)
     training.hours["another"] = 2.0
-    assert page.training_hours(rungs, training) == pytest.approx(2 + 9 * 0.5, abs=0.01)
+    assert page.training_hours(page.every_inverted(rungs), [training]) == pytest.approx(2 + 9 * 0.5, abs=0.01)
 
 
 def test_the_table_has_a_row_for_every_kind_of_classifier(rungs):

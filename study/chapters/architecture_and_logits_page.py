@@ -1,0 +1,158 @@
+"""Chapter 20, what its page records, tables and draws; `study.chapters.architecture_and_logits` trains and measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from invkit.statistics import Interval, bootstrap
+from study import plots
+from study.chapters.architecture_and_logits import Kind
+from study.chapters.dose_of_robustness import COMPARED, DoseImages, Inverted, values_of
+from study.chapters.dose_of_robustness_page import record_checks
+from study.notebook import Study
+from study.scores import MEASURES, mean_over_trainings, verdict, written
+from study.trainings import difference_of_trainings
+
+Kinds = Mapping[str, Kind]  # {architecture: what was measured}, the one that others are compared with first
+EQUAL = "at equal accuracy"
+AFTER = "after equal training"
+
+
+def contrasts_of(kinds: Kinds, by: str) -> dict[tuple[str, str], dict[str, Interval]]:
+    """{(architecture, when): {measure: difference to the first architecture, in pairs of seeds}}.
+
+    by: "inverter" or "ridge". when: AFTER or EQUAL; the latter is left out where fewer than two seeds have such a pair.
+    """
+    first, *others = kinds
+    found = {}
+    for name in others:
+        pairs = {AFTER: (kinds[name].inverted, kinds[first].inverted), EQUAL: _equal_pairs(kinds[name])}
+        for when, (some, against) in pairs.items():
+            if len(some) > 1:
+                found[name, when] = {
+                    measure: difference_of_trainings(values_of(some, measure, by), values_of(against, measure, by))
+                    for measure in COMPARED
+                }
+    return found
+
+
+def _equal_pairs(kind: Kind) -> tuple[tuple[Inverted, ...], tuple[Inverted, ...]]:
+    """The networks of this architecture and of the first one that are as accurate as each other, in order of seeds."""
+    pairs = list(kind.equal.values())
+    return tuple(own for own, _ in pairs), tuple(first for _, first in pairs)
+
+
+def accuracy_of(some: tuple[Inverted, ...]) -> Interval:
+    """The share of test images of which classifiers are right, on average."""
+    return bootstrap(torch.stack([one.right for one in some]).double().mean(0))
+
+
+def every_network(kinds: Kinds) -> list[Inverted]:
+    """What was measured on all classifiers, each once, those that were stopped early among them."""
+    some = [one for kind in kinds.values() for one in kind.inverted]
+    some += [one for kind in kinds.values() for pair in kind.equal.values() for one in pair]
+    return list({id(one): one for one in some}.values())
+
+
+# ---- numbers and words -----------------------------------------------------------------------------------------------
+
+
+def record_kinds(study: Study, kinds: Kinds) -> None:
+    """Record every architecture's accuracy and scores, the differences to the first one, and the inverters' checks."""
+    first, *others = kinds
+    for name, kind in kinds.items():
+        study.record_interval("accuracy", name, accuracy_of(kind.inverted), tolerance=15)
+        for by in ("inverter", "ridge"):
+            for measure, tolerance in COMPARED.items():
+                values = values_of(kind.inverted, measure, by)
+                by_seed = values.double().mean(1).tolist()
+                mean = mean_over_trainings(measure, values)
+                study.record_interval(measure, f"{by} {name}", mean, tolerance=tolerance, by_seed=by_seed)
+    for by in ("inverter", "ridge"):
+        found = contrasts_of(kinds, by)
+        for name in others:
+            for when in (AFTER, EQUAL):
+                _record_contrast(study, f"{name} {when} {by}", found.get((name, when), {}))
+    record_checks(study, kinds[first].inverted)
+    n_equal = min(len(kinds[name].equal) for name in others)
+    study.record_texts(n_seeds=len(kinds[first].inverted), n_equal=n_equal, n_networks=len(every_network(kinds)))
+
+
+def _record_contrast(study: Study, id: str, row: Mapping[str, Interval]) -> None:
+    if row:
+        study.record_rows({id: row}, digits=2, tolerance=None)
+        return
+    for measure in COMPARED:
+        whole = f"{measure}_{id.replace(' ', '_')}"
+        study.record(whole, None)
+        study.record_text(f"{whole}_ci", "not measured")
+
+
+def difference_words(kinds: Kinds, name: str, measure: str) -> str:
+    """Whether an architecture's logits tell more or less than the first one's, by interval, when trained equally."""
+    found = contrasts_of(kinds, "inverter")[name, AFTER][measure]
+    return verdict(found, "more", "less", "neither surely more nor surely less")
+
+
+# ---- tables and figures ----------------------------------------------------------------------------------------------
+
+
+def kind_rows(kinds: Kinds) -> dict[tuple[str, str], dict[str, object]]:
+    """Rows of a table: every architecture after its whole training; then each pair of networks at equal accuracy."""
+    first = next(iter(kinds))
+    rows = {(name, "whole"): _row(kind.inverted) for name, kind in kinds.items()}
+    for name, kind in kinds.items():
+        for whose, some in zip((name, first), _equal_pairs(kind), strict=True):
+            if some:
+                rows[whose, f"as accurate as {first if whose == name else name}"] = _row(some)
+    return rows
+
+
+def _row(some: tuple[Inverted, ...]) -> dict[str, object]:
+    return {
+        "classifiers": f"{len(some)}",
+        "accuracy": accuracy_of(some),
+        **{measure: mean_over_trainings(measure, values_of(some, measure)) for measure in COMPARED},
+        "ridge: PSNR, dB": written("psnr", mean_over_trainings("psnr", values_of(some, "psnr", "ridge"))),
+        "ridge: found, %": written("found", mean_over_trainings("found", values_of(some, "found", "ridge"))),
+    }
+
+
+def contrast_rows(kinds: Kinds) -> dict[tuple[str, str, str], dict[str, Interval]]:
+    """Rows of a table: every difference to the first architecture, by inverters and by ridge regression."""
+    return {(by, *which): row for by in ("inverter", "ridge") for which, row in contrasts_of(kinds, by).items()}
+
+
+def contrast_chart(kinds: Kinds) -> Figure:
+    """PSNR of the others less that of the first architecture, by inverter and by ridge, with intervals over both."""
+    first = next(iter(kinds))
+    series = {
+        by: {f"{name}, {when}": row["psnr"] for (name, when), row in contrasts_of(kinds, by).items()}
+        for by in ("inverter", "ridge")
+    }
+    rows = list(series["inverter"])
+    zero = {f"as {first}": dict.fromkeys(rows, 0.0)}
+    return plots.dots({"": series}, f"PSNR less that of {first}, dB", ticks={"": zero})
+
+
+def found_chart(kinds: Kinds) -> Figure:
+    """The share of reconstructions that find their image, of every architecture, by inverter and by ridge."""
+    factor = MEASURES["found"].factor
+    groups = {
+        name: {
+            by: mean_over_trainings("found", values_of(kind.inverted, "found", by)).times(factor)
+            for by in ("inverter", "ridge")
+        }
+        for name, kind in kinds.items()
+    }
+    return plots.bars(groups, MEASURES["found"].heading)
+
+
+def kind_pictures(kinds: Kinds, images: DoseImages, n: int = 8) -> dict[str, Tensor]:
+    """Rows of a grid: the first test images and their reconstructions from the first classifier of every architecture."""
+    rows = {"original": images.test.images[:n]}
+    return rows | {name: kind.inverted[0].images[:n].cpu() for name, kind in kinds.items()}
