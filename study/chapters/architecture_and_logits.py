@@ -53,7 +53,10 @@ def check_architectures(architectures: Mapping[str, Sequence], seeds: int, class
 def trainings_of(
     architectures: Mapping[str, Sequence], images: DoseImages, folder: Path, **settings: Any
 ) -> dict[str, DoseTraining]:
-    """How the classifiers of each architecture are trained: all alike; settings: the rest of `DoseTraining`'s fields."""
+    """How the classifiers of each architecture are trained, all alike.
+
+    settings: the fields of `DoseTraining` that have no default, such as "batch", but for the network and the folder.
+    """
     return {
         title: DoseTraining(images, options, folder=folder / slug(title), architecture=family, title=title, **settings)
         for title, (family, options) in architectures.items()

@@ -153,6 +153,6 @@ def found_chart(kinds: Kinds) -> Figure:
 
 
 def kind_pictures(kinds: Kinds, images: DoseImages, n: int = 8) -> dict[str, Tensor]:
-    """Rows of a grid: the first test images and their reconstructions from the first classifier of every architecture."""
+    """Rows of a grid: the first test images, reconstructed from the first classifier of every architecture."""
     rows = {"original": images.test.images[:n]}
     return rows | {name: kind.inverted[0].images[:n].cpu() for name, kind in kinds.items()}

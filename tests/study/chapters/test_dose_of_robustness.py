@@ -41,12 +41,12 @@ def test_doses_of_a_seed_go_on_from_one_network_and_differ_in_the_attack_alone(t
 
 
 def test_a_twin_is_left_out_where_its_accuracy_is_not_reached(training, monkeypatch):
-    standard = training.standard(0)
+    standard, other = training.standard(0), training.standard(1)
     monkeypatch.setattr(chapter, "MARGIN", -2.0)  # as if a classifier were right of more than all images
     assert training.twin(standard, 0) is None
     monkeypatch.setattr(chapter, "MARGIN", 2.0)
     monkeypatch.setattr("recipes.adversarial_training.STOP_EVERY", 1)
-    assert training.twin(standard, 0).card["steps"] == 1
+    assert training.twin(other, 0).card["steps"] == 1
 
 
 # ---- what is recorded ------------------------------------------------------------------------------------------------
