@@ -14,9 +14,10 @@ from torch import Tensor
 from invkit import metrics
 from invkit.data import glyphs
 from invkit.data.images import Data
+from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval, bootstrap, paired_bootstrap, proportion
-from study.reconstructions import Reconstruction, batched_logits
+from study.reconstructions import Reconstruction, batched_logits, reconstruct, represent_all
 from study.scores import confidence
 from study.scores import verdict as sign_of
 
@@ -64,6 +65,7 @@ KINDS = {
     "mistakes": "mistakes",
     "right true": "right, same true class",
     "right predicted": "right, same predicted class",
+    "twins": "the twins themselves",
 }
 TARGETS = {
     "input": "the input",
@@ -194,6 +196,17 @@ def examine(
         named=seen_as(seen, true, other),
         input_named=seen_as(input_seen, true, other),
     )
+
+
+def examine_twins(
+    inverter: LogitInverter, mistakes: Group, judge: Classifier, samples: int = 16, seed: int = 0
+) -> Group:
+    """The same for what is reconstructed from the twins' own logits: a check, since these must look like the twins.
+
+    samples, seed: of the noise, see `reconstruct`.
+    """
+    made = reconstruct(inverter, represent_all(inverter, mistakes.targets["twin"]), samples, seed)
+    return examine(made, mistakes.targets, mistakes.true, mistakes.other, judge)
 
 
 # ---- rows, figures and words of the page -----------------------------------------------------------------------------
