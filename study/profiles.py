@@ -63,9 +63,28 @@ def _read(path, text):
     wanted = "notebook: {parameter: value}"
     if not isinstance(chapters, dict):
         raise StudyError(f"{path}, line {node.start_mark.line + 1}: `{wanted}` is expected here, not {chapters!r}.")
+    if twice := _stands_twice(node):
+        place = f"{path}, line {twice.start_mark.line + 1}"
+        raise StudyError(f"{place}: {twice.value!r} stands here a second time: keep one of both.")
     for key, value in node.value:
         given = chapters.get(key.value)
         if given is not None and not isinstance(given, dict):
             place = f"{path}, line {value.start_mark.line + 1}"
             raise StudyError(f"{place}: the parameters of {key.value} are expected as `{wanted}`, not {given!r}.")
     return chapters
+
+
+def _stands_twice(node):
+    """The first key that a mapping, at any depth, has already; None where all differ."""
+    if isinstance(node, yaml.ScalarNode):
+        return None
+    if isinstance(node, yaml.SequenceNode):
+        return next(filter(None, map(_stands_twice, node.value)), None)
+    seen = set()
+    for key, value in node.value:
+        if key.value in seen:
+            return key
+        seen.add(key.value)
+        if twice := _stands_twice(value):
+            return twice
+    return None
