@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import torch
-from PIL import Image
 from torch import Tensor
 
 from invkit.data.images import Data, fit_square
+from invkit.data.photos import as_pillow
 from invkit.ffi.inverter import LogitInverter
 from invkit.leakage import FACTORS, FOUND, GAIN, AtDepth, FromLogits, between, scaled, where_to_cut
 
@@ -125,9 +124,8 @@ def is_small(image: Tensor) -> bool:
 def _bytes(image: Tensor) -> str:
     """An image (3, H, W) in [0, 1] as the source of an element, its bytes inside."""
     image = image if image.shape[-1] <= SIDE else fit_square(image[None], SIDE)[0]
-    levels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     file, form = io.BytesIO(), "PNG" if is_small(image) else "JPEG"
-    Image.fromarray(levels).save(file, form, **({} if form == "PNG" else {"quality": 88}))
+    as_pillow(image).save(file, form, **({} if form == "PNG" else {"quality": 88}))
     return f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from invkit import data
 from invkit.attacks import clean_accuracy, robust_accuracy
+from invkit.data.images import as_bytes
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.seeds import generator_for
 from recipes.adversarial_training import train_classifier
@@ -73,7 +74,7 @@ def glyph_pool(source: str, n: int, chunk: int = 4000) -> tuple[Tensor, Tensor]:
     parts = [
         data.load(source, split="train", n=min(chunk, n - start), seed=start // chunk) for start in range(0, n, chunk)
     ]
-    return torch.cat([(part.images * 255).round().byte() for part in parts]), torch.cat([p.labels for p in parts])
+    return torch.cat([as_bytes(part.images) for part in parts]), torch.cat([p.labels for p in parts])
 
 
 def shuffled_batches(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from invkit import data, store
 from invkit.data.glyphs import LUMA
-from invkit.data.images import Data
+from invkit.data.images import Data, as_bytes
 from invkit.training import Player, train
 
 Factors = Mapping[str, Tensor]
@@ -223,7 +223,7 @@ def train_glyph_factor_regressor(folder: str | Path, seed: int = 0, scale: float
     drawn = [
         data.load("glyphs:independent", "inverter", n=4000, seed=100 + i) for i in range(max(1, round(10 * scale)))
     ]
-    images = torch.cat([(d.images * 255).round().byte() for d in drawn])
+    images = torch.cat([as_bytes(d.images) for d in drawn])
     named = [named_factors(d) for d in drawn]
     factors = {name: torch.cat([part[name] for part in named]) for name in named[0]}
     steps = max(1, round(2000 * scale))

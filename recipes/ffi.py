@@ -14,6 +14,7 @@ from torch import Tensor
 
 from invkit import data
 from invkit.data import glyphs
+from invkit.data.images import as_bytes
 from invkit.data.sources import STREAMS
 from invkit.ffi.biggan import LogitGenerator
 from invkit.ffi.invert import finish_generator, train_inverter
@@ -39,7 +40,7 @@ def teaching_images(name: str, n: int, chunk: int = 4000, size: int | None = Non
             images = glyphs.draw(count, seed, world, size=size or 32, device=device).images
         else:
             images = data.load(name, split="inverter", n=count, seed=seed, size=size).images
-        parts.append((images * 255).round().byte())
+        parts.append(as_bytes(images))
     return torch.cat(parts)
 
 

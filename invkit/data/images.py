@@ -42,6 +42,11 @@ class Data:
         return len(self.images)
 
 
+def as_bytes(images: Tensor) -> Tensor:
+    """Images in [0, 1] of any shape as the nearest of 256 levels, uint8."""
+    return (images * 255).round().byte()
+
+
 def fit_square(images: Tensor, size: int) -> Tensor:
     """Images as squares: the central square, resized to `size` x `size` pixels, bilinear and antialiased.
 

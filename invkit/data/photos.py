@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImag
 from torch import Tensor
 
 from invkit.checks import check_image
-from invkit.data.images import fit_square
+from invkit.data.images import as_bytes, fit_square
 from invkit.data.rows import bands_of, in_bands
 from invkit.store import as_path, whole
 
@@ -50,7 +50,7 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
     """
     path, notes = as_path(path), [] if notes is None else notes
     if not path.is_file():
-        problem = "is a folder: name the photo files in it" if path.is_dir() else "does not exist: check the path"
+        problem = "is a folder: name the photos in it" if path.is_dir() else "does not exist, or is a link to nothing"
         if path.exists() and not path.is_dir():
             problem = "is a pipe or a device, and photos are read from files: save it to one first"
         raise FileNotFoundError(f"{path} {problem}.")
@@ -93,9 +93,13 @@ def fit(image: Tensor, size: int) -> tuple[Tensor, str]:
 def write_png(path: str | Path, image: Tensor) -> None:
     """Write an image (3, H, W) in [0, 1] as an 8-bit PNG: whole, or not at all. Values beyond [0, 1] are clipped."""
     check_image(image)
-    levels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     with whole(path) as file:
-        Image.fromarray(levels).save(file, format="PNG")
+        as_pillow(image).save(file, format="PNG")
+
+
+def as_pillow(image: Tensor) -> Image.Image:
+    """An image (3, H, W) as Pillow's, with 8 bits a number; values beyond [0, 1] are clipped."""
+    return Image.fromarray(as_bytes(image.detach().cpu().clamp(0, 1)).permute(1, 2, 0).numpy())
 
 
 @contextmanager

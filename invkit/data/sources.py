@@ -28,7 +28,7 @@ from torch import Tensor
 from invkit.checks import check_seed, check_size, check_whole_number
 from invkit.data import imagenet, tiny_imagenet
 from invkit.data.folders import SPLITS, labelled_images
-from invkit.data.images import Data, fit_square
+from invkit.data.images import Data, as_bytes, fit_square
 from invkit.data.photos import read_photo
 from invkit.seeds import seeded
 
@@ -138,8 +138,7 @@ def _photos(_: str, split: str, n: int | None, seed: int, size: int | None) -> D
 
 
 def _folder(path: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
-    files = labelled_images(Path(path), None if split == ALL else split)
-    return Data(*_read(files, n, seed, size))
+    return Data(*_read(labelled_images(Path(path), None if split == ALL else split), n, seed, size))
 
 
 def _faces(_: str, split: str, n: int | None, seed: int, size: int | None) -> Data:
@@ -189,8 +188,7 @@ def _choose(count: int, n: int | None, seed: int) -> list[int]:
     """n rows out of so many, in order; None for all."""
     if n is not None and n > count:
         raise ValueError(f"There are only {count} images, not {n}: ask for fewer.")
-    order = torch.randperm(count, generator=seeded(seed))
-    return sorted(order[:n].tolist())
+    return sorted(torch.randperm(count, generator=seeded(seed))[:n].tolist())
 
 
 def _read(
@@ -202,7 +200,7 @@ def _read(
     for file, _ in chosen:
         photo = read_photo(file)
         photo = photo if size is None else fit_square(photo[None], size)[0].clamp(0, 1)
-        images.append(photo if dtype == torch.float32 else (photo * 255).round().to(dtype))
+        images.append(photo if dtype == torch.float32 else as_bytes(photo))
         if photo.shape != images[0].shape:
             sizes = f"{photo.shape[2]}x{photo.shape[1]} pixels, the first {images[0].shape[2]}x{images[0].shape[1]}"
             raise ValueError(f"{file} is {sizes}: give size=, to crop and resize all to one.")

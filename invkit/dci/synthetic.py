@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invkit.checks import check_size
+from invkit.data.images import as_bytes
 from invkit.dci.random_numbers import RandomNumbers
 from invkit.seeds import generator_for
 
@@ -304,7 +305,7 @@ class Pool:
     """
 
     def __init__(self, images: Tensor, seed: int = 0):
-        self.images = images if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8)
+        self.images = images if images.dtype == torch.uint8 else as_bytes(images)
         self.seed = seed
 
     def to(self, device: torch.device | str) -> Pool:
@@ -363,5 +364,5 @@ def draw_pool(
             (max(start, noise), min(start + 16, n), partial(dead_leaves, leaves=leaves)),
         ):
             if low < high:
-                images[low:high] = (source(high - low, size, seed, device, first=low) * 255).round().to(torch.uint8)
+                images[low:high] = as_bytes(source(high - low, size, seed, device, first=low))
     return Pool(images, seed)

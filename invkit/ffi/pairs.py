@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from invkit import store
 from invkit.checks import check_images, check_seed, check_size, check_whole_number
-from invkit.data.images import Data, fit_square
+from invkit.data.images import Data, as_bytes, fit_square
 from invkit.network.classifiers import Classifier
 from invkit.seeds import generator_for
 
@@ -199,4 +199,4 @@ def _eight_bit(images: Tensor) -> Tensor:
     if images.dtype == torch.uint8:
         return images
     check_images(images, "Images to train on, other than uint8 ones,", slack=0)
-    return torch.cat([(part * 255).round().byte() for part in images.split(1024)])
+    return torch.cat([as_bytes(part) for part in images.split(1024)])

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from invkit import dci, statistics
 from invkit.dci.chain import ChainLossWeights
@@ -29,6 +28,7 @@ from invkit.statistics import Interval
 from study import plots
 from study.baselines import mean_colours
 from study.notebook import Study, slug
+from study.operations import operations_in
 from study.scores import MEASURES, Scores, difference_over_seeds, score
 
 # What is measured, and how far another machine's value may lie: it trains everything anew.
@@ -145,15 +145,13 @@ class Cost:
 def operations_of(setting: Setting, way: Way, divide: int, together: int) -> int:
     """Operations of so many training steps, the second phase from the deepest block, and of the start before them.
 
-    They are counted on real steps: network, inverses and backward pass; loss and optimiser are free. A multiplication
-    or an addition is one operation.
+    They are counted on real steps: network, inverses and backward pass (`study.operations`).
     """
     size, device = setting.classifier.size, setting.classifier.device
     often = (0.0,) * (setting.depth - 1) + (1.0,)
     pool = Pool(torch.rand(2, 3, size, size, device=device))
-    with FlopCounterMode(display=False) as counter:
-        setting.train(way, pool, replace(setting.schedule(divide, together), often=often))
-    return counter.get_total_flops()
+    schedule = replace(setting.schedule(divide, together), often=often)
+    return operations_in(lambda: setting.train(way, pool, schedule))
 
 
 def cost_of(setting: Setting, way: Way) -> Cost:

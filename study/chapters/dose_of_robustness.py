@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from invkit import attacks, data, ffi
-from invkit.data.images import Data
+from invkit.data.images import Data, as_bytes
 from invkit.network.classifiers import Classifier
 from recipes.adversarial_training import NotReached, train_classifier
 from recipes.classifiers import shuffled_batches
@@ -69,11 +69,7 @@ def load_dose_images(name: str, n_train: int | None, n_known: int, n: int, seed:
     validation, test = (
         data.load(name, split, n=count, seed=seed, size=SIZE) for split, count in (("validation", None), ("test", n))
     )
-    return DoseImages(_as_bytes(train.images), train.labels, _as_bytes(known), validation, test)
-
-
-def _as_bytes(images: Tensor) -> Tensor:
-    return (images * 255).round().byte()
+    return DoseImages(as_bytes(train.images), train.labels, as_bytes(known), validation, test)
 
 
 @dataclass(frozen=True)

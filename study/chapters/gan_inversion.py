@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from invkit import dci, statistics
 from invkit.dci.chain import ChainLossWeights
@@ -33,6 +32,7 @@ from invkit.dci.training import Schedule
 from invkit.network.generators import Generator
 from invkit.optimize import Inversion, invert_latents
 from invkit.statistics import Interval
+from study.operations import operations_in
 from study.scores import CEILING, Scores, score
 
 # ---- how well latents are recovered ----------------------------------------------------------------------------------
@@ -138,16 +138,15 @@ def train_plan(
 
 
 def operations_of_plan(generator: Generator, plan: TrainingPlan, sizes: Sequence[tuple[int, int]], batch: int) -> float:
-    """Floating-point operations of an plan's training: generator, inverses and backward pass, counted by PyTorch.
+    """Floating-point operations of a plan's training: generator, inverses and backward pass, counted by PyTorch.
 
     One step of every kind is run with two latents; an operation is a multiplication or an addition in a convolution.
     """
     two = 2  # the inverses take their units from a first batch, which must vary
 
     def count(divide: int, synchronise: int, often: tuple[float, ...]) -> int:
-        with FlopCounterMode(display=False) as counter:
-            train_plan(generator, replace(plan, divide=divide, synchronise=synchronise, often=often), sizes, two)
-        return counter.get_total_flops()
+        few = replace(plan, divide=divide, synchronise=synchronise, often=often)
+        return operations_in(lambda: train_plan(generator, few, sizes, two))
 
     def only(depth: int) -> tuple[float, ...]:
         return tuple(float(k == depth) for k in range(len(sizes)))

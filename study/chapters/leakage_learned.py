@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invkit import data, dci
+from invkit.data.images import as_bytes
 from invkit.dci.chain import Chain, ChainLossWeights
 from invkit.dci.training import Schedule
 from invkit.network.classifiers import Classifier
@@ -127,6 +128,7 @@ class Hiding:
     steps: of that training.
     tuning: of the attacker against it, keywords of `tune`.
     anew: steps of each inverse by itself and of all together, of the attacker that is trained from scratch.
+    precision: of that one's training.
     """
 
     images: Tensor
@@ -135,6 +137,7 @@ class Hiding:
     steps: int
     tuning: Mapping[str, object]
     anew: tuple[int, int]
+    precision: str = "auto"
 
     @classmethod
     def of(cls, name: str, size: int, learned: Mapping, precision: str, seed: int) -> Hiding:
@@ -142,10 +145,12 @@ class Hiding:
 
         learned: "images" and "steps" of the network's training, and of the attackers' "tune_steps" and "anew".
         """
+        if missing := sorted({"images", "steps", "tune_steps", "anew"} - set(learned)):
+            raise ValueError(f"`learned` takes images, steps, tune_steps and anew: it lacks {', '.join(missing)}.")
         known = data.load(name, split="train", n=learned["images"], seed=seed, size=size)
         tuning = {"steps": learned["tune_steps"], "precision": precision}
-        images, augment = (known.images * 255).round().byte(), not name.startswith("glyphs")
-        return cls(images, known.labels, augment, learned["steps"], tuning, tuple(learned["anew"]))
+        images, augment = as_bytes(known.images), not name.startswith("glyphs")
+        return cls(images, known.labels, augment, learned["steps"], tuning, tuple(learned["anew"]), precision)
 
 
 def train_anew(
@@ -189,7 +194,7 @@ def run_learned(trial: DefenceTrial, hiding: Hiding, weight: float) -> DefenceOu
     )
     anew = train_anew(
         network, depth, trial.sources, trial.inverter.card["sizes"], hiding.anew,
-        precision=hiding.tuning.get("precision", "auto"), folder=place and place / "anew", seed=trial.seed,
+        precision=hiding.precision, folder=place and place / "anew", seed=trial.seed,
     )  # fmt: skip
     features = send(network, trial.images, depth)
     chains = {"as was": trial.inverter.chain, "tuned": tuned, "anew": anew}

@@ -25,9 +25,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from invkit import data, ffi, optimize
+from invkit.data.images import as_bytes
 from invkit.dci import synthetic
 from invkit.ffi.biggan import LogitGenerator
 from invkit.ffi.training import random_noise
@@ -38,6 +38,7 @@ from study.baselines import Examples, ridge_regression
 from study.chapters.depth_and_compute import END_TO_END, SYNCHRONISED, WAYS, Setting, cost_of, plan_way
 from study.chapters.logit_ablations import without_last_layer
 from study.notebook import slug
+from study.operations import operations_in
 from study.reconstructions import represent_all
 from study.scores import Scores, difference_over_seeds, score, size_of
 
@@ -110,11 +111,11 @@ def known_images(knowledge: str, where: str, n: int, size: int, seed: int = 0) -
         is measured. Of each kind there are equally many.
     """
     if knowledge == NOISE:
-        return (synthetic.white_noise(n, size, seed) * 255).round().byte()
+        return as_bytes(synthetic.white_noise(n, size, seed))
     if knowledge == SYNTHETIC:
         pool = synthetic.draw_pool(-(-n // 16), 2 * size, seed)  # every image of the pool gives some sixteen crops
-        return torch.cat([(pool.batch(step, 16, size) * 255).round().byte() for step in range(-(-n // 16))])[:n]
-    return (data.load(where, "inverter", n=n, seed=seed, size=size).images * 255).round().byte()
+        return torch.cat([as_bytes(pool.batch(step, 16, size)) for step in range(-(-n // 16))])[:n]
+    return as_bytes(data.load(where, "inverter", n=n, seed=seed, size=size).images)
 
 
 def batches_of(images: Tensor, device: torch.device) -> Callable[[int, int], Tensor]:
@@ -209,15 +210,10 @@ def generator_cost(size: int, numbers: int) -> tuple[float, float]:
     """
     network, z = LogitGenerator(size, numbers, **_options(size)), torch.randn(COARSE_BATCH, numbers)
 
-    def count(step: Callable[[], Tensor]) -> int:
-        with FlopCounterMode(display=False) as counter:
-            step().sum().backward()
-        return counter.get_total_flops()
-
     few = z[: GENERATOR["batch"]]
-    of_step = count(lambda: network(random_noise(network, few), few))
+    of_step = operations_in(lambda: network(random_noise(network, few), few).sum().backward())
     network.coarse.requires_grad_(True)  # it is frozen while the rest trains
-    return count(lambda: network.coarse(z, z.softmax(1))), of_step
+    return operations_in(lambda: network.coarse(z, z.softmax(1)).sum().backward()), of_step
 
 
 @dataclass(frozen=True, eq=False)

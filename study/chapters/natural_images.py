@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from invkit import data, ffi
+from invkit.data.images import as_bytes
 from invkit.data.sources import SOURCES
 from invkit.ffi.pairs import pairs
 from invkit.statistics import Interval
@@ -168,7 +169,7 @@ def budget_curve(
 def in_random_order(images: Tensor, seed: int = 0) -> Tensor:
     """Images as bytes in an order that says nothing of their classes."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    return (images.cpu()[order] * 255).round().byte()
+    return as_bytes(images.cpu()[order])
 
 
 def climbing(curve: Mapping[int, Scores]) -> tuple[dict[str, Interval], dict[str, str]]:

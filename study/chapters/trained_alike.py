@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from invkit import data
 from invkit.attacks import clean_accuracy
-from invkit.data.images import Data
+from invkit.data.images import Data, as_bytes
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.synthetic import Pool
 from invkit.dci.training import Schedule
@@ -132,7 +132,7 @@ class AlikeTraining:
 def load_training_images(name: str, n: int | None, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images of a data set to train on, uint8 (M, 3, SIZE, SIZE), with their labels; n: None for all of the split."""
     train = data.load(name, "train", n=n, seed=seed, size=SIZE)
-    return (train.images * 255).round().byte(), train.labels
+    return as_bytes(train.images), train.labels
 
 
 def as_input(images: Tensor) -> Tensor:

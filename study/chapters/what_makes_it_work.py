@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from invkit import data, dci, metrics, statistics
 from invkit.dci.chain import ChainLossWeights
@@ -31,6 +30,7 @@ from invkit.statistics import Interval
 from recipes import matching
 from study import confirmation, plots
 from study.notebook import Study, listed, slug
+from study.operations import operations_in
 from study.scores import difference_over_seeds, verdict_over_seeds
 
 
@@ -105,15 +105,9 @@ class StepCost:
 
 @cache
 def operations_of_steps(budget: ChainBudget, weights: ChainLossWeights, schedule: Schedule) -> int:
-    """Floating-point operations of a schedule with a batch of one, counted by PyTorch on real steps.
-
-    Those of network, inverses and backward pass are counted, a multiplication or an addition as one; loss and optimiser
-    are free.
-    """
+    """Operations of a schedule with a batch of one, counted on real steps (`study.operations`)."""
     pool = Pool(torch.rand(1, 3, budget.crop, budget.crop, device=budget.classifier.device))
-    with FlopCounterMode(display=False) as counter:
-        budget.train(ChainVariant(weights), pool, schedule, batch=1)
-    return counter.get_total_flops()
+    return operations_in(lambda: budget.train(ChainVariant(weights), pool, schedule, batch=1))
 
 
 def step_cost(budget: ChainBudget, variant: ChainVariant) -> StepCost:

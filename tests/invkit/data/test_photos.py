@@ -415,8 +415,10 @@ def test_truncated(tmp_path, suffix):
 def test_missing_empty_folder_and_text(tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("not a photo")
-    with pytest.raises(FileNotFoundError, match="gone.jpg does not exist"):
-        read_photo(tmp_path / "gone.jpg")
+    (tmp_path / "round.jpg").symlink_to(tmp_path / "round.jpg")
+    for name in ("gone.jpg", "round.jpg"):
+        with pytest.raises(FileNotFoundError, match=f"{name} does not exist, or is a link to nothing"):
+            read_photo(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="is a folder"):
         read_photo(tmp_path)
     with pytest.raises(ValueError, match="empty.jpg is empty"):

@@ -106,4 +106,6 @@ def test_it_is_trained_on_images_of_the_split_for_training():
     hiding = Hiding.of("glyphs", SIZE, learned, "no", seed=1)
     assert hiding.images.shape == (12, 3, SIZE, SIZE) and hiding.images.dtype == torch.uint8
     assert hiding.labels.shape == (12,) and not hiding.augment and hiding.tuning == {"steps": 2, "precision": "no"}
-    assert hiding.steps == 3 and hiding.anew == (1, 4)
+    assert hiding.steps == 3 and hiding.anew == (1, 4) and hiding.precision == "no"
+    with pytest.raises(ValueError, match="it lacks anew, tune_steps"):
+        Hiding.of("glyphs", SIZE, {"images": 12, "steps": 3}, "no", seed=1)
