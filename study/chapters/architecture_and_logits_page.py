@@ -62,7 +62,10 @@ def every_network(kinds: Kinds) -> list[Inverted]:
 
 
 def record_kinds(study: Study, kinds: Kinds) -> None:
-    """Record every architecture's accuracy and scores, the differences to the first one, and the inverters' checks."""
+    """Record every architecture's accuracy and scores, the differences to the first one, and the inverters' checks.
+
+    Differences at equal accuracy are left out where there are too few such pairs.
+    """
     first, *others = kinds
     for name, kind in kinds.items():
         study.record_interval("accuracy", name, accuracy_of(kind.inverted), tolerance=15)
@@ -73,29 +76,28 @@ def record_kinds(study: Study, kinds: Kinds) -> None:
                 mean = mean_over_trainings(measure, values)
                 study.record_interval(measure, f"{by} {name}", mean, tolerance=tolerance, by_seed=by_seed)
     for by in ("inverter", "ridge"):
-        found = contrasts_of(kinds, by)
-        for name in others:
-            for when in (AFTER, EQUAL):
-                _record_contrast(study, f"{name} {when} {by}", found.get((name, when), {}))
+        rows = {f"{name} {when} {by}": row for (name, when), row in contrasts_of(kinds, by).items()}
+        study.record_rows(rows, digits=2, tolerance=None)
+    for name in others:
+        study.record_text(f"words_{name}", difference_words(kinds, name), compared=False)
+        study.record_text(f"equal_{name}", equal_words(kinds, name), compared=False)
     record_checks(study, kinds[first].inverted)
-    n_equal = min(len(kinds[name].equal) for name in others)
-    study.record_texts(n_seeds=len(kinds[first].inverted), n_equal=n_equal, n_networks=len(every_network(kinds)))
+    study.record_texts(n_seeds=len(kinds[first].inverted))
 
 
-def _record_contrast(study: Study, id: str, row: Mapping[str, Interval]) -> None:
-    if row:
-        study.record_rows({id: row}, digits=2, tolerance=None)
-        return
-    for measure in COMPARED:
-        whole = f"{measure}_{id.replace(' ', '_')}"
-        study.record(whole, None)
-        study.record_text(f"{whole}_ci", "not measured")
-
-
-def difference_words(kinds: Kinds, name: str, measure: str) -> str:
-    """Whether an architecture's logits tell more or less than the first one's, by interval, when trained equally."""
-    found = contrasts_of(kinds, "inverter")[name, AFTER][measure]
+def difference_words(kinds: Kinds, name: str) -> str:
+    """Whether an architecture's logits tell more or less than the first one's, by PSNR, when trained equally."""
+    found = contrasts_of(kinds, "inverter")[name, AFTER]["psnr"]
     return verdict(found, "more", "less", "neither surely more nor surely less")
+
+
+def equal_words(kinds: Kinds, name: str) -> str:
+    """What an architecture changes at equal accuracy, as the end of a sentence."""
+    row = contrasts_of(kinds, "inverter").get((name, EQUAL))
+    if row is None:
+        return "there are too few such pairs in this run to compare them"
+    psnr, found = (written(measure, row[measure], "+").replace("-", "−") for measure in ("psnr", "found"))
+    return f"the differences are {psnr} dB and {found} percentage points"
 
 
 # ---- tables and figures ----------------------------------------------------------------------------------------------

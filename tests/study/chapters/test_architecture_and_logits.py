@@ -75,10 +75,11 @@ def test_differences_are_to_the_first_architecture_in_pairs_of_seeds(kinds):
     assert found["plain", page.AFTER]["psnr"].value == pytest.approx(-1.05)
     assert found["plain", page.EQUAL]["psnr"].value == pytest.approx(-1.55)
     assert found["plain", page.AFTER]["found"].value == pytest.approx(-0.2)
-    assert page.difference_words(kinds, "plain", "psnr") == "less"
+    assert page.difference_words(kinds, "plain") == "less"
+    assert page.equal_words(kinds, "plain").startswith("the differences are −1.55 [")
 
 
-def test_what_was_not_measured_is_recorded_as_such(kinds, tmp_path):
+def test_pairs_that_are_too_few_are_left_out_and_told(kinds, tmp_path):
     from study.notebook import Study
 
     lonely = kinds | {"plain": Kind(kinds["plain"].inverted, {})}
@@ -86,9 +87,8 @@ def test_what_was_not_measured_is_recorded_as_such(kinds, tmp_path):
     page.record_kinds(study, lonely)
     kept = study._results
     assert kept["psnr_plain_after_equal_training_inverter"]["value"] == pytest.approx(-1.05)
-    assert kept["psnr_plain_at_equal_accuracy_inverter"]["value"] is None
-    assert kept["psnr_plain_at_equal_accuracy_inverter_ci"]["text"] == "not measured"
-    assert kept["n_equal"]["text"] == "0" and kept["n_networks"]["text"] == "4"
+    assert not any("equal_accuracy" in id for id in kept)
+    assert kept["equal_plain"]["text"].startswith("there are too few") and kept["n_seeds"]["text"] == "2"
     assert kept["psnr_inverter_plain"]["by_seed"] == pytest.approx([15.0, 15.1])
 
 
