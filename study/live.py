@@ -7,9 +7,9 @@ shows the still picture that it shows without scripts.
 
     put_beside(Path("build/quick/made/_build/html"))   # what study.pages calls
 
-The runtimes are not part of the repository: `study.live_runtime` says which are taken from the registry of npm. A figure
-that may compute on the graphics processor gets those that can, too; its page chooses one. What was fetched and exported
-once is kept in build/live.
+The runtimes are not part of the repository: `study.live_runtime` says which are taken from the registry of npm. Beside
+a figure that may compute on the graphics processor lie those that can, too; its page chooses one. What was fetched and
+exported once is kept in build/live.
 """
 
 from __future__ import annotations

@@ -22,7 +22,9 @@ from study.live_text import as_file, as_script, as_text
 from study.touch import packed
 
 INVERTER = "dci-lite0"
-STEP, WITHIN, SECONDS = 997, 1 / 255, 1.5  # see `trial`
+STEP = 997  # of the numbers that a graphics processor is tried by
+WITHIN = 1 / 255  # how far it may be from PyTorch: a level of a pixel, which nobody sees
+SECONDS = 1.5  # that it may take once; a photo takes about six times as long
 DEPTHS = (2, 4, 6, 9, 12, 15)  # 3, 9, 15, 24, 33 and 42 convolutions
 SAMPLES = {"cat": "chelsea", "coffee": "coffee", "motorcycle": "motorcycle_left"}  # free pictures, see `invkit.data`
 CODE = tuple(
@@ -99,7 +101,8 @@ def trial(inverter, photo: Tensor, seconds: float) -> dict[str, object]:
     values: of what is read back of a photo (3, H, W), a sample of the book, from the deepest place, every (step)-th
     number. within: how far what the page finds may be from them. seconds: how long that may take once.
     """
-    forth, back = (one.eval() for one in (Forth(inverter.classifier, 0, DEPTHS[-1]), Back(inverter.chain, 0, DEPTHS[-1])))
+    whole = (0, DEPTHS[-1])
+    forth, back = Forth(inverter.classifier, *whole).eval(), Back(inverter.chain, *whole).eval()
     with torch.no_grad():
         made = back(forth((255 * photo[None]).round() / 255))
     return {"step": STEP, "values": made.flatten()[::STEP].tolist(), "within": WITHIN, "seconds": seconds}
@@ -132,9 +135,7 @@ def _still() -> bytes:
     with torch.no_grad():
         columns = [photos, *(inverter.reconstruct(photos, depth) for depth in DEPTHS)]
     picture = packed(torch.stack(columns, 1).flatten(0, 1), len(columns))
-    return as_file(
-        picture.resize([side // 2 for side in picture.size], Image.Resampling.LANCZOS), "WEBP", quality=85
-    )
+    return as_file(picture.resize([side // 2 for side in picture.size], Image.Resampling.LANCZOS), "WEBP", quality=85)
 
 
 KIND = live.Kind(_key, lambda: script_of(rounded_inverter()), _still, "webp", graphics=True)

@@ -84,6 +84,6 @@ def live_page_with_networks(folder, kind, picture="png"):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live, "CACHE", REPOSITORY / "build" / "live")
         live.put_beside(page.parent)
-    if "data-megabytes" not in page.read_text():
+    if "data-processor" not in page.read_text():
         pytest.skip("onnxruntime-web or the package onnx cannot be had here; the registry of npm has the first.")
     return page

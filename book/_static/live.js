@@ -1,4 +1,4 @@
-/* Networks that run in the page. study/live.py writes scripts that hold the runtime and the networks as text; they are
+/* Networks that run in the page. study/live.py writes scripts that hold runtimes and networks as text; they are
    loaded when the reader asks, so that a page opened from a file needs to fetch nothing. Nothing leaves the page. */
 "use strict";
 
