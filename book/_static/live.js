@@ -2,7 +2,7 @@
    loaded when the reader asks, so that a page opened from a file needs to fetch nothing. Nothing leaves the page. */
 "use strict";
 
-window.live = (() => {
+window.live = (() => { // other scripts may have begun it: the book loads them in any order
   const data = {};
 
   /* Load a script with networks or the runtime, once. */
@@ -95,5 +95,5 @@ window.live = (() => {
     }
   }
 
-  return { data, load, unpacked, breathe, latest, draw, normal, start };
+  return Object.assign(window.live ?? {}, { data, load, unpacked, breathe, latest, draw, normal, start });
 })();

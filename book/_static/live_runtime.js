@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const { live } = window;
+  const live = (window.live ??= {}); // live.js fills it, before or after this
   const PROCESSOR = "processor";
 
   /* The runtime for this browser's graphics processor; null where it has none, or one that is only imitated, which is
