@@ -24,7 +24,7 @@ from study.touch import packed
 INVERTER = "dci-lite0"
 STEP = 997  # of the numbers that a graphics processor is tried by
 WITHIN = 1 / 255  # how far it may be from PyTorch: a level of a pixel, which nobody sees
-SECONDS = 1.5  # that it may take once; a photo takes about six times as long
+SECONDS = 1.4  # that it may take once: a photo takes seven times as many operations, and should take ten seconds
 DEPTHS = (2, 4, 6, 9, 12, 15)  # 3, 9, 15, 24, 33 and 42 convolutions
 SAMPLES = {"cat": "chelsea", "coffee": "coffee", "motorcycle": "motorcycle_left"}  # free pictures, see `invkit.data`
 CODE = tuple(

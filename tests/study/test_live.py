@@ -59,6 +59,20 @@ def test_without_the_runtime_the_picture_stays(tmp_path, monkeypatch, capsys, co
     assert not (page.parent / "_static" / "live").exists()
 
 
+def test_without_the_runtimes_for_webgpu_the_page_knows_of_the_processor_alone(tmp_path, monkeypatch, capsys):
+    def made(name, make, key):
+        if name in ("jspi.js", "asyncify.js"):
+            raise OSError("no registry")
+        return bytes(2_000_000)
+
+    monkeypatch.setattr(live, "made_once", made)
+    page = live_page(tmp_path / "html", "photo", "webp")
+    live.put_beside(page.parent)
+    assert capsys.readouterr().err == "What is computed live is so on the processor alone: no registry\n"
+    assert 'data-processor="4" data-time' in page.read_text()
+    assert sorted(path.name for path in (page.parent / "_static" / "live").iterdir()) == ["photo.js", "processor.js"]
+
+
 def test_what_was_made_under_another_key_is_deleted(tmp_path, monkeypatch):
     monkeypatch.setattr(live, "CACHE", tmp_path)
     assert live.made_once("a.js", lambda: b"first", "1") == live.made_once("a.js", lambda: b"never", "1") == b"first"
