@@ -27,6 +27,10 @@ OPTIONS = (
     "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
     "--no-first-run", "--disable-background-networking", "--disable-extensions", "--hide-scrollbars",
 )  # fmt: skip
+# WebGPU, which headless Chromium has no adapter for: imitated by the processor, very slowly.
+WEBGPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+# What the browser itself says of a page that asks whether there is a graphics processor, and asks well.
+NO_FAULT = "No available adapters."
 # A process of its own puts the pipes where Chromium looks for them, first out of each other's way.
 START = """
 import fcntl, os, sys
@@ -44,13 +48,20 @@ def executable():
 
 
 class Browser:
-    """One headless Chromium with one page. ``messages``: warnings and errors since the page was opened."""
+    """One headless Chromium with one page. ``messages``: warnings and errors since the page was opened.
+
+    more: options of Chromium beside OPTIONS.
+    before: JavaScript that runs before any script of a page.
+    """
+
+    def __init__(self, more=(), before=""):
+        self._more, self._before = more, before
 
     def __enter__(self):
         self._folder = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
         commands, self._write = os.pipe()
         self._read, answers = os.pipe()
-        start = [sys.executable, "-ISc", START, f"{commands}", f"{answers}", executable(), *OPTIONS]
+        start = [sys.executable, "-ISc", START, f"{commands}", f"{answers}", executable(), *OPTIONS, *self._more]
         start += [f"--user-data-dir={self._folder.name}", "about:blank"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(start, pass_fds=(commands, answers), **quiet)
@@ -61,6 +72,7 @@ class Browser:
         self._session = self._ask("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._ask(f"{domain}.enable")
+        self._ask("Page.addScriptToEvaluateOnNewDocument", source=self._before)
         return self
 
     def __exit__(self, *_):
@@ -107,7 +119,8 @@ class Browser:
             thrown = about["exceptionDetails"]
             self.messages.append(thrown.get("exception", {}).get("description", thrown["text"]))
         elif event.get("method") == "Log.entryAdded" and about["entry"]["level"] in ("error", "warning"):
-            self.messages.append(f"{about['entry']['text']} {about['entry'].get('url', '')}")
+            if about["entry"]["text"] != NO_FAULT:
+                self.messages.append(f"{about['entry']['text']} {about['entry'].get('url', '')}")
 
     def open(self, url, width=1300, height=900, dark=False, scripts=True):
         """Load a page in a window of so many CSS pixels, and wait until it has loaded. scripts: let them run."""

@@ -7,38 +7,29 @@ shows the still picture that it shows without scripts.
 
     put_beside(Path("build/quick/made/_build/html"))   # what study.pages calls
 
-The runtime is not part of the repository: `RUNTIME` says which one is taken from the registry of npm, and by which hash
-it is known. What was fetched and exported once is kept in build/live.
+The runtimes are not part of the repository: `study.live_runtime` says which are taken from the registry of npm. Beside
+a figure that may compute on the graphics processor lie those that can, too; its page chooses one. What was fetched and
+exported once is kept in build/live.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
 import hashlib
 import importlib
-import io
 import json
 import os
 import sys
-import tarfile
-import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from study.live_runtime import RUNTIMES, script_of
 
 CACHE = Path("build/live")
 ROOT = Path(__file__).parents[1]
 # {what a figure names as its kind: the module with its KIND}; book/_static/live_<kind>.js shows it.
 KINDS = {"glyphs": "study.live_glyphs", "photo": "study.live_photo"}
-RUNTIME = {  # the newest whose WebAssembly is small; its licence is MIT, its copyright Microsoft's
-    "url": "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.14.0.tgz",
-    "integrity": "sha512-Kcqf43UMfW8mCydVGcX9OMXI2VN17c0p6XvR7IPSZzBf/6lteBzXHvcEVWDPmCKuGombl997HgLqj91F11DzXw==",
-    "script": "package/dist/ort.wasm-core.min.js",
-    "binary": "package/dist/ort-wasm-simd.wasm",
-}
-ANSWER, WHOLE = 4, 90  # seconds: until the registry answers, and for the whole file
+PROCESSOR, *GRAPHICS = RUNTIMES
 FIGURE = '<figure class="touch live" data-live="{}"'
 
 
@@ -49,12 +40,14 @@ class Kind:
     key: what its script and its picture follow from, to know them again; see `key_of`.
     script: makes the script with its networks, which is loaded when asked for. Raises ImportError without onnx.
     still: makes the picture that stands in the page until then, as _static/live_<name of the kind>.<picture>.
+    graphics: whether the page may compute it on the graphics processor.
     """
 
     key: Callable[[], str]
     script: Callable[[], bytes]
     still: Callable[[], bytes]
     picture: str = "png"
+    graphics: bool = False
 
 
 def put_beside(html: Path) -> None:
@@ -71,22 +64,36 @@ def put_beside(html: Path) -> None:
     if not kinds:
         return
     try:
-        scripts = {"runtime": made_once("runtime.js", runtime, RUNTIME["integrity"])}
-        scripts |= {name: made_once(f"{name}.js", kind.script, kind.key()) for name, kind in kinds.items()}
+        runtimes = {PROCESSOR: _runtime(PROCESSOR)}
+        scripts = {name: made_once(f"{name}.js", kind.script, kind.key()) for name, kind in kinds.items()}
     except (OSError, ImportError) as error:
         print(f"Nothing in the book is computed live, and a picture stands there instead: {error}", file=sys.stderr)
         return
+    try:
+        if any(kind.graphics for kind in kinds.values()):
+            runtimes |= {name: _runtime(name) for name in GRAPHICS}
+    except OSError as error:
+        print(f"What is computed live is so on the processor alone: {error}", file=sys.stderr)
     folder = html / "_static" / "live"
     folder.mkdir(exist_ok=True)
-    for name, script in scripts.items():
+    for name, script in (runtimes | scripts).items():
         (folder / f"{name}.js").write_bytes(script)
     for page, text in texts.items():
         told = text
-        for name in kinds:
-            megabytes = (len(scripts["runtime"]) + len(scripts[name])) / 1e6
-            told = told.replace(FIGURE.format(name), f'{FIGURE.format(name)} data-megabytes="{megabytes:.0f}"')
+        for name, kind in kinds.items():
+            megabytes = {
+                runtime: (len(script) + len(scripts[name])) / 1e6
+                for runtime, script in runtimes.items()
+                if kind.graphics or runtime == PROCESSOR
+            }
+            sizes = "".join(f' data-{runtime}="{size:.0f}"' for runtime, size in megabytes.items())
+            told = told.replace(FIGURE.format(name), FIGURE.format(name) + sizes)
         if told != text:
             page.write_text(told, encoding="utf-8")
+
+
+def _runtime(name: str) -> bytes:
+    return made_once(f"{name}.js", lambda: script_of(name), repr(RUNTIMES[name]))
 
 
 def made_once(name: str, make, key: str) -> bytes:
@@ -106,55 +113,6 @@ def made_once(name: str, make, key: str) -> bytes:
 def key_of(facts: object, code: tuple[str, ...]) -> str:
     """What exported networks follow from: facts, as JSON has them, on their weights, and files of code."""
     digest = hashlib.sha256(json.dumps(facts).encode())
-    for file in ("study/live.py", "study/live_onnx.py", *code):
+    for file in ("study/live_text.py", "study/live_onnx.py", *code):
         digest.update((ROOT / file).read_bytes())
     return digest.hexdigest()
-
-
-# ---- the runtime -----------------------------------------------------------------------------------------------------
-
-
-def runtime() -> bytes:
-    """The script with onnxruntime-web and its WebAssembly. Raises OSError where it cannot be had, or is another."""
-    package = fetch(RUNTIME["url"])
-    if f"sha512-{base64.b64encode(hashlib.sha512(package).digest()).decode()}" != RUNTIME["integrity"]:
-        raise OSError(f"{RUNTIME['url']} is not the file that study/live.py names: compare its integrity there.")
-    with tarfile.open(fileobj=io.BytesIO(package)) as files:
-        script, binary = (files.extractfile(RUNTIME[one]).read() for one in ("script", "binary"))
-    source = script.decode().partition("//# sourceMappingURL")[0]
-    note = "/* ONNX Runtime Web. Copyright (c) Microsoft Corporation. Licensed under the MIT License. */\n"
-    return f"{note}{source}\nlive.data.runtime = {json.dumps(as_text(binary))};\n".encode()
-
-
-def fetch(url: str) -> bytes:
-    """The content of an address. Raises OSError, with a sentence, where it does not come in time."""
-    parts, until = [], time.monotonic() + WHOLE
-    try:
-        with urllib.request.urlopen(url, timeout=ANSWER) as answer:
-            while part := answer.read(1 << 20):
-                parts.append(part)
-                if time.monotonic() > until:
-                    raise TimeoutError(f"it takes more than {WHOLE} seconds")
-    except (OSError, ValueError) as error:
-        raise OSError(f"{url} cannot be fetched ({error}); build again where it can be reached.") from error
-    return b"".join(parts)
-
-
-# ---- scripts and pictures --------------------------------------------------------------------------------------------
-
-
-def as_text(content: bytes) -> str:
-    """Bytes as text: compressed, then base64."""
-    return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
-
-
-def as_script(kind: str, facts: dict[str, object]) -> bytes:
-    """The script that hands facts, as JSON has them, to what shows a kind."""
-    return f"live.data.{kind} = {json.dumps(facts)};\n".encode()
-
-
-def as_file(picture, kind: str = "PNG", **options: object) -> bytes:
-    """A Pillow image as a file of one of its formats, with the options of that."""
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return file.getvalue()

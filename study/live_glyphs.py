@@ -18,6 +18,7 @@ from invkit.data import glyphs
 from invkit.ffi import biggan
 from study import live
 from study.live_onnx import OPSET, as_onnx
+from study.live_text import as_file, as_script, as_text
 from study.touch import packed
 
 INVERTER = "ffi-glyphs-standard"
@@ -101,8 +102,8 @@ def _script() -> bytes:
     label = glyphs.CHARACTERS.index(FIRST)
     facts = {"characters": glyphs.CHARACTERS, "label": label, "noise": inverter.noise_dim}
     facts["factors"] = start(torch.tensor([label]))[0].tolist()
-    facts |= {name: live.as_text(network) for name, network in networks(inverter).items()}
-    return live.as_script("glyphs", facts)
+    facts |= {name: as_text(network) for name, network in networks(inverter).items()}
+    return as_script("glyphs", facts)
 
 
 def start(labels: Tensor) -> Tensor:
@@ -122,7 +123,7 @@ def _still() -> bytes:
         images, logits = reader(inverter)(labels, factors)
         made = inverter.invert(logits, noise=inverter.sample_noise(8))
     picture = packed(torch.cat([images, made]), 8)
-    return live.as_file(picture.resize([3 * side for side in picture.size], Image.Resampling.NEAREST))
+    return as_file(picture.resize([3 * side for side in picture.size], Image.Resampling.NEAREST))
 
 
 def networks(inverter) -> dict[str, bytes]:

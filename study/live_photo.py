@@ -18,9 +18,13 @@ from invkit import data, store
 from invkit.network import lite0
 from study import live
 from study.live_onnx import as_onnx
+from study.live_text import as_file, as_script, as_text
 from study.touch import packed
 
 INVERTER = "dci-lite0"
+STEP = 997  # of the numbers that a graphics processor is tried by
+WITHIN = 1 / 255  # how far it may be from PyTorch: a level of a pixel, which nobody sees
+SECONDS = 1.4  # that it may take once: a photo takes seven times as many operations, and should take ten seconds
 DEPTHS = (2, 4, 6, 9, 12, 15)  # 3, 9, 15, 24, 33 and 42 convolutions
 SAMPLES = {"cat": "chelsea", "coffee": "coffee", "motorcycle": "motorcycle_left"}  # free pictures, see `invkit.data`
 CODE = tuple(
@@ -91,6 +95,19 @@ def samples(size: int) -> dict[str, Tensor]:
     return {name: free.images[free.names.index(file)] for name, file in SAMPLES.items()}
 
 
+def trial(inverter, photo: Tensor, seconds: float) -> dict[str, object]:
+    """What a graphics processor has to find, and how soon, before the page trusts it with the reader's photo.
+
+    values: of what is read back of a photo (3, H, W), a sample of the book, from the deepest place, every (step)-th
+    number. within: how far what the page finds may be from them. seconds: how long that may take once.
+    """
+    whole = (0, DEPTHS[-1])
+    forth, back = Forth(inverter.classifier, *whole).eval(), Back(inverter.chain, *whole).eval()
+    with torch.no_grad():
+        made = back(forth((255 * photo[None]).round() / 255))
+    return {"step": STEP, "values": made.flatten()[::STEP].tolist(), "within": WITHIN, "seconds": seconds}
+
+
 # ---- what study.live asks for ----------------------------------------------------------------------------------------
 
 
@@ -98,15 +115,17 @@ def _key() -> str:
     return live.key_of([store.read_card(INVERTER)["sha256"], lite0.SHA256], CODE)
 
 
-def _script() -> bytes:
-    inverter = rounded_inverter()
+def script_of(inverter, seconds: float = SECONDS) -> bytes:
+    """The script with what `rounded_inverter` returns. seconds: see `trial`."""
     facts = {"size": inverter.size, "samples": {}, "parts": []}
-    for name, photo in samples(inverter.size).items():
-        png = base64.b64encode(live.as_file(packed(photo[None], 1))).decode()
+    photos = samples(inverter.size)
+    facts["trial"] = trial(inverter, next(iter(photos.values())), seconds)
+    for name, photo in photos.items():
+        png = base64.b64encode(as_file(packed(photo[None], 1))).decode()
         facts["samples"][name] = f"data:image/png;base64,{png}"
     for part in parts(inverter):
-        facts["parts"].append(part | {name: live.as_text(part[name]) for name in ("forth", "back")})
-    return live.as_script("photo", facts)
+        facts["parts"].append(part | {name: as_text(part[name]) for name in ("forth", "back")})
+    return as_script("photo", facts)
 
 
 def _still() -> bytes:
@@ -116,9 +135,7 @@ def _still() -> bytes:
     with torch.no_grad():
         columns = [photos, *(inverter.reconstruct(photos, depth) for depth in DEPTHS)]
     picture = packed(torch.stack(columns, 1).flatten(0, 1), len(columns))
-    return live.as_file(
-        picture.resize([side // 2 for side in picture.size], Image.Resampling.LANCZOS), "WEBP", quality=85
-    )
+    return as_file(picture.resize([side // 2 for side in picture.size], Image.Resampling.LANCZOS), "WEBP", quality=85)
 
 
-KIND = live.Kind(_key, _script, _still, "webp")
+KIND = live.Kind(_key, lambda: script_of(rounded_inverter()), _still, "webp", graphics=True)

@@ -68,8 +68,9 @@ def live_page(folder, kind, picture="png"):
     """The path of a page in a new folder, with the figure of one kind of `study.live` as the compiled book has it."""
     static = REPOSITORY / "book" / "_static"
     shutil.copytree(static, folder / "_static")
+    # The book loads scripts in an order of its own; none may need another before the page is there.
     styles = [f'<link rel="stylesheet" href="_static/{name}.css">' for name in ("study", "live")]
-    scripts = [f'<script src="_static/{path.name}"></script>' for path in sorted(static.glob("*.js"))]
+    scripts = [f'<script src="_static/{path.name}"></script>' for path in sorted(static.glob("*.js"), reverse=True)]
     (page := folder / "page.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f'{"".join(styles + scripts)}<body>{live.FIGURE.format(kind)} data-time="some seconds"><div class="live-still">'
@@ -84,6 +85,6 @@ def live_page_with_networks(folder, kind, picture="png"):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live, "CACHE", REPOSITORY / "build" / "live")
         live.put_beside(page.parent)
-    if "data-megabytes" not in page.read_text():
+    if "data-processor" not in page.read_text():
         pytest.skip("onnxruntime-web or the package onnx cannot be had here; the registry of npm has the first.")
     return page

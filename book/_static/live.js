@@ -1,8 +1,8 @@
-/* Networks that run in the page. study/live.py writes scripts that hold the runtime and the networks as text; they are
+/* Networks that run in the page. study/live.py writes scripts that hold runtimes and networks as text; they are
    loaded when the reader asks, so that a page opened from a file needs to fetch nothing. Nothing leaves the page. */
 "use strict";
 
-window.live = (() => {
+window.live = (() => { // other scripts may have begun it: the book loads them in any order
   const data = {};
 
   /* Load a script with networks or the runtime, once. */
@@ -25,34 +25,8 @@ window.live = (() => {
     return new Uint8Array(await new Response(plain).arrayBuffer());
   }
 
-  /* The runtime, ready: one thread, and its WebAssembly from the page's memory. */
-  let ready = null;
-  async function begin() {
-    await load("runtime");
-    const binary = new Blob([await unpacked(data.runtime)], { type: "application/wasm" });
-    Object.assign(ort.env.wasm, { numThreads: 1, proxy: false });
-    ort.env.wasm.wasmPaths = { "ort-wasm-simd.wasm": URL.createObjectURL(binary) };
-    delete data.runtime;
-  }
-  function runtime() {
-    ready ??= begin();
-    return ready;
-  }
-
-  /* A network, as a function of {name: [numbers, shape]} that returns {name: numbers}. */
-  async function network(text) {
-    await runtime();
-    const session = await ort.InferenceSession.create(await unpacked(text), { executionProviders: ["wasm"] });
-    return async (given) => {
-      const feeds = {};
-      for (const [name, [numbers, shape]] of Object.entries(given)) {
-        const kind = numbers instanceof Int32Array ? "int32" : "float32";
-        feeds[name] = new ort.Tensor(kind, numbers, shape);
-      }
-      const found = await session.run(feeds);
-      return Object.fromEntries(session.outputNames.map((name) => [name, found[name].data]));
-    };
-  }
+  /* Let the page draw and answer before the next network computes. */
+  const breathe = () => new Promise((done) => setTimeout(done));
 
   /* One call after the other, of which only the newest waits: a slider asks more often than a network answers. */
   function latest(action) {
@@ -88,19 +62,27 @@ window.live = (() => {
   }
 
   /* In every figure of one kind for which the book has its networks: a button, and once it is pressed, what `build`
-     makes of them takes the place of the picture. Where that fails, the picture stays, and a sentence says so. */
+     makes of them, with the runtime for this browser, takes the place of the picture. Where that fails, the picture
+     stays, and a sentence says so. */
   function start(kind, build) {
     const { make } = window.touch;
-    for (const figure of document.querySelectorAll(`figure.live[data-live="${kind}"][data-megabytes]`)) {
-      const button = make("button", { type: "button", class: "touch-button" },
-        `Compute it here (loads ${figure.dataset.megabytes} MB${figure.dataset.time ? `; ${figure.dataset.time}` : ""})`);
+    for (const figure of document.querySelectorAll(`figure.live[data-live="${kind}"][data-processor]`)) {
+      const { time } = figure.dataset;
+      const button = make("button", { type: "button", class: "touch-button" });
+      const says = (runtime) => {
+        const on = runtime === "processor" ? "" : " on the graphics processor";
+        button.textContent = `Compute it here${on} (loads ${figure.dataset[runtime]} MB${time ? `; ${time}` : ""})`;
+      };
+      says("processor");
+      const chosen = window.live.runtimeOf(figure);
+      chosen.then(says);
       const told = make("p", { class: "touch-told", role: "status" });
       button.addEventListener("click", async () => {
         button.disabled = true;
         told.textContent = "Loading …";
         try {
-          await Promise.all([runtime(), load(kind)]);
-          const made = await build(data[kind], figure);
+          await load(kind);
+          const made = await build(data[kind], figure, await chosen);
           made.classList.add("touch-made");
           figure.querySelector(".live-still").replaceWith(made);
           made.querySelector("input").focus();
@@ -113,5 +95,5 @@ window.live = (() => {
     }
   }
 
-  return { data, network, latest, draw, normal, start };
+  return Object.assign(window.live ?? {}, { data, load, unpacked, breathe, latest, draw, normal, start });
 })();

@@ -8,9 +8,9 @@ document.addEventListener("DOMContentLoaded", () => {
   const SIDE = 32;
   const MOST = 5; // logits shown
 
-  window.live.start("glyphs", async (data, figure) => {
+  window.live.start("glyphs", async (data, figure, runtime) => {
     const { characters } = data;
-    const [read, write] = [await window.live.network(data.read), await window.live.network(data.write)];
+    const networks = await window.live.networks({ read: data.read, write: data.write }, runtime);
     const factors = Float32Array.from(data.factors);
     let { label } = data;
     let factor = 1;
@@ -23,10 +23,10 @@ document.addEventListener("DOMContentLoaded", () => {
 
     const compute = window.live.latest(async () => {
       const began = performance.now();
-      const seen = await read({ label: [Int32Array.of(label), [1]], factors: [factors.slice(), [1, factors.length]] });
+      const seen = await networks.run("read", { label: [Int32Array.of(label), [1]], factors: [factors.slice(), [1, factors.length]] });
       const changed = seen.logits.map((one) => factor * one);
       const given = { noise: [noise.slice(), [1, noise.length]], logits: [changed, [1, changed.length]] };
-      const back = (await write(given)).made;
+      const back = (await networks.run("write", given)).made;
       const milliseconds = performance.now() - began;
       window.live.draw(image, seen.image);
       window.live.draw(made, back);

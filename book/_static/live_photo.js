@@ -1,47 +1,72 @@
 /* A photo of the reader's own, represented by a classifier at six depths and read back from each, all in the page.
    data (study/live_photo.py): size (pixels a side), samples {name: address of a photo}, and for each depth a part:
-   number (of convolutions), shape, feedback [steps, rate], forth (from the depth before), back (to the depth before). */
+   number (of convolutions), shape, feedback [steps, rate], forth (from the depth before), back (to the depth before);
+   trial: what a graphics processor has to find of the first sample. */
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
   const { make, screen, choices } = window.touch;
-
-  /* Let the page draw and answer before the next network computes. */
-  const breathe = () => new Promise((done) => setTimeout(done));
 
   function psnr(made, photo) {
     const squares = made.reduce((sum, value, place) => sum + (value - photo[place]) ** 2, 0);
     return -10 * Math.log10(squares / photo.length);
   }
 
-  window.live.start("photo", async (data, figure) => {
+  window.live.start("photo", async (data, figure, runtime) => {
     const { size } = data;
-    const parts = [];
-    for (const { number, shape, feedback, forth, back } of data.parts) {
-      await breathe();
-      parts.push({ number, shape, feedback, forth: await window.live.network(forth), back: await window.live.network(back) });
-    }
-    data.parts = null; // the networks have what they need of it
     const image = [1, 3, size, size];
     const numbers = (shape) => shape.reduce((a, b) => a * b);
-    const run = async (network, x, shape) => {
-      await breathe();
-      return (await network({ x: [x, shape] })).y;
+    const names = Object.keys(data.samples);
+    const sample = async (name) => {
+      const bytes = Uint8Array.from(atob(data.samples[name].split(",")[1]), (one) => one.charCodeAt(0));
+      return window.live.square(new Blob([bytes]), size);
     };
+    const texts = {};
+    const parts = data.parts.map(({ forth, back, ...facts }, k) => {
+      Object.assign(texts, { [`forth${k}`]: forth, [`back${k}`]: back });
+      return facts;
+    });
+    data.parts = null;
 
-    /* The representation at part `k`, from that of the part before. */
-    const further = (k, h) => run(parts[k].forth, h, k ? parts[k - 1].shape : image);
+    /* The ways through the networks, each of which `run(name, given)` computes. */
+    function ways(run) {
+      const one = async (name, x, shape) => {
+        await window.live.breathe();
+        return (await run(name, { x: [x, shape] })).y;
+      };
 
-    async function represented(photo, k) {
-      let h = photo;
-      for (let place = 0; place <= k; place += 1) h = await further(place, h);
-      return h;
+      /* The representation at part `k`, from that of the part before. */
+      const further = (k, h) => one(`forth${k}`, h, k ? parts[k - 1].shape : image);
+
+      async function represented(photo, k) {
+        let h = photo;
+        for (let place = 0; place <= k; place += 1) h = await further(place, h);
+        return h;
+      }
+
+      async function inverted(h, k) {
+        for (let place = k; place >= 0; place -= 1) h = await one(`back${place}`, h, parts[place].shape);
+        return h;
+      }
+      return { further, represented, inverted };
     }
 
-    async function inverted(h, k) {
-      for (let place = k; place >= 0; place -= 1) h = await run(parts[place].back, h, parts[place].shape);
-      return h;
+    /* A graphics processor that finds something else than PyTorch, or takes too long for it, is not used. */
+    async function trial(run) {
+      const { step, values, within, seconds } = data.trial;
+      const { represented, inverted } = ways(run);
+      const deepest = parts.length - 1;
+      const photo = await sample(names[0]);
+      await inverted(await represented(photo, deepest), deepest); // its programs are compiled meanwhile
+      const began = performance.now();
+      const made = await inverted(await represented(photo, deepest), deepest);
+      if (performance.now() - began > 1000 * seconds) throw new Error("the graphics processor is slow");
+      const wrong = (value, place) => !(Math.abs(made[place * step] - value) <= within); // also where it is no number
+      if (values.some(wrong)) throw new Error("the graphics processor finds something else");
     }
+
+    const networks = await window.live.networks(texts, runtime, trial);
+    const { further, represented, inverted } = ways(networks.run);
 
     /* What is read back from a representation: what the first reading loses when it is read again is given back to it,
        as often as the inverter's card says. `stale` says whether nobody waits for it any more. */
@@ -97,7 +122,7 @@ document.addEventListener("DOMContentLoaded", () => {
           figure.result.made.push(made);
         }
         const seconds = (performance.now() - began) / 1000;
-        told.textContent = `Computed in your browser in ${seconds.toFixed(1)} s. ` +
+        told.textContent = `Computed in your browser, on ${networks.where()}, in ${seconds.toFixed(1)} s. ` +
           "The photo has not left this page. Had one of these representations been sent in its place, " +
           "whoever received it, and knows the network, would see what you see here.";
         [figure.dataset.done] = wanted;
@@ -108,11 +133,6 @@ document.addEventListener("DOMContentLoaded", () => {
     const choose = (name, read) => { chosen = [name, read]; compute(); };
 
     // Where a photo comes from: a sample, a file, the camera of a phone, or something dropped on the figure.
-    const names = Object.keys(data.samples);
-    const sample = async (name) => {
-      const bytes = Uint8Array.from(atob(data.samples[name].split(",")[1]), (one) => one.charCodeAt(0));
-      return window.live.square(new Blob([bytes]), size);
-    };
     const frames = names.map((name) => ({ name }));
     const field = choices("A photo of the book", frames, { side: size }, (place) => choose(names[place], () => sample(names[place])));
     frames.forEach(async ({ name, thumb }) => window.live.draw(thumb, await sample(name)));

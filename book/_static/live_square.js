@@ -2,7 +2,7 @@
    invkit.data.images.fit_square resizes (bilinear, antialiased), so that no browser does it in a way of its own. */
 "use strict";
 
-window.live.square = (() => {
+(window.live ??= {}).square = (() => {
   const MOST = 4096; // pixels a side of a square that is read whole; a larger one is shrunk by the browser first
 
   /* Where a line of `from` pixels is looked up to become one of `to`: for each new pixel the first old one and the

@@ -1,5 +1,6 @@
 """What the book computes in the reader's browser: the same as PyTorch; and what stands there without it."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from helpers import live_page, live_page_with_networks
 
 from invkit.data import glyphs
-from study import browser, live, live_glyphs
+from study import browser, live, live_glyphs, live_runtime
 
 REPOSITORY = Path(__file__).parents[2]
 STATIC = REPOSITORY / "book" / "_static"
@@ -47,14 +48,29 @@ def test_without_the_runtime_the_picture_stays(tmp_path, monkeypatch, capsys, co
     package = tmp_path / "package.tgz"
     if content:
         package.write_bytes(content)
-    monkeypatch.setitem(live.RUNTIME, "url", package.as_uri())
+    runtime = dataclasses.replace(live_runtime.RUNTIMES["processor"], url=package.as_uri())
+    monkeypatch.setitem(live_runtime.RUNTIMES, "processor", runtime)
     monkeypatch.setattr(live, "CACHE", tmp_path / "cache")
     page = live_page(tmp_path / "html", "glyphs")
     live.put_beside(page.parent)
     assert sentence in (told := capsys.readouterr().err) and told.count("\n") == 1
-    assert "data-megabytes" not in page.read_text()
+    assert "data-processor" not in page.read_text()
     assert (page.parent / "_static" / "live_glyphs.png").stat().st_size > 1000
     assert not (page.parent / "_static" / "live").exists()
+
+
+def test_without_the_runtimes_for_webgpu_the_page_knows_of_the_processor_alone(tmp_path, monkeypatch, capsys):
+    def made(name, make, key):
+        if name in ("jspi.js", "asyncify.js"):
+            raise OSError("no registry")
+        return bytes(2_000_000)
+
+    monkeypatch.setattr(live, "made_once", made)
+    page = live_page(tmp_path / "html", "photo", "webp")
+    live.put_beside(page.parent)
+    assert capsys.readouterr().err == "What is computed live is so on the processor alone: no registry\n"
+    assert 'data-processor="4" data-time' in page.read_text()
+    assert sorted(path.name for path in (page.parent / "_static" / "live").iterdir()) == ["photo.js", "processor.js"]
 
 
 def test_what_was_made_under_another_key_is_deleted(tmp_path, monkeypatch):
@@ -67,7 +83,7 @@ def test_what_was_made_under_another_key_is_deleted(tmp_path, monkeypatch):
 
 def test_every_script_has_less_than_200_lines():
     scripts = list(STATIC.glob("live*.js"))
-    assert len(scripts) == 4 and all(path.read_text().count("\n") < 200 for path in scripts)
+    assert len(scripts) == 5 and all(path.read_text().count("\n") < 200 for path in scripts)
 
 
 # ---- in the browser --------------------------------------------------------------------------------------------------
@@ -117,7 +133,8 @@ def check(found, inverter):
 def test_the_page_computes_what_pytorch_computes(page, chromium, inverter, width):
     chromium.open(page.as_uri(), width=width)
     press_on = chromium.tap if width < 600 else chromium.click
-    size = sum(path.stat().st_size for path in (page.parent / "_static" / "live").iterdir()) / 1e6
+    scripts = (page.parent / "_static" / "live" / f"{name}.js" for name in ("processor", "glyphs"))
+    size = sum(path.stat().st_size for path in scripts) / 1e6
     assert size <= 15
     assert f"loads {size:.0f} MB" in chromium.evaluate("document.querySelector('.touch-button').textContent")
     assert not chromium.evaluate("document.querySelector('script[src*=\"live/\"]')")  # not before it is asked for
