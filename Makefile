@@ -87,7 +87,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 
 test-book: $(INSTALLED)
-	$(BIN)/python -m pytest tests/study/test_touch.py tests/study/test_touch_chapters.py tests/study/test_live.py \
+	INVKIT_WEBGPU=1 $(BIN)/python -m pytest tests/study/test_touch.py tests/study/test_touch_chapters.py tests/study/test_live.py \
 		tests/study/test_live_photo.py tests/study/test_live_graphics.py \
 		tests/study/test_web_pages.py tests/study/test_page_pictures.py tests/study/test_page_report.py \
 		tests/study/test_pdf.py

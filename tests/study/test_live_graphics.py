@@ -5,6 +5,7 @@ one that the processor imitates, and very slow.
 """
 
 import json
+import os
 import shutil
 
 import pytest
@@ -146,6 +147,9 @@ def test_where_the_graphics_processor_gives_no_device_the_processor_computes(pag
     check_failure(page, inverter)
 
 
+@pytest.mark.skipif(
+    "INVKIT_WEBGPU" not in os.environ, reason="It takes minutes without a graphics processor: `make test-book` runs it."
+)
 @pytest.mark.parametrize(("runtime", "before"), [("jspi", ""), ("asyncify", "delete WebAssembly.Suspending")])
 def test_webgpu_computes_what_pytorch_computes(page, inverter, runtime, before):
     with browser.Browser(browser.WEBGPU, REAL + before) as chromium:
