@@ -29,7 +29,8 @@ SCALE ?= 1
 # Two notebooks with a core each are done sooner than one after the other with two; the published ones measure seconds.
 AT_ONCE ?= $(if $(filter published,$(PROFILE)),1,2)
 BIN := .venv/bin
-# A process holds about 2 GB; a file's tests stay in one, so that they share what they train.
+# A process holds about 2 GB; a file's tests stay in one, so that they share what they train. Files come in the order of
+# their paths: else those with the fewest tests come last, and among them are the longest, beside idle processes.
 TESTS_AT_ONCE ?= auto --maxprocesses 4
 INSTALLED := .venv/installed
 NEWEST = $(filter newest,$(VERSIONS))
@@ -84,7 +85,7 @@ weights: $(INSTALLED)
 	INVKIT_WEIGHTS= $(BIN)/python -m recipes compare $(WEIGHTS); exit $$status
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 test-book: $(INSTALLED)
 	INVKIT_WEBGPU=1 $(BIN)/python -m pytest tests/study/test_touch.py tests/study/test_touch_chapters.py tests/study/test_live.py \

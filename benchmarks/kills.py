@@ -45,6 +45,7 @@ BEGIN, END = (f"<!-- made by benchmarks/kills.py: {end} -->" for end in ("begin"
 INTRO = "Killed with `kill -9` at a random moment, as a whole or one process of it, and called again:"
 HEAD = ["| killed with `kill -9` | times | survived |", "|---|---|---|"]
 KILLS = 4  # of one run, at most
+STEPS = 60  # of a training in a process of its own
 PATIENCE = 600  # seconds for a process that another one, which was not killed, keeps waiting
 REFUSED = ("Another make is building", "Another process trains in")
 END_FILE = "end.safetensors"  # what a training ends with
@@ -169,7 +170,7 @@ def invert_logits(place: Path) -> None:
     classifier = Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 10)), "small", size=16)
     generator = {"channels": (16, 16, 8), "noise_dim": 12, "hidden": 16, "shared_dim": 16, "coarse": 4}
     inverter = train_inverter(
-        classifier, photos(64, 16), steps=60, batch=8, adversarial_share=0.5, generator=generator,
+        classifier, photos(64, 16), steps=STEPS, batch=8, adversarial_share=0.5, generator=generator,
         discriminator={"channels": (8, 16)}, folder=place, progress=False,
     )  # fmt: skip
     assert inverter.card["failure"] is None
@@ -182,7 +183,7 @@ def robust_classifier(place: Path) -> None:
         return images, (images.mean((1, 2, 3)) > 0.5).long()
 
     classifier = train_classifier(
-        "residual", batches, classes=2, size=32, steps=60, options={"widths": [8, 8], "blocks": [1, 1]}, ema=0.9,
+        "residual", batches, classes=2, size=32, steps=STEPS, options={"widths": [8, 8], "blocks": [1, 1]}, ema=0.9,
         epsilon=8 / 255, folder=place, progress=False, checkpoint_every_steps=4,
     )  # fmt: skip
     store.write_tensors(place / END_FILE, classifier.model.state_dict())

@@ -30,7 +30,7 @@ from study.copies import read_object, read_results, sealed
 from study.fingerprint import fingerprint, notebooks_needed
 from study.notebook import RUN_VARIABLE, StudyError, read_json, write_text
 from study.outputs import without_progress
-from study.pages import compile
+from study.pages import NO_GRAMMAR, compile
 from study.profiles import notebooks, parameters
 from study.published import publish, take, vouch
 from study.stamps import is_of
@@ -49,8 +49,7 @@ def run_notebook(name, profile):
     (the copy executed so far is then ``build/<profile>/failed/<name>.ipynb``), when results that the notebook loads are
     damaged, and when the other process does not end.
     """
-    # The checker of notebooks would compile a grammar of web addresses, for a second, which no notebook needs.
-    sys.modules.setdefault("rfc3987_syntax", None)
+    sys.modules.setdefault("rfc3987_syntax", None)  # as `NO_GRAMMAR` has it in other processes
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
@@ -99,7 +98,7 @@ def run_notebook(name, profile):
             # The kernel talks through files of its own, not through TCP ports that others on the machine could reach.
             config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
             # What goes wrong in a cell is in the notebook; of its own end the kernel would print forty lines.
-            config.NotebookClient.extra_arguments = ["--log-level=CRITICAL"]
+            config.NotebookClient.extra_arguments = ["--log-level=CRITICAL", f"--IPKernelApp.exec_lines={NO_GRAMMAR}"]
             settings = {"config": config, "iopub_timeout": BUSY, "progress_bar": {"desc": name}}
             # JupyterLab writes the name of its own environment's kernel into a notebook; the study has this one.
             settings |= {"kernel_name": "python3", "language": "python"}

@@ -1,6 +1,7 @@
 """What several test modules share."""
 
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from invkit.network.classifiers import Classifier
 from study import live
 
 REPOSITORY = Path(__file__).parents[1]
+# Processes of their own, which can be killed; what a training takes seconds to import, they share.
+FRESH = multiprocessing.get_context("forkserver")
+FRESH.set_forkserver_preload(["invkit.training", "accelerate", "torch._dynamo", "torch.utils.tensorboard"])
 
 
 def write_notebook(path, cells):

@@ -1,13 +1,15 @@
 """Runs that are killed at random: what goes on to the same end has survived, what begins again or adds has not."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from invkit.store import whole
 
-SPECIFICATION = importlib.util.spec_from_file_location("kills", Path(__file__).parents[2] / "benchmarks" / "kills.py")
+ROOT = Path(__file__).parents[2]
+SPECIFICATION = importlib.util.spec_from_file_location("kills", ROOT / "benchmarks" / "kills.py")
 kills = importlib.util.module_from_spec(SPECIFICATION)
 SPECIFICATION.loader.exec_module(kills)
 
@@ -44,8 +46,10 @@ def test_what_does_not_is_counted_and_shown(tmp_path, capsys):
 
 def test_trainings_end_with_the_weights_of_an_undisturbed_one():
     """In a process of its own, as autograd does not fork once it has been used."""
-    command = [sys.executable, kills.__file__, "--kinds", "inverter", "robust", "--times", "2", "--strict"]
-    tried = subprocess.run(command, capture_output=True, text=True)
+    short = "import kills; kills.STEPS = 20; kills.main()"
+    command = [sys.executable, "-c", short, "--kinds", "inverter", "robust", "--times", "2", "--strict"]
+    place = Path(kills.__file__).parent
+    tried = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": f"{place}:{ROOT}"})
     assert tried.returncode == 0, tried.stdout + tried.stderr
 
 

@@ -22,9 +22,9 @@ LENGTH = {"minutes": 0.1, "progress": False}  # 6 seconds of the clock below: so
 def clock(monkeypatch):
     """A clock that only training steps (0.25 s) and images (20 ms) move: no machine's pace is measured.
 
-    Returns {"step": 0.25}, to be changed.
+    Returns {"step": 0.25, "image": 0.02}, to be changed.
     """
-    pace = {"step": 0.25}
+    pace = {"step": 0.25, "image": 0.02}
     now, one_step, dead_leaves = [0.0], training._one_step, synthetic.dead_leaves
 
     def look():
@@ -36,7 +36,7 @@ def clock(monkeypatch):
         return one_step(*arguments)
 
     def leaves(n, *arguments, **settings):
-        now[0] += 0.02 * n
+        now[0] += pace["image"] * n
         return dead_leaves(n, *arguments, **settings)
 
     monkeypatch.setattr(time, "monotonic", look)
@@ -104,6 +104,7 @@ def test_images_may_be_floats_bytes_or_data(classifier):
 
 def test_very_many_logits_are_not_whitened(monkeypatch):
     """The map that whitens 20,000 logits has 400 million numbers, of a decomposition that takes hours."""
+    monkeypatch.setattr(fit, "WHITENED", 300)
     many = invkit.Classifier(network(classes=fit.WHITENED + 1), "many", size=16)
     monkeypatch.setattr(Whitening, "fit", lambda *arguments: pytest.fail("whitened"))
     inverter = invkit.train_inverter(many, photos(8), size=8, **LENGTH)
@@ -247,7 +248,7 @@ def raise_inside(classifier):
 def test_too_few_minutes_are_refused_and_a_minute_late_is_borne(classifier, tmp_path, clock, of_logits):
     images = photos() if of_logits else None
     settings = {"folder": tmp_path, "progress": False}
-    clock["step"] = 60.0
+    clock |= {"step": 60.0, "image": 1.0}  # a network so slow has time for few images
     with pytest.raises(ValueError, match="0.02 minutes are too few .*: give minutes=") as refused:
         invkit.train_inverter(classifier, images, minutes=0.02, **settings)
     assert not (tmp_path / "training").exists()
@@ -255,7 +256,7 @@ def test_too_few_minutes_are_refused_and_a_minute_late_is_borne(classifier, tmp_
     before = time.monotonic()
     invkit.train_inverter(classifier, images, minutes=least, **settings)
     assert time.monotonic() - before < 60 * (least + 1)
-    clock["step"] = 1.0
+    clock |= {"step": 1.0, "image": 0.02}
     late = invkit.train_inverter(classifier, images, minutes=0.02, progress=False)
     assert late.card["minutes"] == 0.02
 

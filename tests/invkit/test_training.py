@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import os
 import random
 import resource
@@ -17,6 +16,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from helpers import FRESH
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -25,9 +25,6 @@ from invkit import checkpoint as checkpoints
 from invkit import precision as precisions
 from invkit import store, training
 from invkit.training import CHECKPOINT, Player, learning_rate, train
-
-FRESH = multiprocessing.get_context("forkserver")  # children that can be killed, without importing PyTorch each time
-FRESH.set_forkserver_preload(["invkit.training", "test_training"])
 
 
 def denoiser(width=8):
@@ -93,6 +90,13 @@ def assert_same_run(folder, other):
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The folder of a run of `train_denoiser` as it is, to which a disturbed one comes in the end."""
+    train_denoiser(folder := tmp_path_factory.mktemp("undisturbed"))
+    return folder
+
+
 @pytest.mark.parametrize(("precision", "players"), [("bf16", 1), ("no", 2)])
 def test_killed_at_random_moments_ends_with_the_weights_of_an_undisturbed_run(tmp_path, precision, players):
     def start(name):
@@ -121,7 +125,7 @@ def test_killed_at_random_moments_ends_with_the_weights_of_an_undisturbed_run(tm
 
 
 @pytest.mark.parametrize("number, error", [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
-def test_a_signal_checkpoints_and_leaves_and_the_same_call_goes_on(tmp_path, number, error):
+def test_a_signal_checkpoints_and_leaves_and_the_same_call_goes_on(tmp_path, number, error, undisturbed):
     def interrupted(step):
         if step == 12:
             os.kill(os.getpid(), number)
@@ -134,11 +138,10 @@ def test_a_signal_checkpoints_and_leaves_and_the_same_call_goes_on(tmp_path, num
     assert number == signal.SIGINT or stopped.value.code == 143
     assert 10 <= checkpoint(tmp_path / "stopped")[1]["step"] <= 13  # batches are made two steps ahead
     train_denoiser(tmp_path / "stopped", checkpoint_every_steps=None)
-    train_denoiser(tmp_path / "undisturbed")
-    assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "stopped", undisturbed)
 
 
-def test_a_signal_while_a_step_ends_waits_for_the_next_and_loses_nothing(tmp_path, monkeypatch):
+def test_a_signal_while_a_step_ends_waits_for_the_next_and_loses_nothing(tmp_path, monkeypatch, undisturbed):
     """It comes when whether a checkpoint is due has just been asked, and no thread is at work."""
 
     def due(self, done):
@@ -152,8 +155,7 @@ def test_a_signal_while_a_step_ends_waits_for_the_next_and_loses_nothing(tmp_pat
             train_denoiser(tmp_path / "stopped")
     assert checkpoint(tmp_path / "stopped")[1]["step"] == 13
     train_denoiser(tmp_path / "stopped")
-    train_denoiser(tmp_path / "undisturbed")
-    assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "stopped", undisturbed)
 
 
 def test_a_signal_behind_the_last_step_is_not_lost(tmp_path, monkeypatch):
@@ -169,7 +171,7 @@ def test_a_signal_behind_the_last_step_is_not_lost(tmp_path, monkeypatch):
     assert checkpoint(tmp_path)[1]["step"] == 40
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch, undisturbed):
     def disk_full(tensors, path, metadata):
         path.write_bytes(b"half a file")
         raise OSError("No space left on device")
@@ -184,8 +186,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
     assert checkpoint(tmp_path / "full")[1]["step"] == 5
     monkeypatch.undo()
     train_denoiser(tmp_path / "full")
-    train_denoiser(tmp_path / "undisturbed")
-    assert_same_run(tmp_path / "full", tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "full", undisturbed)
 
 
 def test_a_finished_folder_returns_at_once_with_its_averaged_weights(tmp_path):
@@ -266,7 +267,7 @@ def flip(path, place):
 
 
 @pytest.mark.parametrize("damage", [0.0, 0.02, 0.1, 0.3, 0.6, 0.99, "truncated", "empty", "text"])
-def test_a_damaged_checkpoint_is_told_of_and_the_one_before_goes_on_to_the_same_weights(tmp_path, damage):
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_goes_on_to_the_same_weights(tmp_path, damage, undisturbed):
     half_way(tmp_path / "damaged")
     file = tmp_path / "damaged" / CHECKPOINT
     if isinstance(damage, float):
@@ -275,8 +276,7 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_goes_on_to_the_same_
         file.write_bytes({"truncated": file.read_bytes()[:-100], "empty": b"", "text": b"no weights " * 99}[damage])
     with pytest.warns(UserWarning, match="is damaged .*: the one before, of step 5, is used"):
         train_denoiser(tmp_path / "damaged")
-    train_denoiser(tmp_path / "undisturbed")
-    assert_same_run(tmp_path / "damaged", tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "damaged", undisturbed)
 
 
 def test_two_damaged_checkpoints_are_refused(tmp_path):
@@ -324,7 +324,7 @@ def test_what_killed_processes_left_is_removed(tmp_path):
     assert not left.exists()
 
 
-def test_two_trainings_never_write_to_one_folder(tmp_path):
+def test_two_trainings_never_write_to_one_folder(tmp_path, undisturbed):
     other = Player("denoiser", denoiser(), denoise, 1e-3)  # made here: it seeds the random numbers of all threads
 
     def second(step):
@@ -335,8 +335,7 @@ def test_two_trainings_never_write_to_one_folder(tmp_path):
 
     train_denoiser(tmp_path, batches=second)
     train_denoiser(tmp_path)  # the lock ends with the run
-    train_denoiser(tmp_path / "undisturbed")
-    assert_same_run(tmp_path, tmp_path / "undisturbed")
+    assert_same_run(tmp_path, undisturbed)
 
 
 def on_a_full_disk(folder, said):
@@ -363,7 +362,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's thread
-def test_a_folder_that_disappears_is_made_again_and_only_tensorboard_is_lost(tmp_path):
+def test_a_folder_that_disappears_is_made_again_and_only_tensorboard_is_lost(tmp_path, undisturbed):
     def vanishes(step):
         if step == 12:  # moved first, since TensorBoard's thread may write a file into a folder that is being emptied
             shutil.rmtree((tmp_path / "gone").rename(tmp_path / "moved"), ignore_errors=True)
@@ -372,8 +371,7 @@ def test_a_folder_that_disappears_is_made_again_and_only_tensorboard_is_lost(tmp
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "TensorBoard's log ends")  # where its thread is quick enough to notice
         train_denoiser(tmp_path / "gone", batches=vanishes)
-    train_denoiser(tmp_path / "undisturbed")
-    assert_same_run(tmp_path / "gone", tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "gone", undisturbed)
 
 
 def test_moving_average_known_answer():
@@ -423,7 +421,7 @@ def test_minutes_fix_the_number_of_steps_once(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def timed_loss(module, images, step):
-        now[0] += 0.004  # each step takes 4 ms, whatever the machine
+        now[0] += 0.008  # each step takes 8 ms, whatever the machine
         return denoise(module, images, step)
 
     def stopped(step):
@@ -434,7 +432,7 @@ def test_minutes_fix_the_number_of_steps_once(tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         train_denoiser(tmp_path / "timed", batches=stopped, loss=timed_loss, steps=None, minutes=1 / 60)
     steps = checkpoint(tmp_path / "timed")[1]["steps"]
-    assert 200 < steps < 250  # of 4 ms each, less the steps that were timed
+    assert 100 < steps < 125  # of 8 ms each, less the steps that were timed
     _, timed = train_denoiser(tmp_path / "timed", steps=None, minutes=1 / 60)
     assert timed.steps == steps
     train_denoiser(tmp_path / "counted", steps=steps)

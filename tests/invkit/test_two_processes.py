@@ -1,12 +1,10 @@
 """Two processes with half a batch each train as one process with the whole batch does: gradients, batch norms, EMA."""
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 
 import torch
+from helpers import FRESH
 
 from tests.invkit import two_processes
 
@@ -18,17 +16,21 @@ def free_port():
 
 
 def start(*arguments):
-    """Both processes, as `accelerate launch` starts them."""
+    """Both processes, with the environment in which `accelerate launch` starts them."""
     together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     together |= {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}  # as `accelerate launch --cpu` sets them
-    command = [sys.executable, "-m", "tests.invkit.two_processes", *map(str, arguments)]
-    environments = [os.environ | together | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-    return [subprocess.Popen(command, env=environment) for environment in environments]
+    environments = [together | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    processes = [FRESH.Process(target=two_processes.main, args=(one, *arguments)) for one in environments]
+    for process in processes:
+        process.start()
+    return processes
 
 
 def ended(processes):
     """Their exit codes."""
-    return [process.wait(timeout=300) for process in processes]
+    for process in processes:
+        process.join(timeout=300)
+    return [process.exitcode for process in processes]
 
 
 def test_two_processes_train_as_one(tmp_path, monkeypatch):

@@ -1,12 +1,10 @@
-"""Small trainings, alone or as one of two processes; `test_two_processes` runs this file as a program of its own.
+"""Small trainings, alone or as one of two processes, as `test_two_processes` runs them.
 
 In two processes each has half a batch. All noise is a function of the logits, so that halves and wholes get the same.
 """
 
 import os
 import signal
-import sys
-from pathlib import Path
 
 import torch
 from torch import distributed, nn
@@ -111,14 +109,14 @@ def train_with_checkpoints(folder, world, die_at=None):
     return network.state_dict() | {"asked": torch.tensor(float(len(asked)))}
 
 
-if __name__ == "__main__":
+def main(environment, out, folder=None, die_at=None):
+    """What each of two processes runs; the first one keeps what was trained in the file `out`."""
+    os.environ.update(environment)
     torch.set_num_threads(1)
-    out, *more = sys.argv[1:]
-    if more:
-        folder, die_at = more
-        found = train_with_checkpoints(Path(folder), PARTS, int(die_at))
+    if folder is not None:
+        found = train_with_checkpoints(folder, PARTS, die_at)
         distributed.destroy_process_group()
     else:
         found = train_all(PARTS)
     if os.environ["RANK"] == "0":
-        torch.save(found, Path(out))
+        torch.save(found, out)

@@ -17,7 +17,7 @@ from invkit.dci import synthetic
 from invkit.inverters import load_inverter
 from invkit.minutes import PLAN
 from invkit.training import Progress
-from recipes import dci, table
+from recipes import cards, dci, table
 from recipes.minutes import RecipeBudget
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +82,7 @@ def test_an_inverter_is_trained_in_time_and_written_twice(tmp_path, monkeypatch,
         return save(folder, tensors, card, **settings)
 
     monkeypatch.setattr(store, "save", noted)
+    monkeypatch.setattr(cards, "SYNTHETIC", 4)  # images that the figures on the card are of
     card = table.train_recipe("dci-tiny-standard", tmp_path, device="cpu", minutes=0.2)
     pace = json.loads((tmp_path / "pace.json").read_text())
     assert 0.1 < pace["minutes_taken"] < 0.3  # of 12 seconds, a second or two is measuring
@@ -111,7 +112,7 @@ def test_what_is_written_early_can_be_used_when_the_training_is_killed(tmp_path,
 
     monkeypatch.setattr(RecipeBudget, "after_step", killed)
     with pytest.raises(Killed):
-        table.train_recipe("ffi-glyphs-standard", tmp_path, device="cpu", minutes=0.1)
+        table.train_recipe("ffi-glyphs-standard", tmp_path, device="cpu", minutes=0.05)
     inverter = load_inverter(tmp_path)
     assert inverter.card["early"] and inverter.card["data"] == "glyphs" and inverter.card["name"]
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -196,7 +197,8 @@ def test_a_training_starts_where_little_else_is_installed(bare, tmp_path):
     """A few steps of every phase, of both kinds, without SciPy, pandas, TensorBoard, foolbox and the like."""
     gone = run_bare(bare, "-c", "import scipy")
     assert gone.returncode and "No module named 'scipy'" in gone.stderr
-    train = """import sys; from recipes.__main__ import main
+    train = """import sys; from recipes import cards; from recipes.__main__ import main
+cards.HELD_OUT, cards.SYNTHETIC = 20, 4  # images that the figures on the card are of
 for name in sys.argv[2:]:
     main(["train", name, "--minutes", "0.03", "--device", "cpu", "--folder", f"{sys.argv[1]}/{name}"])"""
     names = "dci-tiny-standard", "ffi-glyphs-standard"

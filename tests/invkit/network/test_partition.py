@@ -44,9 +44,14 @@ def table(model, shape=(1, 3, 16, 16)):
     return [(block.name, block.convolutions) for block in partition(model.eval(), torch.rand(shape))]
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_blocks_compose_to_the_model(name):
-    classifier = random_classifier(name)
+@pytest.fixture(scope="module")
+def classifier(request):
+    """A network of the library, which the tests of the same name share."""
+    return random_classifier(request.param)
+
+
+@pytest.mark.parametrize("classifier", MODELS, indirect=True)
+def test_blocks_compose_to_the_model(classifier):
     images = torch.rand(2, 3, 96, 64)  # neither the batch, the height nor the shape that was traced
     with torch.no_grad():
         h, seen = classifier.preprocess(images), []
@@ -76,7 +81,7 @@ def test_lite0_has_its_stem_16_units_head_and_logits():
 
 
 @pytest.mark.parametrize(
-    ("name", "units"),
+    ("classifier", "units"),
     [
         ("torchvision:resnet18", ["conv1", *(f"layer{k}.{i}" for k in (1, 2, 3, 4) for i in (0, 1)), "fc"]),
         ("torchvision:mobilenet_v2", [*(f"features.{k}" for k in range(19)), "classifier.1"]),
@@ -97,9 +102,10 @@ def test_lite0_has_its_stem_16_units_head_and_logits():
         ("timm:mobilenetv1_100", ["conv_stem", *(f"blocks.{s}.{i}" for s, i in MOBILENET_V1), "classifier"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
+    indirect=["classifier"],
 )
-def test_units_stay_whole(name, units):
-    assert [block.name for block in random_classifier(name).blocks] == units
+def test_units_stay_whole(classifier, units):
+    assert [block.name for block in classifier.blocks] == units
 
 
 def test_every_convolution_of_parallel_branches_counts():

@@ -102,7 +102,7 @@ def test_the_best_rate_is_looked_for_beyond_the_edge():
 
 def test_a_cell_is_trained_once_and_found_again(setting, pool, tmp_path, monkeypatch):
     images = pink_noise(6, 32, seed=3)
-    one = setting, COMPUTE, dict.fromkeys(WAYS, [1e-3, 4e-3]), [0, 1], pool, images, images, tmp_path
+    one = setting, COMPUTE / 2, dict.fromkeys(WAYS, [1e-3, 4e-3]), [0, 1], pool, images, images, tmp_path
     first = depth_and_compute.train_cell(*one)
     costs = {way: cost_of(setting, way) for way in WAYS.values()}
     monkeypatch.setattr(depth_and_compute, "cost_of", lambda setting, way: costs[way])
