@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.live_runtime import RUNTIMES, script_of
+from study.live_runtime import RUNTIMES, runtime_script
 
 CACHE = Path("build/live")
 ROOT = Path(__file__).parents[1]
@@ -93,7 +93,7 @@ def put_beside(html: Path) -> None:
 
 
 def _runtime(name: str) -> bytes:
-    return made_once(f"{name}.js", lambda: script_of(name), repr(RUNTIMES[name]))
+    return made_once(f"{name}.js", lambda: runtime_script(name), repr(RUNTIMES[name]))
 
 
 def made_once(name: str, make, key: str) -> bytes:

@@ -59,7 +59,7 @@ RUNTIMES = {
 }
 
 
-def script_of(name: str) -> bytes:
+def runtime_script(name: str) -> bytes:
     """The script of one of RUNTIMES. Raises OSError where its package cannot be had, or is another."""
     runtime = RUNTIMES[name]
     with tarfile.open(fileobj=io.BytesIO(_package(runtime.url, runtime.integrity))) as files:

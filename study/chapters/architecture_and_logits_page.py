@@ -12,7 +12,7 @@ from invkit.statistics import Interval, bootstrap
 from study import plots
 from study.chapters.architecture_and_logits import Kind
 from study.chapters.dose_of_robustness import COMPARED, DoseImages, Inverted, values_of
-from study.chapters.dose_of_robustness_page import record_checks
+from study.chapters.dose_of_robustness_page import record_inverter_checks
 from study.notebook import Study
 from study.scores import MEASURES, mean_over_trainings, verdict, written
 from study.trainings import difference_of_trainings
@@ -81,7 +81,7 @@ def record_kinds(study: Study, kinds: Kinds) -> None:
     for name in others:
         study.record_text(f"words_{name}", difference_words(kinds, name), compared=False)
         study.record_text(f"equal_{name}", equal_words(kinds, name), compared=False)
-    record_checks(study, kinds[first].inverted)
+    record_inverter_checks(study, kinds[first].inverted)
     study.record_texts(n_seeds=len(kinds[first].inverted))
 
 
@@ -141,7 +141,7 @@ def contrast_chart(kinds: Kinds) -> Figure:
     return plots.dots({"": series}, f"PSNR less that of {first}, dB", ticks={"": zero})
 
 
-def found_chart(kinds: Kinds) -> Figure:
+def found_by_architecture(kinds: Kinds) -> Figure:
     """The share of reconstructions that find their image, of every architecture, by inverter and by ridge."""
     factor = MEASURES["found"].factor
     groups = {

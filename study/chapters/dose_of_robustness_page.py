@@ -101,7 +101,7 @@ def record_doses(study: Study, rungs: Sequence[Rung]) -> None:
             for measure in COMPARED:
                 study.record(f"{measure}_robust_minus_twin_{by}", None)
                 study.record_text(f"{measure}_robust_minus_twin_{by}_ci", "not measured")
-    record_checks(study, rungs[0].robust)
+    record_inverter_checks(study, rungs[0].robust)
     main = main_rung(rungs)
     study.record_texts(
         main_dose=f"{main.dose}/255",
@@ -111,7 +111,7 @@ def record_doses(study: Study, rungs: Sequence[Rung]) -> None:
     )
 
 
-def record_checks(study: Study, alike: Sequence[Inverted]) -> None:
+def record_inverter_checks(study: Study, alike: Sequence[Inverted]) -> None:
     """Record the checks of the inverters, see `inverter_checks`."""
     for id, interval in inverter_checks(alike).items():
         measure, _, name = id.partition("_")

@@ -20,7 +20,7 @@ BOLD = re.compile(r"\*\*\S.*?\*\*")
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 class TestChapter:
     def test_is_named_so_that_the_book_finds_it(self, path):
-        assert re.fullmatch(r"[01]\d_[a-z0-9_]+", path.stem)
+        assert re.fullmatch(r"[012]\d_[a-z0-9_]+", path.stem)
 
     def test_has_one_parameters_cell_of_literals(self, path):
         assert default_parameters(path)
