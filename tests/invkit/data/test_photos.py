@@ -362,6 +362,14 @@ def test_twenty_thousand_by_14_900_takes_little_memory_and_leaves_the_limit_of_p
     assert int(done.stdout) < 200
 
 
+def test_twenty_thousand_by_ten_thousand(tmp_path):
+    Image.new("L", (20000, 10000), 102).save(tmp_path / "a.png", compress_level=1)
+    limit = Image.MAX_IMAGE_PIXELS
+    photo = read_photo(tmp_path / "a.png")
+    assert photo.shape == (3, 2000, 4000) and photo.unique().item() == pytest.approx(0.4)
+    assert limit == Image.MAX_IMAGE_PIXELS  # the caller's protection is as it was
+
+
 def test_beyond_all_bounds_is_refused_before_decoding(tmp_path, monkeypatch, picture):
     monkeypatch.setattr("invkit.data.photos.MOST_PIXELS", 1000)
     picture.save(tmp_path / "a.png")
