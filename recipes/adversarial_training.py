@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from invkit import store
+from invkit import checkpoint, store
 from invkit.attacks import BATCH, pgd
 from invkit.checks import check_images, check_labels
 from invkit.network.classifiers import Classifier
@@ -104,13 +104,16 @@ def train_classifier(
         return F.cross_entropy(logits, labels), scalars
 
     player = Player("classifier", trainee, loss, lr, weight_decay=weight_decay, clip=1.0)
-    training = {"description": name} | training | ({"ema": None} if stop_at else {})
+    training = {"description": name} | training
+    if stop_at is not None:  # a checkpoint before every look: whoever calls again repeats the look and no step
+        training |= {"ema": None, "checkpoint_every_steps": STOP_EVERY}
     began = time.monotonic()
     try:
         run = train(player, batches, steps=steps, folder=folder, seed=seed, **training)
         done, seconds, stopped = run.steps, run.seconds, None
     except _Reached as reached:
-        done, seconds, stopped = reached.step, time.monotonic() - began, reached.accuracy
+        done, stopped = reached.step, reached.accuracy
+        seconds = time.monotonic() - began if folder is None else checkpoint.seconds(Path(folder))
     if stop_at is not None and stopped is None:
         found = trainee.eval().accuracy(*stop_at[:2])
         raise NotReached(f"{steps} steps ended at an accuracy of {found:.3f}, not {stop_at[2]:.3f}: give more steps.")

@@ -19,6 +19,7 @@ The intervals are those at 95 %, widened by Holm's method (1979, "A simple seque
 procedure") for all claims that are judged together, so that with a probability of 95 % none of the verdicts "supported"
 and "contradicted" errs by the chance that picked the images. The values without the correction stay in the results.
 An interval over a few trained networks is one of Student's t, and is widened by that distribution, which is by more.
+Where a claim was judged before, on a part of the data, it is widened for each of these looks as well.
 
     results = verdicts.gather(study, ["02_logit_inversion", ...])
     judged = verdicts.judge(claims.CLAIMS, results)
@@ -102,7 +103,7 @@ class Judged:
 
     findings: of the checks. positive, negative: of the controls.
     missing: the ids that were not measured.
-    p: the two-sided probability of so clear a result by chance, before the correction.
+    p: the two-sided probability of so clear a result by chance, before Holm's correction; times the claim's looks.
     """
 
     claim: Claim
@@ -209,7 +210,8 @@ def judge_alone(claim: Claim, results: Mapping[str, Mapping[str, Mapping]]) -> J
     fewest = min(finding.margin.n for finding in findings)
     if fewest < LEAST_IMAGES:
         return replace(known, verdict=UNTESTED, reason=f"n = {fewest}: a verdict takes {LEAST_IMAGES} images or more.")
-    return _decided(replace(known, p=_probability(findings)))
+    wider = tuple(finding.widened_for(LEVEL / claim.looks) for finding in findings)
+    return _decided(replace(known, findings=wider, p=min(1.0, claim.looks * _probability(findings))))
 
 
 def corrected(judged: Sequence[Judged]) -> list[Judged]:
@@ -219,7 +221,7 @@ def corrected(judged: Sequence[Judged]) -> list[Judged]:
     for place, one in enumerate(order):
         level = LEVEL / (len(order) - place)
         stopped = stopped or one.p > level
-        wider = tuple(finding.widened_for(level) for finding in one.findings)
+        wider = tuple(finding.widened_for(level / one.claim.looks) for finding in one.findings)
         again = _decided(replace(one, findings=wider))
         if stopped and again.verdict != UNDECIDED:
             again = replace(again, verdict=UNDECIDED)

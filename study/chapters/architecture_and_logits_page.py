@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from invkit.statistics import Interval, bootstrap
+from invkit.statistics import Interval
 from study import plots
 from study.chapters.architecture_and_logits import Kind
 from study.chapters.dose_of_robustness import COMPARED, DoseImages, Inverted, values_of
-from study.chapters.dose_of_robustness_page import record_inverter_checks
+from study.chapters.dose_of_robustness_page import group_accuracy, group_mean, group_row, record_inverter_checks
 from study.notebook import Study
-from study.scores import MEASURES, mean_over_trainings, verdict, written
+from study.scores import MEASURES, verdict, written
 from study.trainings import difference_of_trainings
 
 Kinds = Mapping[str, Kind]  # {architecture: what was measured}, the one that others are compared with first
@@ -46,11 +45,6 @@ def _equal_pairs(kind: Kind) -> tuple[tuple[Inverted, ...], tuple[Inverted, ...]
     return tuple(own for own, _ in pairs), tuple(first for _, first in pairs)
 
 
-def accuracy_of(some: tuple[Inverted, ...]) -> Interval:
-    """The share of test images of which classifiers are right, on average."""
-    return bootstrap(torch.stack([one.right for one in some]).double().mean(0))
-
-
 def every_network(kinds: Kinds) -> list[Inverted]:
     """What was measured on all classifiers, each once, those that were stopped early among them."""
     some = [one for kind in kinds.values() for one in kind.inverted]
@@ -68,12 +62,11 @@ def record_kinds(study: Study, kinds: Kinds) -> None:
     """
     first, *others = kinds
     for name, kind in kinds.items():
-        study.record_interval("accuracy", name, accuracy_of(kind.inverted), tolerance=15)
+        study.record_interval("accuracy", name, group_accuracy(kind.inverted), tolerance=15)
         for by in ("inverter", "ridge"):
             for measure, tolerance in COMPARED.items():
-                values = values_of(kind.inverted, measure, by)
-                by_seed = values.double().mean(1).tolist()
-                mean = mean_over_trainings(measure, values)
+                by_seed = values_of(kind.inverted, measure, by).double().mean(1).tolist()
+                mean = group_mean(kind.inverted, measure, by)
                 study.record_interval(measure, f"{by} {name}", mean, tolerance=tolerance, by_seed=by_seed)
     for by in ("inverter", "ridge"):
         rows = {f"{name} {when} {by}": row for (name, when), row in contrasts_of(kinds, by).items()}
@@ -106,22 +99,12 @@ def equal_words(kinds: Kinds, name: str) -> str:
 def kind_rows(kinds: Kinds) -> dict[tuple[str, str], dict[str, object]]:
     """Rows of a table: every architecture after its whole training; then each pair of networks at equal accuracy."""
     first = next(iter(kinds))
-    rows = {(name, "whole"): _row(kind.inverted) for name, kind in kinds.items()}
+    rows = {(name, "whole"): group_row(kind.inverted) for name, kind in kinds.items()}
     for name, kind in kinds.items():
         for whose, some in zip((name, first), _equal_pairs(kind), strict=True):
             if some:
-                rows[whose, f"as accurate as {first if whose == name else name}"] = _row(some)
+                rows[whose, f"as accurate as {first if whose == name else name}"] = group_row(some)
     return rows
-
-
-def _row(some: tuple[Inverted, ...]) -> dict[str, object]:
-    return {
-        "classifiers": f"{len(some)}",
-        "accuracy": accuracy_of(some),
-        **{measure: mean_over_trainings(measure, values_of(some, measure)) for measure in COMPARED},
-        "ridge: PSNR, dB": written("psnr", mean_over_trainings("psnr", values_of(some, "psnr", "ridge"))),
-        "ridge: found, %": written("found", mean_over_trainings("found", values_of(some, "found", "ridge"))),
-    }
 
 
 def contrast_rows(kinds: Kinds) -> dict[tuple[str, str, str], dict[str, Interval]]:
@@ -146,7 +129,7 @@ def found_by_architecture(kinds: Kinds) -> Figure:
     factor = MEASURES["found"].factor
     groups = {
         name: {
-            by: mean_over_trainings("found", values_of(kind.inverted, "found", by)).times(factor)
+            by: group_mean(kind.inverted, "found", by).times(factor)
             for by in ("inverter", "ridge")
         }
         for name, kind in kinds.items()

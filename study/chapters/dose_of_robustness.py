@@ -97,10 +97,10 @@ class DoseTraining:
 
     network: options of the network of that architecture.
     standard_steps: of the standard network from which all doses go on.
-    dose_steps: of every dose.
     batch: images a step.
     augment: whether training images are flipped and shifted.
     folder: for checkpoints, from which a stopped run goes on.
+    dose_steps: of every dose, where there are any.
     architecture: "residual" or "plain", see `invkit.network.small`.
     title: of the standard networks.
     hours: {classifier: hours of its training}, filled as they are trained.
@@ -109,10 +109,10 @@ class DoseTraining:
     images: DoseImages
     network: Mapping
     standard_steps: int
-    dose_steps: int
     batch: int
     augment: bool
     folder: Path
+    dose_steps: int = 0
     architecture: str = "residual"
     title: str = "standard"
     hours: dict[str, float] = field(default_factory=dict)

@@ -83,8 +83,7 @@ def record_doses(study: Study, rungs: Sequence[Rung]) -> None:
     """Record every rung's accuracies and scores, slopes, contrasts and checks."""
     for rung in rungs:
         title = f"dose {rung.dose}"
-        right = torch.stack([one.right for one in rung.robust]).double().mean(0)
-        study.record_interval("accuracy", title, bootstrap(right), tolerance=10)
+        study.record_interval("accuracy", title, group_accuracy(rung.robust), tolerance=10)
         for by in ("inverter", "ridge"):
             for measure, tolerance in COMPARED.items():
                 values = rung.values(measure, by)
@@ -118,23 +117,38 @@ def record_inverter_checks(study: Study, alike: Sequence[Inverted]) -> None:
         study.record_interval(measure, name, interval, digits=2, tolerance=None)
 
 
+def group_row(some: Sequence[Inverted], **between: str) -> dict[str, object]:
+    """A row of a table: means over classifiers that were trained alike; `between` stands behind their accuracy."""
+    ridge = {measure: written(measure, group_mean(some, measure, "ridge")) for measure in ("psnr", "found")}
+    return {
+        "classifiers": f"{len(some)}",
+        "accuracy": group_accuracy(some),
+        **between,
+        **{measure: group_mean(some, measure) for measure in COMPARED},
+        "ridge: PSNR, dB": ridge["psnr"],
+        "ridge: found, %": ridge["found"],
+    }
+
+
+def group_mean(some: Iterable[Inverted], measure: str, by: str = "inverter") -> Interval:
+    """One measure of the reconstructions from classifiers that were trained alike."""
+    return mean_over_trainings(measure, values_of(some, measure, by))
+
+
+def group_accuracy(some: Iterable[Inverted]) -> Interval:
+    """The share of test images of which classifiers are right, on average."""
+    return bootstrap(torch.stack([one.right for one in some]).double().mean(0))
+
+
 def dose_rows(rungs: Sequence[Rung], attacked_at: Dose) -> dict[tuple[str, str], dict[str, object]]:
     """Rows of a table: every dose and its twins, means over their classifiers."""
     rows = {}
     for rung in rungs:
         for kind, some in (("attacked", rung.robust), ("twin", [one for one in rung.twins if one])):
-            if not some:
-                continue
-            twins = kind == "twin"
-            withstood = 100 * torch.cat([one.withstood for one in some]).float().mean()
-            rows[str(rung.dose), kind if rung.dose.radius else "standard"] = {
-                "classifiers": f"{len(some)}",
-                "accuracy": bootstrap(torch.stack([one.right for one in some]).double().mean(0)),
-                f"under attack at {attacked_at}/255, %": f"{withstood:.1f}",
-                **{measure: mean_over_trainings(measure, rung.values(measure, twins=twins)) for measure in COMPARED},
-                "ridge: PSNR, dB": written("psnr", mean_over_trainings("psnr", rung.values("psnr", "ridge", twins))),
-                "ridge: found, %": written("found", mean_over_trainings("found", rung.values("found", "ridge", twins))),
-            }
+            if some:
+                withstood = 100 * torch.cat([one.withstood for one in some]).float().mean()
+                attacked = {f"under attack at {attacked_at}/255, %": f"{withstood:.1f}"}
+                rows[str(rung.dose), kind if rung.dose.radius else "standard"] = group_row(some, **attacked)
     return rows
 
 

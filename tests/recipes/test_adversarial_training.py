@@ -108,6 +108,19 @@ def test_a_run_stops_at_the_accuracy_asked_for(monkeypatch):
         train_classifier("residual", stripes, steps=2, stop_at=(images, labels, 1.0), **TINY)
 
 
+def test_a_run_that_has_stopped_repeats_no_step(monkeypatch, tmp_path):
+    monkeypatch.setattr(adversarial_training, "STOP_EVERY", 2)
+    images, labels = stripes(10**6, 64)
+    settings = {"steps": 40, "stop_at": (images, labels, 0.6), "folder": tmp_path} | TINY
+    once = train_classifier("residual", stripes, **settings)
+    kept = (tmp_path / "checkpoint.safetensors").read_bytes()
+    again = train_classifier("residual", stripes, **settings)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == kept  # so no step was taken after it
+    assert again.card == once.card and once.card["hours"] >= 0
+    for name, tensor in once.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor), name
+
+
 def always(images, labels):
     return lambda step: (images, labels)
 

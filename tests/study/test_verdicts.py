@@ -274,3 +274,17 @@ def test_an_interval_over_few_networks_is_widened_by_students_t():
     )  # two claims, three degrees of freedom
     missing = judged(claim(check("Gain", claims.above, "gain", trainings="networks")), gain=entry(2, 10))
     assert missing.verdict == UNTESTED and missing.missing == ("networks",)
+
+
+def test_a_claim_that_was_judged_before_has_a_share_of_the_level_only():
+    """What one look decides by a hair, the second of two looks does not; it does decide what is clear."""
+    narrow, clear = check("Gain", claims.above, "narrow"), check("Gain", claims.above, "clear")
+    ends = {"narrow": entry(0.1, 4), "clear": entry(2, 4)}
+    once, again = judged(claim(narrow), **ends), judged(claim(narrow, looks=2), **ends)
+    assert (once.verdict, again.verdict) == (SUPPORTED, UNDECIDED)
+    assert again.p == pytest.approx(2 * once.p)
+    assert judged(claim(clear, looks=2), **ends).verdict == SUPPORTED
+    assert again.findings[0].widened == pytest.approx(2.2414 / 1.96, abs=1e-4)  # at 97.5 %
+    many = [claim(clear, id=f"clear_{k}") for k in range(3)] + [claim(narrow, looks=2, id="narrow")]
+    among = verdicts.judge(many, results(**ends))[-1]
+    assert among.verdict == UNDECIDED and among.findings[0].widened == again.findings[0].widened  # the last of four

@@ -12,7 +12,7 @@ ARCHITECTURES = {
     "residual": ["residual", {"widths": [8, 8], "blocks": [1, 1]}],
     "plain": ["plain", {"widths": [8, 8, 8, 8]}],
 }
-ALIKE = {"standard_steps": 3, "dose_steps": 0, "batch": 16, "augment": False}
+ALIKE = {"standard_steps": 3, "batch": 16, "augment": False}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ def images():
 
 @pytest.fixture
 def training(images, tmp_path):
-    return DoseTraining(images, {"widths": [8, 8], "blocks": [1, 1]}, 4, 3, 16, False, tmp_path)
+    return DoseTraining(images, {"widths": [8, 8], "blocks": [1, 1]}, 4, 16, False, tmp_path, dose_steps=3)
 
 
 def test_no_image_serves_two_ends(images):
