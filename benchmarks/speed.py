@@ -24,6 +24,7 @@ from unittest.mock import patch
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import invkit
 from invkit import dci, optimize, precision
@@ -139,6 +140,37 @@ def generator_steps(bench: Bench) -> None:
             against = "the same in plain PyTorch: float32, contiguous, no folded up-sampling"
             what = f"training step, generator and discriminator, {size} px"
             bench.row(what, against, bench.ratios(ours, other), "≥", goal, "times as fast")
+            shares = [100 / ratio for ratio in bench.ratios(convolutions_of(ours), ours)]
+            goal = 35 if bench.device.type == "cuda" else 60
+            bench.row(what, "its convolutions alone, one after another", shares, "≥", goal, "% of its time")
+
+
+class Convolutions(TorchDispatchMode):
+    """Notes the convolutions that run inside it, forward and backward, with the tensors that each was given."""
+
+    OPERATIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        if operation in self.OPERATIONS:
+            self.calls.append((operation, arguments))
+        return operation(*arguments, **(named or {}))
+
+
+def convolutions_of(step: Callable[[], object]) -> Callable[[], None]:
+    """The convolutions of a training step by themselves: the same kernels, on the same shapes, and nothing between."""
+    with Convolutions() as noted:
+        step()
+
+    @torch.no_grad()
+    def alone() -> None:
+        for operation, arguments in noted.calls:
+            operation(*arguments)
+
+    return alone
 
 
 # ---- the second paper: one pass back ---------------------------------------------------------------------------------
@@ -164,19 +196,19 @@ def passes(bench: Bench) -> None:
         bench.row(f"{count} convolutions of lite0 inverted, batch 1", against, ratios, "≥", 1000, "times as fast")
 
 
-def chain_step(size: int, n: int, device: torch.device) -> Callable[[], None]:
-    """A training step of the first nine inverses of lite0 with all three terms."""
+def chain_step(size: int, n: int, device: torch.device, depth: int = 9) -> Callable[[], None]:
+    """A training step of the first inverses of lite0, up to a depth, with all three terms."""
     classifier = invkit.load_classifier("lite0").to(device)
-    shapes = [(3, 224, 224), *(tuple(block.shape) for block in classifier.blocks[:9])]
-    chain = dci.Chain(shapes, LITE0_SIZES[:9]).to(device, memory_format=torch.channels_last)
-    blocks, fast = dci.classifier_blocks(classifier)[:9], precision.resolve("auto", device) == "bf16"
+    shapes = [(3, 224, 224), *(tuple(block.shape) for block in classifier.blocks[:depth])]
+    chain = dci.Chain(shapes, LITE0_SIZES[:depth]).to(device, memory_format=torch.channels_last)
+    blocks, fast = dci.classifier_blocks(classifier)[:depth], precision.resolve("auto", device) == "bf16"
     images = torch.rand(n, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=fast):
             with torch.no_grad():
-                hidden = dci.represent(blocks, images, 9)
-            loss, _ = loss_terms(chain(hidden[-1], 9), hidden, blocks, [1.0], dci.ChainLossWeights())
+                hidden = dci.represent(blocks, images, depth)
+            loss, _ = loss_terms(chain(hidden[-1], depth), hidden, blocks, [1.0], dci.ChainLossWeights())
         loss.backward()
 
     return step
@@ -201,18 +233,33 @@ def batches(bench: Bench) -> None:
 
 
 def exponents(bench: Bench) -> None:
-    """Time of a training step against the pixels and the batch: exponents of a power law, fitted to medians."""
+    """Time and memory of a training step against pixels, batch and depth: exponents of a power law, of medians."""
 
-    def seconds(size: int, n: int) -> float:
-        step = chain_step(size, n, bench.device)
+    def seconds(size: int, n: int, depth: int = 9) -> float:
+        step = chain_step(size, n, bench.device, depth)
         return float(np.median([bench.once(step) for _ in range(5)][1:]))
 
     by_pixels = {size**2: seconds(size, 8) for size in (64, 96, 128, 192, 256)}
     by_images = {n: seconds(128, n) for n in (4, 8, 16, 32)}
-    for what, times in (("pixels in an image", by_pixels), ("images in the batch", by_images)):
-        slope = float(np.polyfit(np.log(list(times)), np.log(list(times.values())), 1)[0])
-        ends = f"from {min(times):,} to {max(times):,} {what}"
-        bench.row(f"training step of nine inverses, {ends}", "a power law", [slope], "≤", 1.1, "(exponent)")
+    by_depth = {depth: seconds(128, 8, depth) for depth in (2, 4, 8, 16)}
+    before = peak(bench.device, 0)
+    memory = {n: peak(bench.device, n) - before for n in (8, 16, 32)}
+    for what, values in {
+        "training step of nine inverses, from {:,} to {:,} pixels in an image": by_pixels,
+        "training step of nine inverses, from {:,} to {:,} images in the batch": by_images,
+        "training step of {:,} to {:,} inverses": by_depth,
+        "memory that a training step adds, 224 px, from {:,} to {:,} images in the batch": memory,
+    }.items():
+        slope = float(np.polyfit(np.log(list(values)), np.log(list(values.values())), 1)[0])
+        bench.row(what.format(min(values), max(values)), "a power law", [slope], "≤", 1.1, "(exponent)")
+    bench.row("peak of a training step of nine inverses, 224 px, batch 16", "memory",
+              [memory[16] + before], "≤", 4, "GiB")  # fmt: skip
+
+
+def peak(device: torch.device, n: int) -> float:
+    """GiB that a process of its own takes for a training step of nine inverses on n images of 224 px, or for none."""
+    command = [sys.executable, __file__, "--memory", f"{n}", "--device", device.type]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def several(bench: Bench) -> None:
@@ -243,11 +290,20 @@ def worker() -> None:
         print(done.seconds)
 
 
-def memory(device: str) -> None:
-    """Print the peak of this process, in GiB, after a training step at 224 px with a batch of 16."""
-    chain_step(224, 16, torch.device(device))()
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print((torch.cuda.max_memory_allocated() if device == "cuda" else peak) / 2**30)
+def print_peak(device: str, n: int) -> None:
+    """Print the peak of this process, in GiB, after a training step at 224 px with a batch of n; before one for 0."""
+    step = chain_step(224, max(1, n), torch.device(device))
+    if n:
+        step()
+    print((torch.cuda.max_memory_allocated() if device == "cuda" else _peak_of_process()) / 2**30)
+
+
+def _peak_of_process() -> int:
+    """Bytes. Linux lets a process inherit the peak that getrusage tells from the one that started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}  # as the Makefile sets them
@@ -355,7 +411,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--page", type=Path, help="a page whose table is replaced")
     parser.add_argument("--redraw", action="store_true", help="only draw the page's charts again from its table")
-    parser.add_argument("--memory", action="store_true", help="only print the peak of a training step, in GiB")
+    parser.add_argument("--memory", type=int, metavar="N", help="only print the peak of a step on N images, in GiB")
     parser.add_argument("--passes", action="store_true", help="only print the seconds of a pass of lite0")
     parser.add_argument("--worker", action="store_true", help="only train, as one of several processes")
     options = parser.parse_args()
@@ -363,8 +419,8 @@ def main() -> None:
         if options.page is None:
             parser.error("--redraw needs --page: the page whose table it draws.")
         return draw(options.page, read(options.page))
-    if options.memory or options.worker:
-        return memory(options.device) if options.memory else worker()
+    if options.memory is not None or options.worker:
+        return worker() if options.worker else print_peak(options.device, options.memory)
     if options.passes:
         return passes_alone()
     bench = Bench(options.seconds, options.device)
@@ -374,9 +430,6 @@ def main() -> None:
     print(machine)
     for part in (generator_steps, passes, batches, exponents, several, allocator):
         part(bench)
-    command = [sys.executable, __file__, "--memory", "--device", options.device]
-    peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    bench.row("peak of a training step of nine inverses, 224 px, batch 16", "memory", [peak], "≤", 4, "GiB")
     if options.page:
         write(options.page, bench.rows, machine)
 
