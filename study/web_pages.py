@@ -27,6 +27,7 @@ LONG, LONGEST = 14, 24  # rows from which on a table is folded: behind the figur
 PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "table", "dt"]  # where no term is linked
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 SMALL, TALL = 1100, 1.3  # pixels up to which a picture is of small images; such a tall one keeps to the column
+MINUS = re.compile(r"(?<![\w.-])-(?=\d)")  # a hyphen that is the sign of a number
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
 STRIP = 0.65  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
@@ -112,6 +113,7 @@ class _Page:
         self.path, self.folder = path, path.parent
         self.soup = BeautifulSoup(pictures_beside(html, self.folder / "_images"), "html.parser")
         self.body = self.soup.select_one("article") or self.soup
+        self._signs()
 
     def alternatives(self):
         """{address of a picture: what it shows}, in the author's words, else in those of its caption."""
@@ -186,6 +188,13 @@ class _Page:
             block = self.soup.new_tag("div", attrs=words)
             block.append(BeautifulSoup(diagrams.inline(name), "html.parser"))
             (image.find_parent("a") or image).replace_with(block)
+
+    def _signs(self):
+        """A negative number that a notebook computed has a minus, in text and tables, not a hyphen."""
+        for part in self.body.select(".pasted-text, table.dataframe td, div.cell_output :is(p, li)"):
+            for text in part.find_all(string=MINUS):
+                if not text.find_parent(["code", "pre"]):
+                    text.replace_with(MINUS.sub("\N{MINUS SIGN}", text))
 
     def _units(self):
         """No line ends between a number and its unit."""

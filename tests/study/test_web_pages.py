@@ -153,6 +153,20 @@ def test_a_number_and_its_unit_stand_on_one_line(html):
     assert page.p.string == f"From 0.5 [0.4, 0.6]{space}% to 20.3{space}dB, 3 dBs." and page.pre.string == "1 % 2"
 
 
+def test_a_negative_number_has_a_minus_in_text_and_tables(html):
+    number = '<span class="pasted-text">{}</span>'
+    said = f"<p>By {number.format('-0.63 dB')} ({number.format('-1.0 to -0.3 dB')}), 3-4.</p>"
+    table = TABLE.replace("<td>1</td>", "<td>-0.1 [-0.2, 1e-5]</td><td>ffi-2, 2026-11-30</td>")
+    output = '<div class="cell_output"><ul><li>less, -4.6 [-5.5, -3.9] <code>-1</code></li></ul></div>'
+    write(html, "page", said + table + output)
+    finish(html)
+    page = read(html, "page")
+    space = "\N{NO-BREAK SPACE}"
+    assert page.p.get_text() == f"By −0.63{space}dB (−1.0 to −0.3{space}dB), 3-4."
+    assert [cell.string for cell in page.find_all("td")] == [f"−0.1 [−0.2,{space}1e-5]", "ffi-2, 2026-11-30"]
+    assert page.li.get_text() == "less, −4.6 [−5.5, −3.9] -1"
+
+
 def test_a_picture_with_a_narrow_variant_offers_it_to_phones(html):
     write(html, "page", '<img alt="wide" src="_images/small.png"><img alt="noise" src="_images/0a1b.png">')
     (html / "_static/small_narrow.svg").write_text("<svg></svg>")
