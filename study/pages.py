@@ -58,8 +58,8 @@ def compile(profile):
     (source / "_static").mkdir(exist_ok=True)
     for name, path in copies.items():
         write_text(source / f"{name}.ipynb", json.dumps(_page(name, executed[name], profile)))
-        for figure in path.parent.glob(f"{name}.*.png"):
-            shutil.copy(figure, source / "_static")
+        for beside in (*path.parent.glob(f"{name}.*.png"), *path.parent.glob(f"{name}.results.json")):
+            shutil.copy(beside, source / "_static")
     # A fresh folder and --all, because glue across pages goes stale silently.
     command = [
         sys.executable,

@@ -54,9 +54,9 @@ def finish(html):
         for file in static.glob(f"**/{pattern}"):
             file.unlink()
     text = "".join(path.read_text(encoding="utf-8") for path in pages)
-    for figure in static.glob("*.png"):  # that a prose page might have shown
-        if figure.stem.count(".") and figure.name not in text:
-            figure.unlink()
+    for beside in (*static.glob("*.*.png"), *static.glob("*.results.json")):  # that a page might show, or lead to
+        if beside.name not in text:
+            beside.unlink()
 
 
 def _smaller_pictures(folder):
@@ -263,7 +263,10 @@ class _Page:
             number += 1
             place = f"{chapter}.{number}" if chapter.isdigit() else f"{number}"
             caption = self.soup.new_tag("caption")
-            caption.string = f"Table {place}. {_said_of(table) or _words(title)}{_cut(table)}"
+            caption.string = f"Table {place}. {_said_of(table) or _words(title)}"
+            if all_rows := _rows_before_cut(table):
+                told = f": the first and the last of {all_rows} rows; the measures of all are in the chapter’s "
+                caption.extend([told, self._results_file()])
             table.insert(0, caption)
             for cell in table.find_all("th"):
                 cell["scope"] = "col" if cell.find_parent("thead") else "row"
@@ -273,7 +276,14 @@ class _Page:
                 output["class"] = [*output["class"], "full-width"]
             rows = len(table.select("tbody tr"))
             if rows > LONGEST or (output and rows > LONG and title.parent.select_one("figure")):
-                self._fold(table, f"{caption.string} ({rows} rows)")
+                self._fold(table, f"{caption.get_text()} ({rows} rows)")
+
+    def _results_file(self):
+        """A link to the numbers that a chapter recorded, or its words alone where the file is not beside the pages."""
+        file = f"_static/{self.path.stem}.results.json"
+        if not (self.folder / file).is_file():
+            return "results file"
+        return self.soup.new_tag("a", href=file, string="results file")
 
     def _fold(self, table, words):
         """What is long lies behind a line that unfolds it."""
@@ -337,12 +347,12 @@ def _said_of(table):
     return said and said[1].strip()
 
 
-def _cut(table):
-    """Words for a table that pandas has cut, which then has a row of dots and says below how many rows there are."""
+def _rows_before_cut(table):
+    """How many rows a table had that pandas has cut, which then has a row of dots and says it below; None of others."""
     below = table.find_next_sibling("p")
     rows = re.match(r"(\d+) rows", below.get_text()) if below else None
     dots = [row for row in table.select("tbody tr") if not row.get_text(strip=True).strip(".…")]
-    return f": the first and the last of {rows[1]} rows; the chapter’s results file holds all" if rows and dots else ""
+    return rows[1] if rows and dots else None
 
 
 def _keep_intervals_whole(table):

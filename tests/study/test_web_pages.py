@@ -280,8 +280,12 @@ def test_a_table_that_pandas_has_cut_says_so_and_a_long_one_of_a_prose_page_is_f
     dots = TABLE.replace("</tbody>", "<tr><th>...</th><td>...</td></tr></tbody>") + "<p>66 rows × 2 columns</p>"
     cut = f'<div class="cell"><div class="cell_output"><div>{dots}</div></div></div>'
     long = TABLE.replace("dataframe", "table").replace("<tbody>", "<tbody>" + "<tr><td>1</td></tr>" * 30)
+    for name in ("page", "other"):
+        (html / f"_static/{name}.results.json").write_text("{}")
     write(html, "page", f"<section><h2>Every cell</h2>{cut}</section><section><h2>Packages</h2>{long}</section>")
     finish(html)
     first, second = read(html, "page").find_all("table")
-    assert first.caption.string.startswith("Table 1. Every cell: the first and the last of 66 rows")
+    assert first.caption.get_text().startswith("Table 1. Every cell: the first and the last of 66 rows")
+    assert first.caption.a["href"] == "_static/page.results.json" and (html / first.caption.a["href"]).exists()
+    assert not (html / "_static/other.results.json").exists()
     assert second.parent.name == "details" and read(html, "page").summary.string == "Table 2. Packages (31 rows)"
