@@ -1,6 +1,7 @@
 """What is done to the compiled pages: small, offline, described."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -11,6 +12,7 @@ from PIL import Image
 from study import browser
 from study.web_pages import finish
 
+STATIC = Path(__file__).parents[2] / "book/_static"
 HASH = "_images/0a1b.png"
 PAGE = """<!doctype html><html><head><title>{title}</title>
 <script>window.MathJax = {{}}</script><script src="_static/mathjax.js"></script>
@@ -245,6 +247,38 @@ def test_the_search_finds_the_text_of_other_pages_from_a_file(html):
         assert one.evaluate(f"{parsed}.querySelector('[role=main] #t').textContent") == "term"
         assert "Above." in one.evaluate(f"{parsed}.querySelector('[role=main] #top').textContent")
         assert not one.messages
+
+
+@pytest.mark.skipif(browser.executable() is None, reason="There is no Chromium here: install chromium.")
+@pytest.mark.parametrize("width", [1300, 390])
+def test_a_picture_opens_in_full_size_and_closes_where_the_reader_was(html, width):
+    style = (STATIC / "study.css").read_text()
+    script = (STATIC / "full_size.js").read_text()
+    body = f'<figure><img alt="noise" src="{HASH}"></figure><style>{style}</style><script>{script}</script>'
+    write(html, "page", body)
+    finish(html)
+    is_open = "document.querySelector('.full-size-view')?.open === true"
+    with browser.Browser() as one:
+        one.open((html / "page.html").as_uri(), width=width)
+        press = one.tap if width < 600 else one.click
+        press("a.full-size")
+        one.until(is_open)
+        press(".full-size-view img", x=0.1)
+        one.until(f"!({is_open})")
+        press("a.full-size")
+        one.until(is_open)
+        one.until("document.querySelector('.full-size-view img').complete")
+        shown = one.evaluate("document.querySelector('.full-size-view img').getBoundingClientRect().width")
+        assert shown == min(400, max(200, one.evaluate("innerWidth") - 32))
+        assert one.evaluate("location.pathname.endsWith('page.html')")
+        one.press("Escape")
+        one.until(f"!({is_open})")
+        one.evaluate("document.querySelector('a.full-size').focus()")
+        one.press("Enter")
+        one.until(is_open)
+        one.press("Enter")  # on the button, which has the focus
+        one.until(f"!({is_open})")
+        assert one.evaluate("document.activeElement.className") == "full-size" and not one.messages
 
 
 def cell_of(code, rows, text="0.5 [0.4, 0.6]", columns=2):
