@@ -30,11 +30,13 @@ from study.web_pages import finish
 
 BEFORE = Path("book/before.yaml")
 FIGURES = Path("book/figures.yaml")
+POINTS = Path("book/points.yaml")
 CLAIMS = Path(__file__).with_name("claims.yaml")
 FIGURE = re.compile(r"^(?P<block>```\{glue:figure\} (?P<figure>\w+)\n.*?)^```", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^(```|:::)", re.MULTILINE)  # that a figure, a note or a warning begins with
 # The checker of notebooks would compile a grammar of web addresses, for seconds, which no notebook needs.
 NO_GRAMMAR = "__import__('sys').modules['rfc3987_syntax'] = None"  # leaves no name behind
+GLUED = "application/papermill.record/text/plain"  # the kind of what `study.notebook.Study.record` glues
 COLUMNS = 88  # to which the values of parameters are wrapped
 
 
@@ -51,12 +53,13 @@ def compile(profile):
     print("Compiling the pages", flush=True)
     for folder in (source, made):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree("book", source, ignore=shutil.ignore_patterns("published", BEFORE.name, FIGURES.name))
+    not_pages = "published", BEFORE.name, FIGURES.name, POINTS.name
+    shutil.copytree("book", source, ignore=shutil.ignore_patterns(*not_pages))
     (source / "_static").mkdir(exist_ok=True)
     for name, path in copies.items():
         write_text(source / f"{name}.ipynb", json.dumps(_page(name, executed[name], profile)))
-        for figure in path.parent.glob(f"{name}.*.png"):
-            shutil.copy(figure, source / "_static")
+        for beside in (*path.parent.glob(f"{name}.*.png"), *path.parent.glob(f"{name}.results.json")):
+            shutil.copy(beside, source / "_static")
     # A fresh folder and --all, because glue across pages goes stale silently.
     command = [
         sys.executable,
@@ -145,7 +148,7 @@ def _page(name, executed, profile):
             figure["caption"] += _claims_of(name, figure["name"])
         if "parameters" in cell["metadata"].get("tags", []):
             cell["source"] = with_values(source_of(cell), injected)
-    return executed | {"cells": cells}
+    return executed | {"cells": [in_points(cell, name) for cell in cells]}
 
 
 def framed(cell, name, facts):
@@ -169,6 +172,24 @@ def framed(cell, name, facts):
         summary = "<summary>Changed since it ran, without a change of its numbers</summary>"
         lines.append(f'\n<details class="changed">{summary}<ul>{items}</ul></details>')
     return cell | {"source": f"{title}\n{answer}{more.rstrip()}\n\n" + "\n".join(lines) + "\n"}
+
+
+def in_points(cell, name):
+    """A cell whose glued differences between shares are in percentage points, as book/points.yaml lists them.
+
+    The number itself reads "−14 percentage points", the ends of its interval "−18 to −10 points".
+    """
+    ids = _loaded(POINTS.read_text(encoding="utf-8")).get(name, []) if POINTS.is_file() else []
+    words = dict.fromkeys(ids, "percentage points") | {f"{id}_ci": "points" for id in ids}
+
+    def said(output):
+        glued = output.get("metadata", {}).get("scrapbook", {}).get("name")
+        if glued not in words or GLUED not in output["data"]:
+            return output
+        text = "".join(output["data"][GLUED]).replace("%", words[glued])
+        return output | {"data": output["data"] | {GLUED: text}}
+
+    return cell | ({"outputs": [said(output) for output in cell["outputs"]]} if "outputs" in cell else {})
 
 
 def naming_claims(source, name):

@@ -27,6 +27,7 @@ LONG, LONGEST = 14, 24  # rows from which on a table is folded: behind the figur
 PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "table", "dt"]  # where no term is linked
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 SMALL, TALL = 1100, 1.3  # pixels up to which a picture is of small images; such a tall one keeps to the column
+MINUS = re.compile(r"(?<![\w.-])-(?=\d)")  # a hyphen that is the sign of a number
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
 STRIP = 0.65  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
@@ -53,9 +54,9 @@ def finish(html):
         for file in static.glob(f"**/{pattern}"):
             file.unlink()
     text = "".join(path.read_text(encoding="utf-8") for path in pages)
-    for figure in static.glob("*.png"):  # that a prose page might have shown
-        if figure.stem.count(".") and figure.name not in text:
-            figure.unlink()
+    for beside in (*static.glob("*.*.png"), *static.glob("*.results.json")):  # that a page might show, or lead to
+        if beside.name not in text:
+            beside.unlink()
 
 
 def _smaller_pictures(folder):
@@ -112,6 +113,7 @@ class _Page:
         self.path, self.folder = path, path.parent
         self.soup = BeautifulSoup(pictures_beside(html, self.folder / "_images"), "html.parser")
         self.body = self.soup.select_one("article") or self.soup
+        self._signs()
 
     def alternatives(self):
         """{address of a picture: what it shows}, in the author's words, else in those of its caption."""
@@ -187,6 +189,13 @@ class _Page:
             block.append(BeautifulSoup(diagrams.inline(name), "html.parser"))
             (image.find_parent("a") or image).replace_with(block)
 
+    def _signs(self):
+        """A negative number that a notebook computed has a minus, in text and tables, not a hyphen."""
+        for part in self.body.select(".pasted-text, table.dataframe td, div.cell_output :is(p, li)"):
+            for text in part.find_all(string=MINUS):
+                if not text.find_parent(["code", "pre"]):
+                    text.replace_with(MINUS.sub("\N{MINUS SIGN}", text))
+
     def _units(self):
         """No line ends between a number and its unit."""
         for text in self.body.find_all(string=UNIT):
@@ -254,7 +263,10 @@ class _Page:
             number += 1
             place = f"{chapter}.{number}" if chapter.isdigit() else f"{number}"
             caption = self.soup.new_tag("caption")
-            caption.string = f"Table {place}. {_said_of(table) or _words(title)}{_cut(table)}"
+            caption.string = f"Table {place}. {_said_of(table) or _words(title)}"
+            if all_rows := _rows_before_cut(table):
+                told = f": the first and the last of {all_rows} rows; the measures of all are in the chapter’s "
+                caption.extend([told, self._results_file()])
             table.insert(0, caption)
             for cell in table.find_all("th"):
                 cell["scope"] = "col" if cell.find_parent("thead") else "row"
@@ -264,7 +276,14 @@ class _Page:
                 output["class"] = [*output["class"], "full-width"]
             rows = len(table.select("tbody tr"))
             if rows > LONGEST or (output and rows > LONG and title.parent.select_one("figure")):
-                self._fold(table, f"{caption.string} ({rows} rows)")
+                self._fold(table, f"{caption.get_text()} ({rows} rows)")
+
+    def _results_file(self):
+        """A link to the numbers that a chapter recorded, or its words alone where the file is not beside the pages."""
+        file = f"_static/{self.path.stem}.results.json"
+        if not (self.folder / file).is_file():
+            return "results file"
+        return self.soup.new_tag("a", href=file, string="results file")
 
     def _fold(self, table, words):
         """What is long lies behind a line that unfolds it."""
@@ -328,12 +347,12 @@ def _said_of(table):
     return said and said[1].strip()
 
 
-def _cut(table):
-    """Words for a table that pandas has cut, which then has a row of dots and says below how many rows there are."""
+def _rows_before_cut(table):
+    """How many rows a table had that pandas has cut, which then has a row of dots and says it below; None of others."""
     below = table.find_next_sibling("p")
     rows = re.match(r"(\d+) rows", below.get_text()) if below else None
     dots = [row for row in table.select("tbody tr") if not row.get_text(strip=True).strip(".…")]
-    return f": the first and the last of {rows[1]} rows; the chapter’s results file holds all" if rows and dots else ""
+    return rows[1] if rows and dots else None
 
 
 def _keep_intervals_whole(table):

@@ -1,5 +1,6 @@
 """The frame of a chapter: its answer in a box, what to know before, and how long it takes to run."""
 
+import json
 import re
 from pathlib import Path
 
@@ -75,6 +76,37 @@ def test_a_caption_in_the_metadata_of_a_cell_names_its_claims_too(monkeypatch):
     cells = pages._page("11_natural_images", executed, "published")["cells"]
     captions = [one["metadata"]["mystnb"]["figure"]["caption"] for one in cells if "mystnb" in one["metadata"]]
     assert len(captions) == 4 and all("paper makes a claim" in one or "[verdict]" in one for one in captions)
+
+
+def test_differences_between_shares_are_in_percentage_points():
+    def glued(name, text):
+        metadata = {"scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}}
+        return {"metadata": metadata, "data": {pages.GLUED: repr(text)}}
+
+    name = "found_seed_1_minus_standard"
+    outputs = [glued(name, "-0.80 %"), glued(f"{name}_ci", "-4.0 to 2.3 %"), glued("found_robust", "44 %")]
+    cell = pages.in_points({"cell_type": "code", "outputs": outputs}, "02_logit_inversion")
+    texts = [output["data"].get(pages.GLUED) for output in cell["outputs"]]
+    assert texts == ["'-0.80 percentage points'", "'-4.0 to 2.3 points'", "'44 %'"]
+    assert pages.in_points({"cell_type": "code", "outputs": outputs}, "03_invariances")["outputs"] == outputs
+
+
+def test_the_differences_between_shares_that_prose_shows_are_listed():
+    """A share is never negative: what may be is a difference, and what is listed stands in the prose."""
+    listed = {(name, id) for name, ids in yaml.safe_load(pages.POINTS.read_text()).items() for id in ids}
+    shown = set()
+    for name in notebooks():
+        prose = json.dumps(read_json(f"notebooks/{name}.ipynb"))
+        shown |= {(name, id) for id in re.findall(r"{glue:text}`(\w+)`", prose)}
+    for page in Path("book").glob("*.md"):
+        shown |= set(re.findall(r"{glue:text}`(\w+)\.ipynb::(\w+)", page.read_text()))
+    results = {name: read_json(f"book/published/{name}.results.json") for name in notebooks()}
+    below = {
+        (name, id)
+        for name, id in shown
+        if (result := results[name].get(id, {})).get("unit") == "%" and min(result["value"], *result["ci95"] or [0]) < 0
+    }
+    assert below <= listed <= shown and all(results[name][id]["unit"] == "%" for name, id in listed)
 
 
 def test_every_figure_says_which_claims_it_answers_and_all_of_them_exist():

@@ -1,6 +1,7 @@
 """What is done to the compiled pages: small, offline, described."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -11,6 +12,7 @@ from PIL import Image
 from study import browser
 from study.web_pages import finish
 
+STATIC = Path(__file__).parents[2] / "book/_static"
 HASH = "_images/0a1b.png"
 PAGE = """<!doctype html><html><head><title>{title}</title>
 <script>window.MathJax = {{}}</script><script src="_static/mathjax.js"></script>
@@ -153,6 +155,20 @@ def test_a_number_and_its_unit_stand_on_one_line(html):
     assert page.p.string == f"From 0.5 [0.4, 0.6]{space}% to 20.3{space}dB, 3 dBs." and page.pre.string == "1 % 2"
 
 
+def test_a_negative_number_has_a_minus_in_text_and_tables(html):
+    number = '<span class="pasted-text">{}</span>'
+    said = f"<p>By {number.format('-0.63 dB')} ({number.format('-1.0 to -0.3 dB')}), 3-4.</p>"
+    table = TABLE.replace("<td>1</td>", "<td>-0.1 [-0.2, 1e-5]</td><td>ffi-2, 2026-11-30</td>")
+    output = '<div class="cell_output"><ul><li>less, -4.6 [-5.5, -3.9] <code>-1</code></li></ul></div>'
+    write(html, "page", said + table + output)
+    finish(html)
+    page = read(html, "page")
+    space = "\N{NO-BREAK SPACE}"
+    assert page.p.get_text() == f"By −0.63{space}dB (−1.0 to −0.3{space}dB), 3-4."
+    assert [cell.string for cell in page.find_all("td")] == [f"−0.1 [−0.2,{space}1e-5]", "ffi-2, 2026-11-30"]
+    assert page.li.get_text() == "less, −4.6 [−5.5, −3.9] -1"
+
+
 def test_a_picture_with_a_narrow_variant_offers_it_to_phones(html):
     write(html, "page", '<img alt="wide" src="_images/small.png"><img alt="noise" src="_images/0a1b.png">')
     (html / "_static/small_narrow.svg").write_text("<svg></svg>")
@@ -233,6 +249,38 @@ def test_the_search_finds_the_text_of_other_pages_from_a_file(html):
         assert not one.messages
 
 
+@pytest.mark.skipif(browser.executable() is None, reason="There is no Chromium here: install chromium.")
+@pytest.mark.parametrize("width", [1300, 390])
+def test_a_picture_opens_in_full_size_and_closes_where_the_reader_was(html, width):
+    style = (STATIC / "study.css").read_text()
+    script = (STATIC / "full_size.js").read_text()
+    body = f'<figure><img alt="noise" src="{HASH}"></figure><style>{style}</style><script>{script}</script>'
+    write(html, "page", body)
+    finish(html)
+    is_open = "document.querySelector('.full-size-view')?.open === true"
+    with browser.Browser() as one:
+        one.open((html / "page.html").as_uri(), width=width)
+        press = one.tap if width < 600 else one.click
+        press("a.full-size")
+        one.until(is_open)
+        press(".full-size-view img", x=0.1)
+        one.until(f"!({is_open})")
+        press("a.full-size")
+        one.until(is_open)
+        one.until("document.querySelector('.full-size-view img').complete")
+        shown = one.evaluate("document.querySelector('.full-size-view img').getBoundingClientRect().width")
+        assert shown == min(400, max(200, one.evaluate("innerWidth") - 32))
+        assert one.evaluate("location.pathname.endsWith('page.html')")
+        one.press("Escape")
+        one.until(f"!({is_open})")
+        one.evaluate("document.querySelector('a.full-size').focus()")
+        one.press("Enter")
+        one.until(is_open)
+        one.press("Enter")  # on the button, which has the focus
+        one.until(f"!({is_open})")
+        assert one.evaluate("document.activeElement.className") == "full-size" and not one.messages
+
+
 def cell_of(code, rows, text="0.5 [0.4, 0.6]", columns=2):
     cells = f"<td>{text}</td>" * columns
     table = TABLE.replace("<td>1</td>", cells).replace("<tbody>", "<tbody>" + f"<tr><td>{text}</td></tr>" * (rows - 1))
@@ -266,8 +314,12 @@ def test_a_table_that_pandas_has_cut_says_so_and_a_long_one_of_a_prose_page_is_f
     dots = TABLE.replace("</tbody>", "<tr><th>...</th><td>...</td></tr></tbody>") + "<p>66 rows × 2 columns</p>"
     cut = f'<div class="cell"><div class="cell_output"><div>{dots}</div></div></div>'
     long = TABLE.replace("dataframe", "table").replace("<tbody>", "<tbody>" + "<tr><td>1</td></tr>" * 30)
+    for name in ("page", "other"):
+        (html / f"_static/{name}.results.json").write_text("{}")
     write(html, "page", f"<section><h2>Every cell</h2>{cut}</section><section><h2>Packages</h2>{long}</section>")
     finish(html)
     first, second = read(html, "page").find_all("table")
-    assert first.caption.string.startswith("Table 1. Every cell: the first and the last of 66 rows")
+    assert first.caption.get_text().startswith("Table 1. Every cell: the first and the last of 66 rows")
+    assert first.caption.a["href"] == "_static/page.results.json" and (html / first.caption.a["href"]).exists()
+    assert not (html / "_static/other.results.json").exists()
     assert second.parent.name == "details" and read(html, "page").summary.string == "Table 2. Packages (31 rows)"

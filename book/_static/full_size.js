@@ -1,0 +1,41 @@
+/* A picture opens over its page, at least as large as it is and as wide as the window up to twice that, and scrolls.
+   Escape, a click or a tap closes it. Where no script runs, its link (study/web_pages.py) leads to the picture itself. */
+"use strict";
+
+(() => {
+  let view = null;
+
+  /* The dialog, one for all pictures of the page. */
+  function dialog() {
+    if (view) return view;
+    view = document.createElement("dialog");
+    view.className = "full-size-view";
+    const close = document.createElement("button");
+    close.type = "button";
+    close.textContent = "Close";
+    view.append(close, new Image());
+    view.addEventListener("click", () => view.close());
+    view.addEventListener("close", () => view.querySelector("img").removeAttribute("src"));
+    document.body.append(view);
+    return view;
+  }
+
+  function show(link) {
+    const shown = link.querySelector("img");
+    const picture = dialog().querySelector("img");
+    picture.alt = shown.alt;
+    picture.className = shown.classList.contains("chart") ? "chart" : "";
+    picture.style.setProperty("--pixels", `${shown.getAttribute("width") || shown.naturalWidth}px`);
+    picture.src = link.href;
+    view.setAttribute("aria-label", "A picture in full size");
+    view.showModal();
+    view.scrollTo(0, 0);
+  }
+
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a.full-size");
+    if (!link || event.button || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    show(link);
+  });
+})();
