@@ -56,6 +56,14 @@ export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 unexport SNAKEMAKE_PROFILE
 
+# What CLUSTER names is a folder; of one that is not there, Snakemake would say nothing that names it.
+CLUSTERS := $(patsubst profiles/%/config.yaml,%,$(wildcard profiles/*/config.yaml))
+ifneq ($(CLUSTER),)
+ifeq ($(filter $(CLUSTER),$(CLUSTERS)),)
+$(error There is no cluster $(CLUSTER); there are $(CLUSTERS))
+endif
+endif
+
 .PHONY: book published notebook weights test test-book pages pdf lint format lab check publish clean
 .DEFAULT_GOAL := book
 

@@ -140,8 +140,9 @@ class Claim:
     negative: controls of the instrument: it does not find what is certainly not there.
     without: why the claim is not testable where a number is missing.
     lite0: whether the images are training images of the classifier.
-    looks: how often its measure was judged on data that grew, this time included. Who looks again after each enlargement
-        until the verdict pleases errs more often, so each look has only its share of the level (Bonferroni).
+    looks: how often its measure was judged on data that grew, this time included. Who looks again after each
+        enlargement until the verdict pleases errs more often, so each look has only its share of the level
+        (Bonferroni).
     """
 
     id: str

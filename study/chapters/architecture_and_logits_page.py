@@ -128,10 +128,7 @@ def found_by_architecture(kinds: Kinds) -> Figure:
     """The share of reconstructions that find their image, of every architecture, by inverter and by ridge."""
     factor = MEASURES["found"].factor
     groups = {
-        name: {
-            by: group_mean(kind.inverted, "found", by).times(factor)
-            for by in ("inverter", "ridge")
-        }
+        name: {by: group_mean(kind.inverted, "found", by).times(factor) for by in ("inverter", "ridge")}
         for name, kind in kinds.items()
     }
     return plots.bars(groups, MEASURES["found"].heading)
