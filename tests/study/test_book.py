@@ -723,6 +723,30 @@ def test_make_says_which_notebooks_there_are(name):
     assert found.stderr.startswith(f"There is no notebook {name}; there are: 01_classifiers 02_")
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["book", "PROFILE=quik"], "There is no profile quik; there are imagenet published quick."),
+        (["book", "PROFILE=../profiles/quick"], "There is no profile ../profiles/quick; there are imagenet"),
+        (["book", "PROFILE=published quick"], "There is no profile published quick; there are imagenet"),
+        (["book", "CLUSTER=slrum"], "There is no cluster slrum; there are kubernetes slurm."),
+        (["weights", "SCALE=0.1 2"], "SCALE and AT_ONCE are one number each, such as SCALE=0.1, not 0.1 2 and"),
+        (["weights", "NETWORKS=a ../b"], "NETWORKS are names, such as NETWORKS=glyphs-plain-0, not the path a ../b."),
+    ],
+)
+def test_make_refuses_what_is_none_before_anything_is_made(given, sentence):
+    command = ["make", "-n", "-o", ".venv/installed", *given]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 2 and found.stdout == "" and found.stderr.count("\n") == 1
+    assert f"*** {sentence}" in found.stderr
+
+
+def test_make_takes_what_there_is():
+    given = (["book", "PROFILE=published", "CLUSTER=slurm"], ["weights", "NETWORKS=a b", "SCALE=0.1"], ["book"])
+    for one in given:
+        subprocess.run(["make", "-n", "-o", ".venv/installed", *one], cwd=ROOT, capture_output=True, check=True)
+
+
 def test_make_has_processes_keep_their_buffers_unless_the_user_says_otherwise(tmp_path):
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text() + "\nshow:\n\t@echo $$MALLOC_TRIM_THRESHOLD_\n")
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
