@@ -56,6 +56,24 @@ export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 unexport SNAKEMAKE_PROFILE
 
+# What is wrong here would become another word of a command or a path out of build/, or Snakemake would not name it.
+# The one word of $(2) that $(1) is, or nothing.
+one_of = $(if $(word 2,$(1)),,$(filter $(1),$(2)))
+CLUSTERS := $(patsubst profiles/%/config.yaml,%,$(wildcard profiles/*/config.yaml))
+PROFILES := $(or $(patsubst profiles/%.yaml,%,$(wildcard profiles/*.yaml)),$(PROFILE))
+ifneq ($(CLUSTER),$(call one_of,$(CLUSTER),$(CLUSTERS)))
+$(error There is no cluster $(CLUSTER); there are $(CLUSTERS))
+endif
+ifneq ($(PROFILE),$(call one_of,$(PROFILE),$(PROFILES)))
+$(error There is no profile $(PROFILE); there are $(PROFILES))
+endif
+ifneq ($(word 2,$(SCALE))$(word 2,$(AT_ONCE)),)
+$(error SCALE and AT_ONCE are one number each, such as SCALE=0.1, not $(SCALE) and $(AT_ONCE))
+endif
+ifneq ($(findstring /,$(NETWORKS)),)
+$(error NETWORKS are names, such as NETWORKS=glyphs-plain-0, not the path $(NETWORKS))
+endif
+
 .PHONY: book published notebook weights test test-book pages pdf lint format lab check publish clean
 .DEFAULT_GOAL := book
 
@@ -82,7 +100,7 @@ weights: PROFILE = published
 weights: $(INSTALLED)
 	$(ALONE) $(SNAKEMAKE) --keep-going $(or $(NETWORKS:%=$(WEIGHTS)/%/card.json),weights); status=$$?; \
 	[ $$status != 0 ] || for card in $(WEIGHTS)/*/card.json; do rm -rf "$${card%card.json}training"; done; \
-	INVKIT_WEIGHTS= $(BIN)/python -m recipes compare $(WEIGHTS); exit $$status
+	[ ! -d $(WEIGHTS) ] || INVKIT_WEIGHTS= $(BIN)/python -m recipes compare $(WEIGHTS); exit $$status
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder

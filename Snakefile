@@ -10,17 +10,18 @@ from pathlib import Path
 
 from study.fingerprint import fingerprint, notebooks_needed
 from study.notebook import StudyError
-from study.profiles import notebooks, parameters
+from study.profiles import notebooks, parameters, setting
 from study.stamps import stamp, write_stamps
 
 PROFILE = config.get("profile", "quick")
-AT_ONCE = int(config.get("at_once", 1))  # notebooks at the same time on one machine, which share its cores
 CORES = workflow.resource_settings.cores or 1  # on a cluster none is given here: its profile sets the threads
 BUILD = f"build/{PROFILE}"
 # The profile "published" takes hours. Its book is compiled from the published copies, as they are, and only
 # `make published` (run_stale=1) runs what has changed since these were made.
 RUNS = PROFILE != "published" or bool(int(config.get("run_stale", 0)))
 try:
+    AT_ONCE = setting("AT_ONCE", config.get("at_once", 1), int)  # notebooks that share the cores of one machine
+    SCALE = setting("SCALE", config.get("scale", 1), float)
     NOTEBOOKS = notebooks()
     for name in NOTEBOOKS:
         parameters(name, PROFILE)  # a slip in the profile is told before anything runs
@@ -65,7 +66,6 @@ rule notebook:
 
 
 # `make weights`. A rehearsal (SCALE below 1) has a folder of its own, so that it is never taken for the real weights.
-SCALE = config.get("scale", 1)
 WEIGHTS = config.get("weights", "build/weights")
 
 
@@ -75,7 +75,11 @@ RECORDED = sorted(card.parent.name for card in Path("weights").glob("*/card.json
 def cards_needed(wildcards):
     from recipes import table  # here, because it takes many seconds and the book does not need it
 
-    return [f"{WEIGHTS}/{name}/card.json" for name in table.needs(wildcards.weights)]
+    try:
+        return [f"{WEIGHTS}/{name}/card.json" for name in table.needs(wildcards.weights)]
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
 
 
 rule weights:

@@ -16,10 +16,10 @@ from typing import Any
 from invkit import store
 from invkit.network import reach
 
-OWN = ("lite0", "lite1", "lite2", "squeezenet", "resnet50-thin", "vgg16-edges")  # networks in installed packages
+OWN = ("lite0", "squeezenet", "resnet50-thin", "vgg16-edges", "lite1", "lite2")  # networks in installed packages
 LIBRARIES = ("timm", "torchvision", "hf-hub")  # prefixes of a classifier's name
 WITH_SPLITS = ("glyphs", "faces", "tiny-imagenet", "imagenet", "folder")  # data sets with a split to train inverters on
-IMAGE_ENDINGS = set(".jpg .jpeg .jfif .png .gif .webp .avif .tif .tiff .bmp .ppm .pgm".split())
+IMAGE_ENDINGS = ".jpg .jpeg .jfif .png .gif .webp .avif .tif .tiff .bmp .ppm .pgm".split()
 WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
@@ -46,26 +46,32 @@ def check_report(
         TypeError: an argument of another type.
         FileNotFoundError: a file or a folder that is not there.
     """
-    if not isinstance(minutes, int | float) or isinstance(minutes, bool):
-        raise TypeError(f"minutes is a number, such as 10 or 0.5, not {minutes!r}.")
-    if not 0 < minutes < float("inf"):
-        raise ValueError(f"minutes must be above 0, not {minutes}.")
+    check_minutes(minutes)
     several = [depths] if isinstance(depths, int) else [] if depths is None else list(depths)
     if not all(isinstance(depth, int) and not isinstance(depth, bool) and depth >= 1 for depth in several):
-        raise ValueError(f"depths is a number of blocks or a list of depths from 1, such as [1, 4, 8], not {depths!r}.")
+        raise ValueError(
+            f"depths is a number of blocks or a list of depths from 1, such as [1, 4], not {depths!r:.99}."
+        )
     if out is not None and store.as_path(out).exists() and not Path(out).is_dir():
         raise ValueError(f"{out} is a file: name a folder for the results.")
-    _check_weights(weights)
+    if weights is not None:
+        _check_weights(weights)
     _check_images(images)
     if isinstance(classifier, str):  # a network itself is checked by `load_classifier`
         _check_classifier(classifier, weights is None)
 
 
-def _check_weights(weights: str | Path | None) -> None:
-    if weights is None:
-        return
+def check_minutes(minutes: Any) -> None:
+    """Raise TypeError or ValueError for anything but a finite number above 0."""
+    if not isinstance(minutes, int | float) or isinstance(minutes, bool):
+        raise TypeError(f"minutes is a number, such as 10 or 0.5, not {minutes!r:.200}.")
+    if not 0 < minutes < float("inf"):
+        raise ValueError(f"minutes must be above 0, not {minutes}.")
+
+
+def _check_weights(weights: str | Path) -> None:
     if Path(weights).suffix not in WEIGHT_ENDINGS:
-        raise ValueError(f"{weights} does not end in {' or '.join(WEIGHT_ENDINGS)}: give a file of a state dict.")
+        raise ValueError(f"{str(weights)!r} does not end in {' or '.join(WEIGHT_ENDINGS)}: give a state dict's file.")
     store.existing(weights, "file of weights")
 
 
@@ -76,12 +82,12 @@ def _check_images(images: str | None) -> None:
         raise TypeError(f'images is "folder:PATH" or the name of a data set, not {images!r}.')
     source, _, path = images.partition(":")
     if source not in WITH_SPLITS:
-        names, own = ", ".join(WITH_SPLITS[:-1]), images if store.as_path(images).is_dir() else "PATH"
+        names, own = ", ".join(WITH_SPLITS[:-1]), images if images and store.as_path(images).is_dir() else "PATH"
         raise ValueError(f'There is no data set {images!r} to train on: give "folder:{own}", or one of {names}.')
     if source == "folder":
         folder = store.existing(path or "PATH")
         if not any(file.suffix.lower() in IMAGE_ENDINGS for file in folder.rglob("*")):
-            raise ValueError(f"{folder} holds no image ({', '.join(sorted(IMAGE_ENDINGS))}): check the path.")
+            raise ValueError(f"{folder} holds no image ({', '.join(IMAGE_ENDINGS)}): check the path.")
 
 
 def _check_classifier(name: str, fetched: bool) -> None:
@@ -137,5 +143,5 @@ def _check_holds(file: Path, factory: str) -> None:
     made |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     made |= {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}
     if factory not in made and "*" not in made:
-        functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)][:20]
         raise ValueError(f"{file} has no {factory!r}; its functions and classes are {', '.join(functions) or 'none'}.")

@@ -31,7 +31,7 @@ def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK, 
         slack: how far beyond [0, 1] values may lie.
         channels: how many the images must have; None for any number.
     """
-    if not _holds_floats(images):
+    if not holds_floats(images):
         raise TypeError(f"{name} must be a float tensor in [0, 1], not {_kind(images)}: divide 8-bit ones by 255.")
     if images.dim() != 4 or channels not in (None, images.shape[1]) or images.numel() == 0:
         raise ValueError(f"{name} must have the shape (N, {channels or 'C'}, H, W), none 0, not {tuple(images.shape)}.")
@@ -42,9 +42,8 @@ def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK, 
 
 def check_image(image: Any) -> None:
     """Raise ValueError for anything but one float image (3, H, W) without NaN."""
-    if not _holds_floats(image) or image.dim() != 3 or image.shape[0] != 3 or not image.numel() or image.isnan().any():
-        shape = f" {tuple(image.shape)}" if isinstance(image, Tensor) else ""
-        raise ValueError(f"One image must be a float tensor (3, H, W), none 0 or NaN, not {_kind(image)}{shape}.")
+    if not holds_floats(image) or image.dim() != 3 or image.shape[0] != 3 or not image.numel() or image.isnan().any():
+        raise ValueError(f"One image must be a float tensor (3, H, W), none 0 or NaN, not {_kind(image)}.")
 
 
 def check_image_pairs(a: Any, b: Any, least: int = 1, name: str = "This measure") -> None:
@@ -77,9 +76,8 @@ def as_floats(values: Any, shape: Sequence[int], begin: str, fix: str) -> Tensor
         begin: how the sentence begins.
         fix: what makes such values.
     """
-    if not _holds_floats(values) or tuple(values.shape[1:]) != tuple(shape):
-        given = f"{_kind(values)} {tuple(values.shape) if isinstance(values, Tensor) else ''}".strip()
-        raise ValueError(f"{begin} of shape (N, {', '.join(map(str, shape))}), not {given}: {fix} makes them.")
+    if not holds_floats(values) or tuple(values.shape[1:]) != tuple(shape):
+        raise ValueError(f"{begin} of shape (N, {', '.join(map(str, shape))}), not {_kind(values)}: {fix} makes them.")
     if not len(values) or not values.isfinite().all():
         what = "NaN or infinity" if len(values) else "no row at all"
         raise ValueError(f"{begin}, and these hold {what}: {fix} makes others.")
@@ -89,8 +87,7 @@ def as_floats(values: Any, shape: Sequence[int], begin: str, fix: str) -> Tensor
 def check_labels(labels: Any, count: int, classes: int | None = None) -> None:
     """Raise TypeError or ValueError for anything but `count` class numbers, int64, from 0 to below `classes`."""
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (count,):
-        shape = f" {tuple(labels.shape)}" if isinstance(labels, Tensor) else ""
-        raise TypeError(f"labels must be int64, one class number an image, ({count},), not {_kind(labels)}{shape}.")
+        raise TypeError(f"labels must be int64, one class number an image, ({count},), not {_kind(labels)}.")
     if classes is not None and not (0 <= labels.min() and labels.max() < classes):
         low, high = labels.min().item(), labels.max().item()
         raise ValueError(f"Labels run from {low} to {high}, but there are {classes} classes, from 0: give others.")
@@ -99,9 +96,9 @@ def check_labels(labels: Any, count: int, classes: int | None = None) -> None:
 def check_whole_number(value: Any, least: int, name: str, most: int = MOST) -> None:
     """Raise ValueError for anything but a whole number from `least` to `most`."""
     if not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r:.200}.")
     if int(value) > most:
-        raise ValueError(f"{name} must be at most {most}, not {value}: give less.")
+        raise ValueError(f"{name} must be at most {most}, not {value!r:.200}: give less.")
 
 
 def check_seed(seed: Any, most: int = MOST_SEED) -> None:
@@ -130,7 +127,7 @@ def check_depth(depth: Any, depths: Sequence[int], begin: str = "This inverter i
         some = f"depth {first} alone" if first == last else f"depths {first} to {last}"
         if len(depths) <= last - first:
             some = f"depths {', '.join(map(str, depths))}"
-        raise ValueError(f"{begin} {some}, not {depth!r}.")
+        raise ValueError(f"{begin} {some}, not {depth!r:.200}.")
     return depths[-1] if depth is None else int(depth)
 
 
@@ -141,7 +138,7 @@ def check_device(device: Any) -> torch.device:
     except (RuntimeError, TypeError, AssertionError) as error:  # some builds assert that they were made for it
         found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         found += ["mps"] * torch.backends.mps.is_available()
-        raise ValueError(f"There is no device {device!r} on this machine: give {' or '.join(found)}.") from error
+        raise ValueError(f"There is no device {device!r:.200} on this machine: give {' or '.join(found)}.") from error
 
 
 # ---- weights and their cards -----------------------------------------------------------------------------------------
@@ -214,14 +211,16 @@ def pixels(images: Tensor) -> str:
     return f"{images.shape[-1]}x{images.shape[-2]}"
 
 
-def _holds_floats(value: Any) -> bool:
+def holds_floats(value: Any) -> bool:
     """Whether it is a tensor of floats, each of which lies in memory."""
-    return (
-        isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided and not value.is_meta
-    )
+    if not isinstance(value, Tensor) or value.is_meta or value.is_nested or value.layout != torch.strided:
+        return False
+    return value.is_floating_point() and value.itemsize > 1  # those of 8 bits cannot be computed with
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_meta):
-        return f"a tensor of {'no memory (meta)' if value.is_meta else value.layout}"
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    if value.layout != torch.strided or value.is_meta or value.is_nested:
+        return "a tensor that is sparse, nested or without memory (meta)"
+    return f"{value.dtype} {tuple(value.shape)}"

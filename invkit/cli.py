@@ -13,6 +13,9 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+from invkit.store import as_path, one_line
 
 MANY_PHOTOS = 10  # from so many on, a bar shows the time left
 NAMED = re.compile(r"(?<![,(] )\b(output|weights|images|minutes|depths)=")  # arguments in sentences: options here
@@ -32,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"invkit: {stop or 'Stopped by Ctrl-C.'}", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError, ImportError, ArithmeticError) as error:
-        print(f"invkit: {_sentence(error)}", file=sys.stderr)
+        print(f"invkit: {one_line(_sentence(error))}", file=sys.stderr)
         return 1
     return 0
 
@@ -47,8 +50,15 @@ def _sentence(error: Exception) -> str:
     return NAMED.sub(r"--\1 ", str(error)).replace("trust=True", "--trust")
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser of arguments whose errors, too, are short."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m invkit", description="Reconstruct images from inside a network.")
+    parser = Parser(prog="python -m invkit", description="Reconstruct images from inside a network.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("list", help="what there is: inverters with their depths, classifiers")
@@ -94,7 +104,7 @@ def _list(options: argparse.Namespace) -> None:
     for name, card in cards.items():
         if "network" in card:  # classifiers are shipped too; they are not inverters
             some = {"dci-gan": "to the latent", "ffi": "the logits"}
-            depths = some.get(card["method"]) or f"1-{len(card['shapes']) - 1}"
+            depths = some.get(str(card["method"])) or f"1-{len(list(card.get('shapes') or '?')) - 1}"
             rows.append((name, depths, card["network"], card["method"], f"{card['size']}x{card['size']}"))
     print_table(rows)
     if len(rows) == 1:
@@ -175,7 +185,7 @@ def _report(options: argparse.Namespace) -> None:
 
 def _result_files(photos: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     """(reconstruction, side by side) of each photo; ValueError where a result would replace another, or a photo."""
-    if out.exists() and not out.is_dir():
+    if as_path(out).exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: name a folder for the results.")
     stems = [photo.stem.casefold() for photo in photos]  # some file systems do not tell A from a
     for photo, stem in zip(photos, stems, strict=True):

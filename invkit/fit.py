@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from invkit import data
+from invkit.arguments import check_minutes
 from invkit.data.images import Data
 from invkit.data.sources import ARCHIVES
 from invkit.dci import synthetic
@@ -100,8 +101,7 @@ def train_inverter(
         TypeError, ValueError: no classifier, no such depths or images, or a folder of another call.
         TooFewMinutes: too few to train this network, told of as early as its pace shows it.
     """
-    if not isinstance(minutes, int | float) or not minutes > 0:
-        raise ValueError(f"minutes must be a number above 0, not {minutes!r}.")
+    check_minutes(minutes)
     classifier = load_classifier(classifier)
     if images is None and size not in (None, classifier.size):
         raise ValueError(

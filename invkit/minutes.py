@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from invkit import checkpoint
+from invkit.arguments import check_minutes
 from invkit.store import json_object, whole
 from invkit.training import Progress
 
@@ -48,8 +49,7 @@ class Budget:
     progress: bool = False
 
     def __post_init__(self):
-        if not self.minutes_in_all > 0:
-            raise ValueError(f"minutes must be above 0, not {self.minutes_in_all}.")
+        check_minutes(self.minutes_in_all)
         self.began = time.monotonic() - sum(checkpoint.seconds(self.folder / phase) for phase in self.shares)
         self.waiting = dict(self.shares)
         layout = "{desc}: {percentage:3.0f}% |{bar}| {remaining} left"

@@ -35,13 +35,11 @@ def resolve(precision: str, device: torch.device | str) -> str:
     if precision not in PRECISIONS:
         raise ValueError(f'precision must be "auto", "bf16" or "no" (float32), not {precision!r}.')
     if precision == "auto":
-        chosen = os.environ.get("INVKIT_PRECISION", "auto")
-        if chosen not in PRECISIONS:
-            raise ValueError(f'INVKIT_PRECISION must be "auto", "bf16" or "no" (float32), not {chosen!r}.')
-        if chosen != "auto":
-            return chosen
-        return "bf16" if fast_bfloat16(torch.device(device).type) else "no"
-    return precision
+        precision = os.environ.get("INVKIT_PRECISION", "auto")
+        if precision not in PRECISIONS:
+            raise ValueError(f'INVKIT_PRECISION must be "auto", "bf16" or "no" (float32), not {precision!r}.')
+    fast = "bf16" if precision == "auto" and fast_bfloat16(torch.device(device).type) else "no"
+    return fast if precision == "auto" else precision
 
 
 def autocast(device: torch.device | str, precision: str = "auto") -> torch.autocast:

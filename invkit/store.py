@@ -15,10 +15,12 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,8 @@ PENDING_CARD = CARD + ".partial"  # the card of a model that is about to be put 
 LOCK, LONGEST_WAIT = ".lock", 60  # of a folder; seconds that one who saves waits for another
 LONGEST_PATH = 4000  # characters, which all systems take that this runs on
 SOON = 1.0  # seconds after which one who waits says so
+LONG = re.compile(r"(?<!\w)'[^']{300,}'|\S{300,}")  # in a sentence: a text in quotes, or a word
+DEEPEST = 100  # brackets within each other in a card or a profile; ours have five
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -96,12 +100,20 @@ def existing(path: str | Path, what: str = "folder") -> Path:
 
 
 def folder_made(folder: str | Path) -> Path:
-    """A folder to write to, made if it is missing; one sentence where there is a file in its place."""
+    """A folder to write to, made if it is missing; one sentence where it cannot be."""
     try:
         as_path(folder).mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise NotADirectoryError(f"{folder} is a file, or lies in one: name a folder for what is written.") from None
+    except OSError as error:
+        in_a_file = isinstance(error, FileExistsError | NotADirectoryError)
+        why = "is a file, or lies in one" if in_a_file else f"cannot be made ({error.strerror})"
+        raise type(error)(f"{folder} {why}: name a folder for what is written.") from None
     return Path(folder)
+
+
+def one_line(sentence: str) -> str:
+    """A sentence as it is printed: on one line, and with the ends alone of what is long in it, such as a path."""
+    short = LONG.sub(lambda long: f"{long[0][:100]}…{long[0][-100:]}", sentence)
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in short)
 
 
 def locked(file: Path, longest: float) -> AbstractContextManager:
@@ -109,7 +121,7 @@ def locked(file: Path, longest: float) -> AbstractContextManager:
 
     Raises TimeoutError after `longest` seconds.
     """
-    lock = FileLock(file)
+    lock = FileLock(folder_made(file.parent) / file.name)
     try:
         return lock.acquire(timeout=min(SOON, longest))
     except Timeout:
@@ -381,7 +393,7 @@ def read_card(name: str | Path) -> dict[str, Any]:
     """
     path = find(name) / CARD
     card = json_object(path)
-    if not card:
+    if not card or ("network" in card and not {"method", "size"} <= card.keys()):
         raise (ValueError if path.is_file() else FileNotFoundError)(f"{path} is no card: fetch or train it again.")
     return card
 
@@ -394,12 +406,12 @@ def exists(name: str | Path) -> bool:
 def find(name: str | Path) -> Path:
     """The folder of a shipped name, or the folder itself; FileNotFoundError lists what is shipped."""
     folder, shipped_as = as_path(name), weights_folder() / name
-    if folder.is_dir() and (str(name) != folder.name or not shipped_as.is_dir()):  # "./x" is never a shipped name
-        return folder
-    if str(name) == folder.name != "" and shipped_as.is_dir():
+    if str(name) == folder.name not in ("", "..") and shipped_as.is_dir():  # "./x" is never a shipped name
         if folder.is_dir() and not folder.samefile(shipped_as):
             warnings.warn(f"{name} is the shipped one, not the folder here, which is ./{name}.", stacklevel=3)
         return shipped_as
+    if folder.is_dir():
+        return folder
     names = ", ".join(shipped()) or "none"
     raise FileNotFoundError(
         f"There are no weights {str(name)!r}: give a folder, or one of the shipped names ({names})."
@@ -408,7 +420,7 @@ def find(name: str | Path) -> Path:
 
 def weights_folder(repository: Path = REPOSITORY) -> Path:
     """Where the shipped weights lie: the repository's `weights`, or what the environment's INVKIT_WEIGHTS names."""
-    return Path(os.environ.get("INVKIT_WEIGHTS") or repository / "weights")
+    return as_path(os.environ.get("INVKIT_WEIGHTS") or repository / "weights")
 
 
 def recorded() -> list[str]:
@@ -424,10 +436,16 @@ def shipped() -> list[str]:
 def json_object(path: Path) -> dict[str, Any]:
     """What a file of JSON holds, such as a card; {} where there is none, or it is no JSON object."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found = {} if too_deep(text) else json.loads(text)
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def too_deep(text: str) -> bool:
+    """Whether JSON or YAML has more brackets within each other than `DEEPEST`, which take seconds to be parsed."""
+    return max(accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text)), default=0) > DEEPEST
 
 
 # ---- files of published wheels ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from invkit.cli import print_table, run
+from invkit.cli import Parser, print_table, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m recipes", description="Train the shipped networks from nothing.")
+    parser = Parser(prog="python -m recipes", description="Train the shipped networks from nothing.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("train", help="train a shipped network from nothing; goes on where it was stopped")

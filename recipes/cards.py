@@ -7,7 +7,6 @@ weights trained again beside the shipped ones.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -86,7 +85,14 @@ def compare_with_shipped(folder: str | Path) -> list[tuple[str, str, str, str]]:
 
 def _figures(card: Path) -> dict[str, str]:
     """The metrics of an inverter with their intervals; of a classifier its accuracies, shares of so many images."""
-    facts = json.loads(card.read_text(encoding="utf-8"))
+    facts = store.read_card(card.parent.absolute())
+    try:
+        return _shares(facts)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"{card} has figures that are none ({error}): fetch or train it again.") from error
+
+
+def _shares(facts: dict) -> dict[str, str]:
     accuracy = {key: facts.get("accuracy", {}).get(key) for key in ("clean", "pgd20", "validation")}
     shares = {f"accuracy, {key}": f"{value:.3f}" for key, value in accuracy.items() if value is not None}
     for key, figure in facts.get("metrics", {}).items():

@@ -10,8 +10,6 @@ it held is printed. On a CPU it has two images and, where the recipe has BigGAN'
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ import yaml
 
 from invkit.dci.invert import invert_classifier
 from invkit.network.classifiers import LIBRARIES, Classifier, load_classifier
+from invkit.store import too_deep
 from invkit.training import train
 from recipes import imagenet
 from recipes.imagenet import ARCHITECTURE, PLANS, BlockPlan, LogitPlan
@@ -53,7 +52,12 @@ def named(profile: str) -> tuple[list[str], list[str]]:
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in Path("profiles").glob("*.yaml"))) or "none here"
         raise FileNotFoundError(f"There is no profile {profile!r}; there are {known}.")
-    words = list(dict.fromkeys(re.findall(r'"([^"]+)"', json.dumps(yaml.safe_load(file.read_text(encoding="utf-8"))))))
+    try:
+        text = file.read_text(encoding="utf-8")
+        events = [] if too_deep(text) else yaml.parse(text, yaml.SafeLoader)
+        words = list(dict.fromkeys(event.value for event in events if isinstance(event, yaml.ScalarEvent)))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no valid YAML ({' '.join(str(error).split())}): mend it.") from None
     networks = [word for word in words if word.partition(":")[0] in LIBRARIES or word in ARCHITECTURE]
     return networks, [word.removeprefix("runs/") for word in words if word.startswith("runs/")]
 

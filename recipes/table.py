@@ -17,7 +17,9 @@ from typing import Protocol
 
 import torch
 
-from invkit.store import whole
+from invkit.arguments import check_minutes
+from invkit.checks import check_seed
+from invkit.store import as_path, folder_made, whole
 from invkit.training import supervised
 from recipes import classifiers, dci, ffi, imagenet
 from recipes.factor_regressor import train_glyph_factor_regressor
@@ -28,6 +30,7 @@ FACES = "samples of the face generator in the wheel gan-face-generate (MIT)"
 TINY = "Tiny ImageNet (Stanford CS231n), photos of ImageNet: for research and education, not commercial"
 IMAGENET = "ImageNet-1k: for research and education, not commercial"
 SYNTHETIC = "synthetic images and latents alone, free of rights"
+MOST_SCALE = 1000  # some draw as many times the images
 
 
 class Trainable(Protocol):
@@ -185,9 +188,15 @@ def train_recipe(
         ValueError: an unknown name, a scale that leaves no step, a device that is not there, or minutes for a recipe
             that cannot be trained by the clock.
     """
-    recipe, folder = _recipe(name), Path(folder)
-    if not scale > 0:
-        raise ValueError(f"scale is a share of the published steps and must be above 0, not {scale}.")
+    recipe, folder = _recipe(name), as_path(folder)
+    if not isinstance(scale, int | float) or not 0 < scale <= MOST_SCALE:
+        raise ValueError(f"scale, a share of the published steps, must be above 0, {MOST_SCALE} at most, not {scale}.")
+    check_seed(seed)
+    if minutes is not None:
+        check_minutes(minutes)
+        if not recipe.shares:
+            able = ", ".join(one for one in names() if RECIPES[one].shares)
+            raise ValueError(f"{name} cannot be trained for a number of minutes; these can: {able}.")
     device = _device(device)
     length = f"--scale {scale:g}" if minutes is None else f"--device {device} --minutes {minutes:g}"
     facts = {
@@ -197,6 +206,7 @@ def train_recipe(
         "licence": recipe.licence,
     }
     options = {"device": device} if name.startswith(("dci-", "ffi-")) and name not in imagenet.PLANS else {}
+    folder_made(folder)  # before images are drawn for minutes
     if minutes is not None:
         return _train_by_the_clock(recipe, folder, seed, minutes, facts, options)
     trained = recipe.train(folder / "training", seed, scale, **options)
@@ -213,10 +223,6 @@ def train_recipe(
 def _train_by_the_clock(
     recipe: Recipe, folder: Path, seed: int, minutes: float, facts: dict, options: dict
 ) -> dict:  # fmt: skip
-    if not recipe.shares:
-        able = ", ".join(name for name in names() if RECIPES[name].shares)
-        raise ValueError(f"{facts['name']} cannot be trained for a number of minutes; these can: {able}.")
-
     def keep(early: Trainable) -> None:
         early.card |= facts | {"early": True}
         early.save(folder)

@@ -12,7 +12,6 @@ on: `study.profiles` (parameters), `study.fingerprint` (what must run again), `s
 `study.published` (copies that are kept in the repository).
 """
 
-import argparse
 import datetime
 import json
 import os
@@ -25,7 +24,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from traitlets.config import Config
 
-from invkit.store import code_version, machine_class
+from invkit.cli import Parser
+from invkit.store import code_version, machine_class, one_line
 from study.copies import read_object, read_results, sealed
 from study.fingerprint import fingerprint, notebooks_needed
 from study.notebook import RUN_VARIABLE, StudyError, read_json, write_text
@@ -54,7 +54,8 @@ def run_notebook(name, profile):
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     if name not in notebooks():
-        raise StudyError(f"There is no notebook {name!r}; there are {', '.join(notebooks())}.")
+        names = ", ".join(notebooks()) or "none here: go to the repository's folder"
+        raise StudyError(f"There is no notebook {name!r}; there are {names}.")
     given, digest = parameters(name, profile), fingerprint(name, profile)
     build = Path("build") / profile
     executed, attempt = build / "executed", build / "failed" / f"{name}.ipynb"
@@ -236,9 +237,7 @@ COMMANDS |= {"vouch": vouch}
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        prog="python -m study.book", description="Run the study's notebooks and compile its book."
-    )
+    parser = Parser(prog="python -m study.book", description="Run the study's notebooks and compile its book.")
     commands = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         sub = commands.add_parser(command)
@@ -255,7 +254,7 @@ def main():
     except StudyError as error:
         sys.exit(str(error))
     except OSError as error:  # a full disk, or a folder that cannot be written to
-        sys.exit(f"{error.filename}: {error.strerror}." if error.filename else str(error))
+        sys.exit(one_line(f"{error.filename}: {error.strerror}." if error.filename else str(error)))
     except KeyboardInterrupt:
         print("Stopped by Ctrl-C; what had been finished stays.", file=sys.stderr)
         sys.exit(130)

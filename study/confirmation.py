@@ -54,7 +54,7 @@ def only_part(photos: Data, part: str, file: Path = FILE) -> Data:
 
 def looks(file: Path = FILE) -> int:
     """How often the confirmation photos have been looked at, the looks before they were closed among them."""
-    kept = yaml.safe_load(file.read_text(encoding="utf-8"))
+    kept = _kept(file)
     return kept["before"] + sum(opening["looked"] for opening in kept["openings"])
 
 
@@ -63,7 +63,7 @@ def part_words(part: str, file: Path = FILE) -> str:
     if part != "confirmation":
         half = "They are the development half of the set, and may" if part else "They may"
         return f"{half} have been looked at while the method was chosen."
-    before = yaml.safe_load(file.read_text(encoding="utf-8"))["before"]
+    before = _kept(file)["before"]
     return (
         f"They are the confirmation half of the set, which has been looked at {looks(file)} times, this one included. "
         f"{before} of these looks were at the whole set, before it was parted."
@@ -77,15 +77,26 @@ def open_once(why: str, file: Path = FILE) -> None:
     """
     if not why.strip():
         raise StudyError('Say why the confirmation photos are opened: python -m study.confirmation "why".')
-    kept = yaml.safe_load(file.read_text(encoding="utf-8"))
+    kept = _kept(file)
     if any(not opening["looked"] for opening in kept["openings"]):
         raise StudyError("The confirmation photos are open already: run the chapter that takes them.")
     kept["openings"].append({"date": datetime.date.today().isoformat(), "why": why.strip(), "looked": False})
     _write(kept, file)
 
 
+def _kept(file: Path) -> dict:
+    """What the file says; StudyError where it is missing or was damaged, since looks must not be forgotten."""
+    try:
+        kept = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if kept["before"] >= 0 and all(isinstance(opening["looked"], bool) for opening in kept["openings"]):
+            return kept
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        pass
+    raise StudyError(f"{file} does not say how often the photos were looked at: `git checkout {file}` brings it back.")
+
+
 def _look(file: Path) -> None:
-    kept = yaml.safe_load(file.read_text(encoding="utf-8"))
+    kept = _kept(file)
     unused = [opening for opening in kept["openings"] if not opening["looked"]]
     if not unused:
         raise StudyError(

@@ -28,7 +28,7 @@ import re
 import time
 from pathlib import Path
 
-from invkit.store import code_version, machine_class, whole
+from invkit.store import code_version, machine_class, one_line, whole
 
 RUN_VARIABLE = "INVKIT_STUDY_RUN"  # tells the kernel which run it is part of (JSON)
 DEFAULT_TOLERANCE = 0.05  # of a recorded number, when CI compares it with the committed one
@@ -38,7 +38,10 @@ DIGITS = 3  # significant digits of a recorded number in the prose
 
 
 class StudyError(Exception):
-    """Something the user can mend; its one sentence says how."""
+    """Something the user can mend; its one sentence says how, and is short where what it quotes is long."""
+
+    def __init__(self, sentence):
+        super().__init__(one_line(sentence))
 
 
 def open(name):
@@ -52,7 +55,7 @@ def open(name):
     another type than the notebook's own default; papermill itself would only warn.
     """
     build = Path(__file__).parents[1] / "build" / "by-hand"
-    run = json.loads(os.environ.get(RUN_VARIABLE, "null"))
+    run = _run_of_this_kernel()
     source = Path(run["source"] if run else _file_by_hand() or name)
     own = source.stem
     cells = _cells_executed()
@@ -61,6 +64,17 @@ def open(name):
     digest = hashlib.sha256(repr(sorted((defaults | given).items())).encode()).hexdigest()[:12]
     run = run or {"profile": "by hand", "results": str(build), "folder": str(build / own / digest)}
     return Study(own, run["profile"], Path(run["results"]), Path(run["folder"]), name, source)
+
+
+def _run_of_this_kernel():
+    """What `study.book` says of the run that this kernel is part of; None for a run by hand."""
+    try:
+        run = json.loads(os.environ.get(RUN_VARIABLE) or "null")
+        if run is None or all(isinstance(run[key], str) for key in ("profile", "source", "results", "folder")):
+            return run
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise StudyError(f"The environment's {RUN_VARIABLE} describes no run, which only `make` sets: unset it.")
 
 
 class Study:
@@ -201,7 +215,9 @@ class Study:
         path = self._results_folder / f"{name}.results.json"
         if not path.exists():
             raise FileNotFoundError(f"{name} has no results yet; run it first with `make notebook NAME={name}`.")
-        return json.loads(path.read_text(encoding="utf-8"))
+        from study.copies import read_object  # here, because it takes its errors from this module
+
+        return read_object(path, f"delete it, and run {name} again")
 
     def stamp(self):
         """One line for the page: profile, date, machine, minutes, code version."""

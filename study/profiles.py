@@ -4,11 +4,13 @@ A profile is a file `profiles/<name>.yaml` of ``notebook: {parameter: value}``; 
 notebook's own default. All paths are relative to the repository's root.
 """
 
+import math
 from functools import cache
 from pathlib import Path
 
 import yaml
 
+from invkit.store import DEEPEST, too_deep
 from study.notebook import StudyError, check_parameters, default_parameters
 
 
@@ -23,10 +25,11 @@ def parameters(name, profile):
     Raises StudyError where there is no such profile, where it is no valid YAML, where it names a notebook or a
     parameter that does not exist, and where a value is of another type than the default.
     """
+    known = sorted(path.stem for path in Path("profiles").glob("*.yaml"))
+    if profile not in known:  # also where a path leads to a file, since results go to a folder of that name
+        names = ", ".join(known) or "none here: go to the repository's folder"
+        raise StudyError(f"There is no profile {profile!r}; there are {names}.")
     path = Path("profiles") / f"{profile}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in Path("profiles").glob("*.yaml")))
-        raise StudyError(f"There is no profile {profile!r}; there are {known}.")
     try:
         chapters = _read(path, path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -42,22 +45,29 @@ def parameters(name, profile):
     return given
 
 
+def setting(name, given, kind):
+    """The number that `make NAME=…` was given, as int or float; StudyError for anything but a finite one above 0."""
+    try:
+        if 0 < (number := kind(str(given))) < math.inf:
+            return number
+    except ValueError:
+        pass
+    raise StudyError(f"{name} is a number above 0, such as {name}=1, not {given!r}.")
+
+
 @cache
 def _read(path, text):
     """``{notebook: {parameter: value} or None}`` of a profile; a slip in it is a StudyError with its line."""
     try:
+        _check_events(path, text)
         node, chapters = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise StudyError(f"{path}, line {mark.line + 1}: this is no valid YAML: {error.problem}.") from None
     except yaml.YAMLError as error:
         raise StudyError(f"{path} is no valid YAML: {' '.join(str(error).split())}.") from None
-    except RecursionError:
-        raise StudyError(f"{path} is nested too deeply to be read.") from None
     except (ValueError, KeyError) as error:  # such as the 45th of a month, or a number of thousands of digits
         raise StudyError(f"{path} has a value that is none ({error}): write it otherwise, or in quotes.") from None
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):  # a few lines can stand for gigabytes
-        raise StudyError(f"{path} has an alias (*name): write out what it stands for.")
     if chapters is None:
         return {}
     wanted = "notebook: {parameter: value}"
@@ -72,6 +82,22 @@ def _read(path, text):
             place = f"{path}, line {value.start_mark.line + 1}"
             raise StudyError(f"{place}: the parameters of {key.value} are expected as `{wanted}`, not {given!r}.")
     return chapters
+
+
+def _check_events(path, text):
+    """Refuse, before anything is built of it, a text that is nested as no profile is, or has an alias.
+
+    To build thousands of levels takes minutes, and a few lines of aliases can stand for gigabytes.
+    """
+    depth = DEEPEST + 1 if too_deep(text) else 0
+    for event in () if depth else yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise StudyError(f"{path} has an alias (*name): write out what it stands for.")
+        if depth > DEEPEST:
+            break
+    if depth > DEEPEST:
+        raise StudyError(f"{path} is nested more than {DEEPEST} levels deep: write its parameters flatter.")
 
 
 def _stands_twice(node):

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from invkit.store import as_path
 from study.notebook import StudyError, read_json, source_of
 from study.outputs import without_progress
 
@@ -103,26 +104,36 @@ def page(executed, html):
     try:
         notebook = read_json(executed)
         ran = any(cell.get("execution_count") for cell in notebook["cells"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StudyError(f"{executed} is no notebook: give the one that papermill wrote, such as out.ipynb.") from None
+    if html.is_dir():
+        raise StudyError(f"{html} is a folder: name a file for the page, such as out.html.")
     if not ran:
         raise StudyError(f"{executed} was not executed: run it with papermill, and give what that wrote.")
     with TemporaryDirectory() as folder:
         whole = Path(folder, html.with_suffix(".ipynb").name)
-        whole.write_text(json.dumps(filled(notebook)), encoding="utf-8")
+        try:
+            text = json.dumps(filled(notebook))
+        except (KeyError, TypeError, AttributeError):  # a cell without what nbformat asks of it
+            raise StudyError(f"{executed} is damaged: run the chapter again, and give what papermill wrote.") from None
+        whole.write_text(text, encoding="utf-8")
         command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--log-level", "ERROR", str(whole)]
-        subprocess.run([*command, "--output-dir", str(html.absolute().parent)], check=True)
+        made = subprocess.run([*command, "--output-dir", str(html.absolute().parent)], capture_output=True, text=True)
+        if made.returncode:
+            why = (made.stderr.strip().splitlines() or ["it does not say why"])[-1]
+            raise StudyError(f"nbconvert made no page {html} of {executed} ({why}): name another, or mend that.")
 
 
 def main(arguments):
     """The command: one sentence, with the page that was written, or what is wrong."""
-    if not arguments or len(arguments) > 2:
+    if not 0 < len(arguments) < 3 or not all(arguments):
         print("Say which: python -m study.read out.ipynb", file=sys.stderr)
         return 2
-    html = Path(arguments[1] if len(arguments) > 1 else Path(arguments[0]).with_suffix(".html"))
     try:
-        page(arguments[0], html)
-    except StudyError as error:
+        executed = as_path(arguments[0])
+        html = as_path(arguments[1] if len(arguments) > 1 else executed.parent / f"{executed.stem}.html")
+        page(executed, html)
+    except (StudyError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"Written: {html}")

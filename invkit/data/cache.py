@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from invkit.checks import pixels
+from invkit.data.folders import place
 from invkit.data.images import fit_square
 from invkit.data.photos import read_photo
 from invkit.store import as_path, locked, whole
@@ -31,6 +32,19 @@ def cache_folder() -> Path:
         return as_path(os.environ.get("INVKIT_CACHE") or Path.home() / ".cache" / "invkit")
     except RuntimeError:
         raise FileNotFoundError("There is no home folder for decoded photos: name one by INVKIT_CACHE.") from None
+
+
+def decoded_split(
+    files: Sequence[tuple[Path, int]], folder: Path, name: str, split: str, size: int | None = None
+) -> tuple[Tensor, Tensor, list[str]]:
+    """A split of a folder, from its (file, class number) pairs: images as `decoded`, labels int64 (N,), files' stems.
+
+    Raises ValueError where there are no files, and whatever `decoded` does.
+    """
+    if not files:
+        raise ValueError(f"{folder} leaves no image for the split {split!r}: it needs more images a class.")
+    images = decoded([file for file, _ in files], f"{name}-{place(folder)}-{split}", size)
+    return images, torch.tensor([label for _, label in files]), [file.stem for file, _ in files]
 
 
 def decoded(files: Sequence[Path], name: str, size: int | None = None) -> Tensor:

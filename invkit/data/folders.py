@@ -10,11 +10,11 @@ import os
 import warnings
 from pathlib import Path
 
+import numpy as np
+
+from invkit.arguments import IMAGE_ENDINGS
 from invkit.store import existing
 
-IMAGE_ENDINGS = (
-    ".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm",
-)  # fmt: skip
 # photos too, which nothing here reads
 UNREAD_ENDINGS = tuple(f".{kind}" for kind in "heic heif dng cr2 cr3 nef arw orf rw2 raf svg jp2 jxl jpe tga".split())
 # folders that archives, disks and programs add, some with remains of photos
@@ -79,6 +79,11 @@ def files_by_class(folder: Path, classes: Path | None = None) -> list[list[Path]
         if not files and classes is None:
             raise ValueError(f"{child} holds no image: fill it, or delete the folder.")
     return found
+
+
+def rows_of_share(count: int, low: float, high: float) -> list[int]:
+    """Which of so many images of a class belong to a share of them, such as 0.5 to 0.95, in order; always the same."""
+    return sorted(np.random.default_rng(0).permutation(count)[round(low * count) : round(high * count)].tolist())
 
 
 def place(folder: Path) -> str:

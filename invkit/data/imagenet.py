@@ -10,16 +10,14 @@ The squares take 49 KB an image at 128 pixels, 60 GB in all; `invkit.data.cache`
 import os
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from invkit.data.cache import decoded
-from invkit.data.folders import files_by_class, place
+from invkit.data.cache import decoded_split
+from invkit.data.folders import files_by_class, rows_of_share
 from invkit.store import expanded
 
 SPLITS = ("inverter", "validation", "test")
-KEPT = 0.95  # share of a class's training images that inverters train on
+SHARES = {"inverter": (0.0, 0.95), "validation": (0.95, 1.0), "test": (0.0, 1.0)}  # of each class
 SIDE = 128
 
 
@@ -47,11 +45,5 @@ def imagenet(path: str, split: str, side: int = SIDE) -> tuple[Tensor, Tensor, l
     part = folder / ("val" if split == "test" else "train")
     files: list[tuple[Path, int]] = []
     for label, found in enumerate(files_by_class(part, folder / "train")):
-        order = np.random.default_rng(0).permutation(len(found))
-        kept = round(KEPT * len(found))
-        rows = {"inverter": order[:kept], "validation": order[kept:], "test": np.arange(len(found))}[split]
-        files += [(found[row], label) for row in sorted(rows)]
-    if not files:
-        raise ValueError(f"{part} leaves no image for the split {split!r}: it needs more images a class.")
-    images = decoded([file for file, _ in files], f"imagenet-{side}-{place(folder)}-{split}", side)
-    return images, torch.tensor([label for _, label in files]), [file.stem for file, _ in files]
+        files += [(found[row], label) for row in rows_of_share(len(found), *SHARES[split])]
+    return decoded_split(files, folder, f"imagenet-{side}", split, side)

@@ -12,15 +12,12 @@ import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from invkit.data.cache import decoded
-from invkit.data.folders import class_folders, files_by_class, place
-from invkit.store import REPOSITORY, existing
+from invkit.data.cache import decoded_split
+from invkit.data.folders import SPLITS, class_folders, files_by_class, rows_of_share
+from invkit.store import REPOSITORY, as_path, existing, folder_made
 
-SPLITS = ("train", "inverter", "validation", "test")
 SHARES = {"train": (0.0, 0.5), "inverter": (0.5, 0.95), "validation": (0.95, 1.0)}  # of each class
 NAME, FOLDERS = "tiny-imagenet-200", "tiny-imagenet-*"  # what the archive unpacks to, and what will do
 URL, MD5 = "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"
@@ -42,13 +39,10 @@ def tiny_imagenet(path: str, split: str) -> tuple[Tensor, Tensor, list[str]]:
     """
     folder = existing(path) if path else _found_or_downloaded()
     by_class = files_by_class(folder / "train") if split != "test" else []
-    files = [(found[i], label) for label, found in enumerate(by_class) for i in _share(len(found), split)]
+    files = [(found[i], label) for label, found in enumerate(by_class) for i in rows_of_share(len(found), *SHARES[split])]
     if split == "test":
         files = _test_files(folder)
-    if not files:
-        raise ValueError(f"{folder} leaves no image for the split {split!r}: it needs more images a class.")
-    images = decoded([file for file, _ in files], f"{folder.name}-{place(folder)}-{split}")
-    return images, torch.tensor([label for _, label in files]), [file.stem for file, _ in files]
+    return decoded_split(files, folder, folder.name, split)
 
 
 def _test_files(folder: Path) -> list[tuple[Path, int]]:
@@ -63,15 +57,9 @@ def _test_files(folder: Path) -> list[tuple[Path, int]]:
     return [(folder / "val" / "images" / file, classes.index(name)) for file, name in rows if name in classes]
 
 
-def _share(count: int, split: str) -> list[int]:
-    """Which of a class's images belong to the split, in order; the same for the same count."""
-    low, high = (round(share * count) for share in SHARES[split])
-    return sorted(np.random.default_rng(0).permutation(count)[low:high].tolist())
-
-
 def _found_or_downloaded() -> Path:
     """Where the archive lies unpacked: where it is looked for, or where it was now downloaded to."""
-    roots = [Path(os.environ["INVKIT_DATA"])] if os.environ.get("INVKIT_DATA") else []
+    roots = [as_path(os.environ["INVKIT_DATA"])] if os.environ.get("INVKIT_DATA") else []
     roots.append(REPOSITORY / "data")
     for root in roots:
         found = sorted(child for child in root.glob(FOLDERS) if child.is_dir())
@@ -86,8 +74,7 @@ def _download(root: Path) -> Path:
     """Fetch the archive, check it and unpack it below root: whole or not at all."""
     from torchvision.datasets.utils import download_url, extract_archive
 
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as partial:
+    with tempfile.TemporaryDirectory(dir=folder_made(root), prefix=".download-") as partial:
         try:
             download_url(URL, partial, md5=MD5)
         except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError where the checksum differs

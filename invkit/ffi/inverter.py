@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -47,13 +48,10 @@ class LogitInverter:
         self.noise_dim: int = generator.noise_dim
         self.kind: str = card["kind"]
         self.source_size: int = card.get("source_size", self.size)
-        self._depths: list[int] | None = None
 
-    @property
-    def depths(self) -> list[int]:
-        if self._depths is None:  # cutting a classifier into blocks takes a moment
-            self._depths = [len(self.classifier.blocks)]
-        return self._depths
+    @cached_property
+    def depths(self) -> list[int]:  # cutting a classifier into blocks takes a moment
+        return [len(self.classifier.blocks)]
 
     def represent(self, images: Tensor, depth: int | None = None) -> Tensor:
         """The classifier's logits (N, classes) of images.

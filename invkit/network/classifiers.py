@@ -14,14 +14,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from invkit import store
-from invkit.checks import built, check_device, check_images, reading_card
+from invkit import arguments, store
+from invkit.checks import built, check_device, check_images, holds_floats, reading_card
 from invkit.network import libraries, lite0, small, state_dicts, wrap
 from invkit.network.cuts import cut_at_modules
 from invkit.network.partition import BY_HAND, Block, close, compose, evaluating, partition_and_miss
@@ -222,7 +223,7 @@ class Classifier:
             depth: of the block, from 1; anything else is a ValueError.
         """
         if depth not in range(1, len(self.blocks) + 1):
-            raise ValueError(f"{self.name} has depths 1 to {len(self.blocks)}, not {depth!r}.")
+            raise ValueError(f"{self.name} has depths 1 to {len(self.blocks)}, not {depth!r:.200}.")
         h = self.preprocess(images)
         for block in self.blocks[: int(depth)]:
             h = block(h)
@@ -253,14 +254,12 @@ class Classifier:
     @torch.no_grad()
     def _count_classes(self) -> int:
         logits = self.model(self._example())
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1:
-            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"{self.name} must map one image to logits of shape (1, classes), not {found}: wrap it.")
-        on_meta = logits.device.type == "meta"
-        if not on_meta and logits.isfinite().all() and not close(logits, self.model(self._example())):
+        if not holds_floats(logits) or logits.dim() != 2 or len(logits) != 1 or not logits.numel():
+            found = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"{self.name} must map one image to float logits (1, classes), not {found}: wrap it.")
+        if logits.isfinite().all() and not close(logits, self.model(self._example())):
             raise ValueError(f"{self.name} gives other logits every time, also in eval mode: take the noise out of it.")
-        sure = logits.shape[1] > 1 and not on_meta
-        if sure and (logits >= 0).all() and (logits.sum() - 1).abs() < 1e-3:
+        if logits.shape[1] > 1 and (logits >= 0).all() and (logits.sum() - 1).abs() < 1e-3:
             warnings.warn(
                 f"{self.name} ends in a softmax, so that its outputs are probabilities and no logits: leave that off.",
                 stacklevel=3,
@@ -276,7 +275,7 @@ def _side(size: Any) -> int | None:
     if isinstance(size, tuple | list) and len(set(size)) == 1:
         size = size[0]
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ValueError(f"A classifier's images are squares: its size is one positive number of pixels, not {size!r}.")
+        raise ValueError(f"A classifier's images are squares: its size is one number of pixels, not {size!r:.99}.")
     return size
 
 
@@ -291,7 +290,8 @@ def _normalisation(
         values = [values] * channels if isinstance(values, int | float) else list(values)
         if given is None and len(values) != channels:  # a library states those of colour images
             values = [sum(values) / len(values)] * channels
-        if len(values) != channels or (what == "std" and min(values) <= 0):
+        finite = all(isinstance(value, Real | Tensor) and math.isfinite(value) for value in values)
+        if not finite or len(values) != channels or (what == "std" and min(values) <= 0):
             raise ValueError(
                 f"{name} takes images of {channels} channel{'s' * (channels > 1)}: "
                 f"give as many means and positive std, not {what}={values}."
@@ -356,7 +356,7 @@ def load_classifier(
         if weights is not None:
             state_dicts.put_into(module, weights, type(module).__name__)
         return Classifier(module, size=size, output=output, cuts=cuts, **factory_arguments)
-    name = str(name)
+    name, size = str(name), _side(size)
     random = not pretrained and weights is None  # weights that are replaced leave the caller's random numbers alone
     with nullcontext() if random else torch.random.fork_rng([]):
         made, settings = _made(name, pretrained and weights is None, size, factory_arguments)
@@ -414,7 +414,7 @@ def _made(name: str, pretrained: bool, size: int | None, arguments: dict[str, An
 
 def _no_classifier(name: str, kind: str) -> str:
     """The sentence for a name that stands for nothing."""
-    if kind in (".pth", ".pt", ".safetensors", ".ckpt", ".bin"):
+    if kind in arguments.WEIGHT_ENDINGS:
         return f'{name} is a file of weights: give the network too, "package.module:factory" with weights={name!r}.'
     if kind in (".h5", ".keras", ".pb", ".tflite", ".pt2", ".mlmodel"):
         return f"{name} is a network of another kind than PyTorch's: give the PyTorch module, or export it to ONNX."
@@ -452,11 +452,10 @@ def _from_wheel(name: str, pretrained: bool, size: int | None) -> tuple[nn.Modul
     return wheel.module(pretrained), settings
 
 
-IN_WHEELS = ("squeezenet", "resnet50-thin", "vgg16-edges", "lite1", "lite2")  # see `invkit.network.wheels`
 # name -> function of (pretrained, size)
 OWN: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     "lite0": _lite0,
-    **{name: partial(_from_wheel, name) for name in IN_WHEELS},
+    **{name: partial(_from_wheel, name) for name in arguments.OWN[1:]},  # see `invkit.network.wheels`
 }
 # prefix -> function of (NAME, pretrained, size, arguments)
 LIBRARIES: dict[str, Callable[..., libraries.Made]] = {

@@ -229,8 +229,8 @@ class _Record:
 
     def named(self, names: Sequence[str]) -> list[_Call]:
         """The calls of the modules of these names, in the order of the calls; ValueError where that cannot be."""
-        if isinstance(names, str):
-            raise ValueError(f"cuts must be a list of module names, such as [{names!r}].")
+        if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(n, str) for n in names):
+            raise ValueError(f"cuts must be a list of module names, such as ['{names}'], not {names!r}.")
         known = dict(self.network.named_modules())
         for name in names:
             if name not in known:

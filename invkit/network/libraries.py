@@ -146,7 +146,7 @@ def from_factory(name: str, arguments: dict[str, Any]) -> Any:
                          if callable(value) and getattr(value, "__module__", None) == module]  # fmt: skip
             raise ValueError(
                 f"There is no factory {name!r}: {getattr(found, '__file__', None) or module} has "
-                f"{', '.join(functions) or 'no function or class'}."
+                f"{', '.join(functions[:20]) or 'no function or class'}."
             )
         try:
             inspect.signature(build).bind(**arguments)

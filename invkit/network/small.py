@@ -61,7 +61,7 @@ class ResidualNet(nn.Module):
         self.blocks = nn.Sequential(*stages)
         self.norm, self.relu, self.pool = nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveMaxPool2d(2)
         self.flatten, self.head = nn.Flatten(), nn.Linear(4 * inputs, classes)
-        _init(self)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.relu(self.norm(self.blocks(self.stem(x))))
@@ -92,7 +92,7 @@ class PlainNet(nn.Module):
         stem = _stem(size, widths[0])
         self.features = nn.Sequential(*stem, nn.BatchNorm2d(widths[0]), nn.ReLU(), *layers)
         self.flatten, self.head = nn.Flatten(), nn.Linear(inputs * side**2, classes)
-        _init(self)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.flatten(self.features(x)))
@@ -138,7 +138,8 @@ def _stem(size: int, width: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _init(network: nn.Module) -> None:
+def initialise(network: nn.Module) -> None:
+    """Random kernels of He et al. (2015, arXiv 1502.01852), by the number of outputs, for all convolutions."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from invkit.store import existing
@@ -25,7 +26,7 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
     """
     path = existing(file, "file of weights")
     try:
-        found = _read(path)
+        found: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # damage has many errors
         kind = "holds more than tensors" if isinstance(error, pickle.UnpicklingError) else "cannot be read as weights"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
@@ -39,14 +40,6 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
     if not tensors:
         raise ValueError(f"{path} holds no state dict: save it by torch.save(model.state_dict(), FILE).")
     return tensors
-
-
-def _read(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def put_into(model: nn.Module, file: str | Path, name: str) -> None:

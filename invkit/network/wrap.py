@@ -60,6 +60,8 @@ def unwrapped(model: Any) -> nn.Module:
         raise TypeError(f"A classifier is made of a PyTorch nn.Module, not of {_what(model)}.")
     if any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for tensor in model.parameters()):
         raise ValueError(f"{type(model).__name__} has lazy layers without weights: call it on one image first.")
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        raise ValueError(f"{type(model).__name__} has weights without memory (meta): load them first.")
     return model
 
 
@@ -115,11 +117,13 @@ def dtype_of(network: nn.Module) -> torch.dtype:
 
 
 def _where_logits_are(found: Any, name: str, wanted: str | int | None) -> str | int:
+    if isinstance(found, Tensor):
+        raise ValueError(f"{name} returns one tensor, its logits: leave out output={wanted!r}.")
     members = dict(_members(found))
     if wanted is not None:
         try:
             _member(found, wanted)
-        except (KeyError, IndexError, AttributeError, TypeError):
+        except Exception:  # whatever an output does with a key that it has not
             raise ValueError(f"The output of {name} has no {wanted!r}; it has {_listed(members)}.") from None
         return wanted
     rows = [key for key, value in members.items() if isinstance(value, Tensor) and value.dim() == 2 and len(value) == 1]
@@ -141,7 +145,7 @@ def _members(found: Any) -> Iterator[tuple[str | int, Any]]:
         yield from enumerate(found)
     elif dataclasses.is_dataclass(found):
         yield from ((field.name, getattr(found, field.name)) for field in dataclasses.fields(found))
-    elif not isinstance(found, Tensor):
+    else:
         yield from getattr(found, "__dict__", {}).items()
 
 

@@ -20,6 +20,7 @@ from invkit.network.small import build
 from study.chapters.dose_of_robustness import SIZE, DoseImages, DoseTraining, Inverted
 from study.notebook import slug
 
+WIDEST = 4096  # channels of a layer: wider ones do not fit into a small machine's memory
 Invert = Callable[[Classifier, int, Path], Inverted]  # (classifier, seed of the inverter, folder for checkpoints)
 
 
@@ -45,8 +46,12 @@ def check_architectures(architectures: Mapping[str, Sequence], seeds: int, class
     if seeds < 2:
         raise ValueError(f"The luck of a training shows between two or more: give seeds of at least 2, not {seeds}.")
     for title, given in architectures.items():
-        if len(given) != 2 or not isinstance(given[1], Mapping):
+        pair = isinstance(given, list | tuple) and len(given) == 2
+        if not pair or not isinstance(given[0], str) or not isinstance(given[1], Mapping):
             raise ValueError(f"Give the architecture {title!r} as [family, {{option: value}}], not {given!r}.")
+        lists = [value for value in given[1].values() if isinstance(value, list | tuple)]
+        if not all(value and all(type(n) is int and 1 <= n <= WIDEST for n in value) for value in lists):
+            raise ValueError(f"Give {title!r} lists of whole numbers from 1 to {WIDEST}, not {given[1]!r}.")
         build(given[0], classes, SIZE, **given[1])  # refuses what cannot be made
 
 

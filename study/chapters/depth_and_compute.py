@@ -125,10 +125,14 @@ def check_budgets(
     """Raise ValueError, before anything is trained, for parameters that do not fit together."""
     if not depths or not computes or len(seeds) != len(computes) or min(seeds) < 1:
         raise ValueError(f"Give depths, computes, and a number of seeds for each compute: not {computes} and {seeds}.")
+    if not all(0 < compute < math.inf for compute in computes):
+        raise ValueError(f"computes are finite numbers of operations above 0, not {list(computes)}.")
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in longest):
+        raise ValueError(f"`longest` has pairs [depth, compute], such as [[4, 1e12]], not {list(longest)}.")
     for depth, compute in longest:
         if depth not in depths:
             raise ValueError(f"`longest` names depth {depth}, which is not among `depths`, {list(depths)}.")
-        if compute <= max(computes):
+        if not max(computes) < compute < math.inf:
             raise ValueError(f"`longest` is for computes above {max(computes):g}, the largest, not {compute:g}.")
 
 

@@ -12,6 +12,7 @@ has no training that could go better or worse. A *rung* is one dose with the cla
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,10 +274,11 @@ def check_doses(doses: Sequence[float], seeds: Sequence[int], l2: Sequence[float
     """
     if len(seeds) != len(doses) or min(seeds, default=0) < 1:
         raise ValueError(f"Give a number of classifiers for each dose: not {list(seeds)} for {list(doses)}.")
-    if list(doses) != sorted(set(doses)) or len(doses) < 3 or doses[0] != 0:
-        raise ValueError(f"Give three doses or more, rising from 0, not {list(doses)}.")
+    in_range = all(0 <= dose < 255 for dose in doses)  # which NaN is not either
+    if not in_range or list(doses) != sorted(set(doses)) or len(doses) < 3 or doses[0] != 0:
+        raise ValueError(f"Give three doses or more, rising from 0 to below 255, not {list(doses)}.")
     if sum(count > 1 for count in seeds[1:]) < 1 or seeds[0] < max(seeds):
         raise ValueError(f"Give dose 0 the most classifiers, and one dose besides it at least two, not {list(seeds)}.")
-    if any(radius <= 0 for radius in l2):
-        raise ValueError(f"Euclidean radii are above 0, not {list(l2)}.")
+    if not all(0 < radius < math.inf for radius in l2):
+        raise ValueError(f"Euclidean radii are above 0 and finite, not {list(l2)}.")
     return [Dose(radius) for radius in doses] + [Dose(radius, "L2") for radius in l2]

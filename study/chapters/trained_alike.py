@@ -279,7 +279,8 @@ def check_alike(names: Sequence[str], shares: Sequence[float], n: int, among: in
     unknown = [name for name in names if name not in ARCHITECTURES]
     if unknown or len(set(names)) < 2:
         raise ValueError(f"Give two or more of {', '.join(ARCHITECTURES)}, not {list(names)}.")
-    if not shares or list(shares) != sorted(set(shares)) or shares[0] <= 0 or shares[-1] != 1:
+    in_range = all(0 < share <= 1 for share in shares)  # which NaN is not either
+    if not shares or not in_range or list(shares) != sorted(set(shares)) or shares[-1] != 1:
         raise ValueError(f"Give shares of the blocks, rising from above 0 to 1, not {list(shares)}.")
     if not 2 <= n <= among:
         raise ValueError(f"Give at least 2 images, and as many or more to look for them among, not {n} and {among}.")

@@ -6,7 +6,6 @@ import pytest
 
 from invkit import arguments
 from invkit.arguments import check_report
-from invkit.data.folders import IMAGE_ENDINGS
 from invkit.data.sources import SOURCES
 from invkit.network import reach
 from invkit.network.wheels import WHEELS
@@ -76,7 +75,6 @@ def test_what_cannot_work_is_a_sentence(folder, arguments, error, words):
 
 def test_the_lists_agree_with_the_library():
     assert set(arguments.OWN) == {"lite0", *WHEELS}
-    assert set(arguments.IMAGE_ENDINGS) == set(IMAGE_ENDINGS)
     assert set(arguments.WITH_SPLITS) == {name for name, (_, splits) in SOURCES.items() if "inverter" in splits}
 
 

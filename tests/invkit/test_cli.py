@@ -146,6 +146,37 @@ def test_a_name_that_is_too_long_fails_before_anything_is_computed(photos, tmp_p
     assert "is too long for a file: rename the photo" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"out": "a" * 5000},
+        {"out": "o/" * 2500},
+        {"inverter": "a" * 5000},
+        {"photo": "a" * 5000},
+        {"photo": "a" * 240},
+        {"photo": "d/" * 900},
+        {"photo": "two\nlines \x1b[31m.png"},
+        {"out": "a\0b"},
+    ],
+)
+def test_what_is_long_or_no_text_is_quoted_on_one_short_line(photos, capsys, monkeypatch, given):
+    monkeypatch.undo()  # inverters are looked for by their names
+    monkeypatch.chdir(photos)
+    before = sorted(photos.iterdir())
+    given = {"photo": "wide.png", "inverter": "ffi-glyphs-robust", "out": "out"} | given
+    assert invert(given["photo"], inverter=given["inverter"], out=given["out"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and len(said.err) < 1500 and said.err[:-1].isprintable()
+    assert sorted(photos.iterdir()) == before
+
+
+@pytest.mark.parametrize("arguments", [["a" * 5000], ["invert", "x", "--depth", "a" * 5000], ["list", "a" * 5000]])
+def test_a_command_that_is_none_is_told_of_briefly(capsys, arguments):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2 and len(capsys.readouterr().err.splitlines()[-1]) < 500
+
+
 def test_with_keep_going_bad_photos_are_named_last_and_the_others_done(photos, tmp_path, capsys):
     (photos / "text.png").write_text("not a photo")
     (photos / "empty.png").touch()
@@ -331,3 +362,13 @@ def test_the_shipped_inverters(name, depth, photos, tmp_path, capsys, monkeypatc
     monkeypatch.undo()
     assert invert(photos / "wide.png", out=tmp_path / "out", inverter=name, depth=depth) == 0
     assert "PSNR" in capsys.readouterr().out and len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.parametrize("card", ['{"network": 1}', '{"network": "a", "method": "dci"}', '{"network": "a", "size": 8}'])
+def test_a_card_in_the_list_that_says_too_little_is_one_sentence(tmp_path, monkeypatch, capsys, card):
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path))
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd/model.safetensors").touch()
+    (tmp_path / "odd/card.json").write_text(card)
+    assert main(["list"]) == 1
+    assert "odd/card.json is no card: fetch or train it again" in capsys.readouterr().err

@@ -225,8 +225,8 @@ def test_calls_that_make_no_sense_get_a_sentence(classifier, tmp_path):
         invkit.train_inverter(classifier, photos(), depths=1, **LENGTH)
     with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
         invkit.train_inverter(classifier, f"folder:{tmp_path}/nowhere", **LENGTH)
-    for wrong in (0, "ten", float("nan")):
-        with pytest.raises(ValueError, match="minutes must be a number above 0"):
+    for wrong in (0, -1, float("nan"), float("inf"), "ten", None, True):
+        with pytest.raises((ValueError, TypeError), match="minutes must be above 0|minutes is a number, such as 10"):
             invkit.train_inverter(classifier, minutes=wrong, folder=tmp_path)
     for wrong in (photos(1), [1, 2], 5):
         with pytest.raises(TypeError, match="Images to train on are a tensor of 4 or more, Data, or a name, not"):

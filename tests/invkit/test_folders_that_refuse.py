@@ -1,6 +1,7 @@
 """Folders that may only be read or are gone, and full disks: one sentence that names the place, nothing half done."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -116,6 +117,13 @@ def test_a_file_in_place_of_a_folder_is_one_sentence_and_stays(tmp_path, capsys,
     assert "is a file, or lies in one: name a folder" in sentence and (tmp_path / "taken").read_text() == "mine"
 
 
+@pytest.mark.parametrize("what", WRITERS)
+def test_a_folder_that_cannot_be_made_is_one_sentence(capsys, what):
+    """In /proc nobody, not even root, can make one."""
+    sentence = said(lambda: WRITERS[what](Path("/proc/x")), capsys)
+    assert re.match(r"invkit: /proc/x cannot be made \(No such file or directory\): name a folder", sentence)
+
+
 def test_what_cannot_be_replaced_is_named_as_the_user_named_it(tmp_path, capsys):
     (tmp_path / "photo.png").mkdir()
     sentence = said(lambda: write_png(tmp_path / "photo.png", torch.rand(3, 4, 4)), capsys)
@@ -135,9 +143,11 @@ def test_a_finished_training_is_read_from_a_folder_that_may_only_be_read(folder)
 
 def test_decoded_photos_need_a_folder_that_can_be_written_to(folder, capsys, monkeypatch):
     (folder / "cache").mkdir()
-    monkeypatch.setenv("INVKIT_CACHE", str(folder / "cache"))
     write_png(folder / "a.png", torch.rand(3, 4, 4))
     (folder / "a.png").chmod(0o644)
+    monkeypatch.setenv("INVKIT_CACHE", "/proc/x")
+    assert "/proc/x cannot be made" in said(lambda: cache.decoded([folder / "a.png"], "some"), capsys)
+    monkeypatch.setenv("INVKIT_CACHE", str(folder / "cache"))
     with reading_only(folder / "cache"):
         assert "ermission denied" in said(lambda: cache.decoded([folder / "a.png"], "some"), capsys)
     assert cache.decoded([folder / "a.png"], "some").shape == (1, 3, 4, 4)

@@ -429,7 +429,10 @@ def test_a_card_that_does_not_fit_its_weights_is_one_sentence_and_builds_nothing
             load(copies[name])
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "[" * 100_000, "\xff"])
+NESTED = ('{"network": ' + "[" * 900 + "]" * 900 + "}", '{"a":' * 3000 + "1" + "}" * 3000)  # which JSON could be read
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", *NESTED, "[" * 100_000, "\xff"])
 def test_a_file_that_is_no_card_is_one_sentence(copies, text):
     (copies["glyphs-plain-0"] / "card.json").write_bytes(text.encode("latin-1"))
     for call in (store.read_card, invkit.load_classifier, invkit.load_inverter):

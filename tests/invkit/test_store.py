@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 import invkit
 from invkit import metrics, store
+from invkit.data.cache import cache_folder
 from invkit.dci import synthetic
 
 TENSORS = {
@@ -271,6 +272,9 @@ def test_a_path_is_a_path_and_a_shipped_name_is_not_shadowed_in_silence(shelf, t
         store.find("./second")
     store.save("second", TENSORS, {"method": "mine"})
     assert store.load("second")[1]["method"] == "mine"
+    monkeypatch.chdir("second")
+    store.save("..", TENSORS, {"method": "above"})
+    assert store.load("..")[1]["method"] == "above"  # not in the folder above the shipped ones
 
 
 def test_a_full_disk_is_one_sentence_and_the_weights_before_stay(shelf, monkeypatch):
@@ -392,3 +396,16 @@ def test_who_saves_waits_for_another_one_who_does_and_gives_up_with_a_word(tmp_p
     ):
         store.save(tmp_path, {"a": torch.zeros(3)}, {"made": 2})
     assert store.load(tmp_path)[1]["made"] == 1
+
+
+@pytest.mark.parametrize("variable", ["INVKIT_WEIGHTS", "INVKIT_DATA", "INVKIT_CACHE", "INVKIT_IMAGENET"])
+def test_a_place_in_the_environment_that_no_disk_takes_is_one_sentence(monkeypatch, variable):
+    monkeypatch.setenv(variable, "a" * 5000)
+    calls = {
+        "INVKIT_WEIGHTS": lambda: invkit.load_inverter("nothing"),
+        "INVKIT_DATA": lambda: invkit.data.load("tiny-imagenet"),
+        "INVKIT_CACHE": cache_folder,
+        "INVKIT_IMAGENET": lambda: invkit.data.load("imagenet"),
+    }
+    with pytest.raises(ValueError, match=r"^'a{60}'… is no path: it has a NUL or is too long; give names"):
+        calls[variable]()

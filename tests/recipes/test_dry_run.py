@@ -1,5 +1,6 @@
 """The dry run: all that profiles/imagenet.yaml names is built, and every recipe takes a step."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,17 @@ def test_main_prints_a_line_for_all_that_it_tried(monkeypatch, capsys):
     assert lines[1] == f"thin: generator {g:.1f} million numbers, discriminator {d:.1f} million."
     assert lines[2].startswith("thin: one step on cpu, ") and lines[3].startswith("shallow: one step on cpu, ")
     assert len(lines) == 4
+
+
+@pytest.mark.parametrize("text", ["a: [1", "\x00", "[" * 3000, "a: &b [*b, *c]", "a: 2026-13-45"])
+def test_a_profile_that_is_none_is_one_sentence_or_names_nothing(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles/odd.yaml").write_text(text)
+    try:
+        assert dry_run.named("odd") == ([], [])
+    except ValueError as error:
+        assert re.match(r"profiles/odd.yaml is no valid YAML \([^\n]+\): mend it\.$", str(error))
 
 
 def test_a_profile_that_does_not_exist_is_one_sentence(monkeypatch):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from invkit import store
@@ -29,3 +30,19 @@ def test_compare_prints_both_cards(tmp_path, monkeypatch, capsys):
     assert header.split() == ["name", "figure", "shipped", "trained", "again"]
     assert line.split() == ["glyphs", "accuracy,", "clean", "0.990", "0.900"]
     assert main(["compare", str(tmp_path / "nowhere")]) == 1 and "make weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "card",
+    ["", "{", "[]", "{}", "\udcff", '{"metrics": 5}', '{"metrics": {"psnr": 5}}',
+     '{"metrics": {"psnr": {"unit": "dB"}}}', '{"metrics": {"psnr": {"unit": "dB", "value": 1, "ci95": [1]}}}',
+     '{"accuracy": []}', '{"accuracy": {"clean": "x"}}'],
+)  # fmt: skip
+def test_a_card_without_figures_is_one_sentence(tmp_path, monkeypatch, capsys, card):
+    monkeypatch.setenv("INVKIT_WEIGHTS", str(tmp_path / "weights"))
+    for folder in ("weights", "again"):
+        store.save(tmp_path / folder / "glyphs", {"w": torch.zeros(1)}, {"accuracy": {"clean": 0.9}})
+    (tmp_path / "again/glyphs/card.json").write_text(card, errors="surrogateescape")
+    assert main(["compare", str(tmp_path / "again")]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and "again/glyphs" in said.err and "again.\n" in said.err

@@ -1,6 +1,7 @@
 """The recipes' order: which weights each one loads, and that one misses them rather than take others."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -137,5 +138,20 @@ def test_the_adversary_alone_has_no_other_term_and_the_same_photos():
 def test_unknown_names_and_scales_that_leave_no_step_are_refused(tmp_path):
     with pytest.raises(ValueError, match="choose from dci-facegan"):
         table.train_recipe("nope", tmp_path)
-    with pytest.raises(ValueError, match="above 0"):
-        table.train_recipe("dci-lite0", tmp_path, scale=0)
+    (tmp_path / "file").touch()
+    for wrong, words in (
+        *(
+            ({"scale": scale}, "must be above 0, 1000 at most")
+            for scale in (0, -1, float("nan"), float("inf"), 1e6, "a")
+        ),
+        *(({"seed": seed}, "seed must be") for seed in (-1, 1.5, 10**40)),
+        *(({"minutes": minutes}, "minutes must be above 0") for minutes in (0, -1, math.nan, math.inf)),
+        ({"minutes": "ten"}, "minutes is a number"),
+        ({"folder": 5}, "int is no name or path"),
+        ({"folder": tmp_path / "file"}, "is a file, or lies in one: name a folder"),
+        ({"folder": "/proc/x"}, "/proc/x cannot be made"),
+        ({"folder": "a" * 5000}, "is no path"),
+    ):
+        with pytest.raises((ValueError, TypeError, OSError), match=words):
+            table.train_recipe("dci-lite0", **{"folder": tmp_path / "out"} | wrong)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

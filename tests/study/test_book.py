@@ -18,7 +18,7 @@ from study import book, pages, published
 from study.fingerprint import fingerprint
 from study.notebook import StudyError, default_parameters, injected_parameters, source_of
 from study.outputs import without_progress
-from study.profiles import notebooks, parameters
+from study.profiles import notebooks, parameters, setting
 
 ROOT = Path(__file__).parents[2]
 FIRST = [
@@ -138,6 +138,10 @@ BOMB = f"01_one: {{number: [{', '.join(PARTS)}]}}"  # half a kilobyte that stand
         ("quick", BOMB, r"quick.yaml has an alias \(\*name\): write out"),
         ("quick", "03_three: {}", "parameters for 03_three, which is not in notebooks/"),
         ("slow", None, "no profile 'slow'; there are published, quick"),
+        ("../profiles/quick", None, "no profile '../profiles/quick'; there are published, quick"),
+        ("", None, "no profile ''; there are"),
+        ("a" * 5000, None, r"no profile 'a{90,100}…a{90,110}'; there are"),
+        ("quick\0", None, r"no profile 'quick\\x00'; there are"),
     ],
 )
 def test_a_wrong_profile_is_one_sentence(small, profile, text, sentence):
@@ -145,6 +149,43 @@ def test_a_wrong_profile_is_one_sentence(small, profile, text, sentence):
         Path("profiles/quick.yaml").write_text(text)
     with pytest.raises(StudyError, match=sentence):
         fingerprint("01_one", profile)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 3000, f"01_one: {'[' * 3000}{']' * 3000}", "- " * 3000, "? " * 3000, "{a: " * 3000]
+)
+def test_a_profile_of_too_many_levels_is_refused_before_anything_is_built_of_it(small, monkeypatch, text):
+    """To build 3,000 levels takes a dozen of seconds."""
+    monkeypatch.setattr(yaml, "compose", None)
+    Path("profiles/quick.yaml").write_text(text)
+    with pytest.raises(StudyError, match="quick.yaml is nested more than 100 levels deep: write its"):
+        fingerprint("01_one", "quick")
+
+
+def test_away_from_the_repository_the_sentence_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError, match="no notebook '01_one'; there are none here: go to the repository's folder"):
+        book.run_notebook("01_one", "quick")
+    with pytest.raises(StudyError, match="no profile 'quick'; there are none here: go to the repository's folder"):
+        parameters("01_one", "quick")
+
+
+@pytest.mark.parametrize("given", ["abc", "", "0", 0, -1, "nan", "inf", "1e400", None, [1], True, "9" * 5000])
+def test_a_number_for_make_that_is_none_is_one_sentence(given):
+    with pytest.raises(StudyError, match=r"^SCALE is a number above 0, such as SCALE=1, not [^\n]{1,300}\.$"):
+        setting("SCALE", given, float)
+
+
+def test_a_number_for_make_is_taken_as_a_word_too():
+    assert setting("SCALE", "0.1", float) == 0.1 and setting("AT_ONCE", 2, int) == 2
+    with pytest.raises(StudyError, match="AT_ONCE is a number above 0"):
+        setting("AT_ONCE", 1.5, int)
+
+
+def test_what_is_long_in_a_sentence_of_the_study_is_shortened(small):
+    with pytest.raises(StudyError, match="There is no notebook '0{90,110}…0{90,110}") as told:
+        book.run_notebook("0" * 5000, "quick")
+    assert len(str(told.value)) < 300
 
 
 def test_a_slip_in_a_profile_ends_make_with_its_sentence(small):
@@ -680,6 +721,30 @@ def test_make_says_which_notebooks_there_are(name):
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 2
     assert found.stderr.startswith(f"There is no notebook {name}; there are: 01_classifiers 02_")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["book", "PROFILE=quik"], "There is no profile quik; there are imagenet published quick."),
+        (["book", "PROFILE=../profiles/quick"], "There is no profile ../profiles/quick; there are imagenet"),
+        (["book", "PROFILE=published quick"], "There is no profile published quick; there are imagenet"),
+        (["book", "CLUSTER=slrum"], "There is no cluster slrum; there are kubernetes slurm."),
+        (["weights", "SCALE=0.1 2"], "SCALE and AT_ONCE are one number each, such as SCALE=0.1, not 0.1 2 and"),
+        (["weights", "NETWORKS=a ../b"], "NETWORKS are names, such as NETWORKS=glyphs-plain-0, not the path a ../b."),
+    ],
+)
+def test_make_refuses_what_is_none_before_anything_is_made(given, sentence):
+    command = ["make", "-n", "-o", ".venv/installed", *given]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 2 and found.stdout == "" and found.stderr.count("\n") == 1
+    assert f"*** {sentence}" in found.stderr
+
+
+def test_make_takes_what_there_is():
+    given = (["book", "PROFILE=published", "CLUSTER=slurm"], ["weights", "NETWORKS=a b", "SCALE=0.1"], ["book"])
+    for one in given:
+        subprocess.run(["make", "-n", "-o", ".venv/installed", *one], cwd=ROOT, capture_output=True, check=True)
 
 
 def test_make_has_processes_keep_their_buffers_unless_the_user_says_otherwise(tmp_path):

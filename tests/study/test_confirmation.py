@@ -59,3 +59,21 @@ def test_what_makes_no_sense_is_told_in_a_sentence(photos, file):
 
 def test_the_file_in_the_repository_can_be_read():
     assert confirmation.looks() >= 7
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "5", "before: x\nopenings: []", "before: 1\nopenings: 5", "before: 1\nopenings: [{why: a}]",
+     "before: -1\nopenings: []", "before: 1", "\udcff", None],
+)  # fmt: skip
+def test_a_count_of_looks_that_is_damaged_is_one_sentence_and_stays(file, photos, text):
+    file.unlink() if text is None else file.write_text(text, errors="surrogateescape")
+    for call in (
+        lambda: confirmation.looks(file),
+        lambda: confirmation.open_once("why", file),
+        lambda: confirmation.only_part(photos, "confirmation", file),
+        lambda: confirmation.part_words("confirmation", file),
+    ):
+        with pytest.raises(StudyError, match=r"how often the photos were looked at: `git checkout [^\n]+`"):
+            call()
+    assert not file.exists() if text is None else file.read_bytes() == text.encode(errors="surrogateescape")

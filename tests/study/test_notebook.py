@@ -315,3 +315,19 @@ def test_text_on_what_is_not_compared_says_so_in_other_profiles_than_the_shipped
 def test_stamp_names_profile_and_version(open_with):
     text = open_with(steps=1, photos=["a"]).stamp().data
     assert "*quick*" in text and store.code_version() in text
+
+
+@pytest.mark.parametrize("run", ["x", "5", "[]", "{}", '{"profile": 1}', "[" * 100_000])
+def test_a_run_that_the_environment_makes_up_is_one_sentence(monkeypatch, run):
+    monkeypatch.setenv(notebook.RUN_VARIABLE, run)
+    with pytest.raises(notebook.StudyError, match=r"INVKIT_STUDY_RUN describes no run, [^\n]+: unset it"):
+        notebook.open("01_one")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000])
+def test_results_that_were_damaged_by_hand_are_one_sentence(open_with, tmp_path, text):
+    study = open_with(steps=1, photos=["a"])
+    (study._results_folder / "00_odd.results.json").parent.mkdir(parents=True, exist_ok=True)
+    (study._results_folder / "00_odd.results.json").write_text(text)
+    with pytest.raises(notebook.StudyError, match="00_odd.results.json is damaged: delete it, and run 00_odd again"):
+        study.results_of("00_odd")

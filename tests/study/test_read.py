@@ -2,6 +2,7 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,3 +110,42 @@ def test_what_is_no_executed_notebook_is_one_sentence(content, sentence, noteboo
 def test_without_a_notebook_the_command_says_which(capsys):
     assert read.main([]) == 2
     assert "python -m study.read out.ipynb" in capsys.readouterr().err
+
+
+CODE = {"cell_type": "code", "execution_count": 1, "metadata": {}, "outputs": [], "source": "1"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]", "{", "[" * 100_000, "\udcff", '{"cells": [5]}', '{"cells": 5}', '{"cells": [{"execution_count": 1}]}',
+        json.dumps({"cells": [CODE | {"outputs": 5}]}), json.dumps({"cells": [CODE | {"outputs": [{"data": 5}]}]}),
+        json.dumps({"cells": [CODE | {"metadata": []}]}), json.dumps({"cells": [CODE, {"cell_type": "markdown"}]}),
+    ],
+)  # fmt: skip
+def test_a_notebook_that_is_damaged_is_one_sentence(tmp_path, capsys, monkeypatch, text):
+    monkeypatch.setattr(read.subprocess, "run", lambda *command, **options: pytest.fail("a page is made of it"))
+    (tmp_path / "out.ipynb").write_text(text, errors="surrogateescape")
+    assert read.main([str(tmp_path / "out.ipynb")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and ("is no notebook: give the one" in said or "is damaged: run the" in said)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]
+
+
+@pytest.mark.parametrize("arguments", [["."], ["a" * 5000], ["a\0"], ["out.ipynb", "."], ["out.ipynb", "a" * 5000]])
+def test_a_path_of_a_page_that_cannot_be_is_one_sentence(tmp_path, capsys, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out.ipynb").write_text(json.dumps({"cells": [CODE]}))
+    assert read.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and len(said) < 500
+    assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]
+    assert read.main([""]) == read.main(["out.ipynb", ""]) == 2 and "Say which" in capsys.readouterr().err
+
+
+def test_where_nbconvert_fails_its_last_line_is_the_reason(tmp_path, capsys, monkeypatch):
+    (tmp_path / "out.ipynb").write_text(json.dumps({"cells": [CODE]}))
+    failed = SimpleNamespace(returncode=1, stderr="Traceback\nPermissionError: no\n")
+    monkeypatch.setattr(read.subprocess, "run", lambda *command, **options: failed)
+    assert read.main([str(tmp_path / "out.ipynb")]) == 1
+    assert "out.ipynb (PermissionError: no): name another" in capsys.readouterr().err

@@ -347,3 +347,10 @@ def test_how_many_of_a_folder_is_a_whole_number(tmp_path, most):
 def test_what_is_small_or_drawn_is_not_kept_as_bytes():
     with pytest.raises(ValueError, match="Only tiny-imagenet, imagenet and folders are kept as bytes, not 'glyphs'"):
         load_bytes("glyphs")
+
+
+def test_an_archive_that_could_lie_nowhere_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(tiny_imagenet, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("INVKIT_DATA", "/proc/x")
+    with pytest.raises(FileNotFoundError, match="^/proc/x cannot be made .*: name a folder"):
+        load("tiny-imagenet")

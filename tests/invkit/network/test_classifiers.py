@@ -17,7 +17,7 @@ from torch import nn
 
 from invkit import store
 from invkit.network import small
-from invkit.network.classifiers import IN_WHEELS, Classifier, load_classifier
+from invkit.network.classifiers import Classifier, load_classifier
 from invkit.network.lite0 import FILE, SHA256, WHEEL, Lite0, renamed
 
 PHOTOS = Path(os.environ.get("INVKIT_DATA", Path(__file__).parents[3] / "data")) / "imagenet-samples"
@@ -190,9 +190,6 @@ def test_preprocessing_comes_from_the_library():
 
 
 def test_networks_of_wheels_have_names():
-    from invkit.network.wheels import WHEELS
-
-    assert set(IN_WHEELS) == set(WHEELS)
     classifier = load_classifier("squeezenet", pretrained=False)
     assert (classifier.name, classifier.size, classifier.classes) == ("squeezenet", 224, 1000)
     assert classifier.card["package"] == "ndf"

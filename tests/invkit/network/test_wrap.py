@@ -195,9 +195,9 @@ def test_attributes_of_any_object_are_picked():
         (lambda logits, hidden: {"a": logits, "b": hidden}, "c", r"no 'c'; it has 'a' \(1, 7\), 'b' \(1, 8\)"),
         (lambda logits, hidden: {"a": logits[0]}, None, r"returns no logits.* 'a' \(7,\)"),
         (lambda logits, hidden: (), None, "returns no logits.*nothing"),
-        (lambda logits, hidden: {"a": logits[0]}, "a", r"logits of shape \(1, classes\), not \(7,\)"),
-        (lambda logits, hidden: {"a": "b"}, "a", "logits of shape .*not str"),
-        (lambda logits, hidden: logits, "logits", "no 'logits'"),
+        (lambda logits, hidden: {"a": logits[0]}, "a", r"float logits \(1, classes\), not torch.float32 \(7,\)"),
+        (lambda logits, hidden: {"a": "b"}, "a", "float logits .*not str"),
+        (lambda logits, hidden: logits, "logits", "one tensor, its logits: leave out output='logits'"),
     ],
 )
 def test_doubt_about_the_logits_is_one_sentence(make, output, sentence):
@@ -391,3 +391,56 @@ def test_a_module_is_taken_in_place_of_a_name():
     classifier = load_classifier(model, size=16, mean=0.5)
     assert (classifier.model, classifier.name, classifier.size, classifier.mean) == (model, "Small", 16, (0.5,) * 3)
     assert load_classifier(classifier) is classifier and classifier.source is None
+
+
+class Head(nn.Module):
+    """A network that does something odd with its logits."""
+
+    def __init__(self, odd):
+        super().__init__()
+        self.network, self.odd = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), odd
+
+    def forward(self, images):
+        return self.odd(self.network(images))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda logits: logits.to(torch.complex64),
+        lambda logits: logits > 0,
+        lambda logits: logits.long(),
+        lambda logits: logits.argmax(1),
+        lambda logits: logits.to_sparse(),
+        lambda logits: logits[:, :0],
+        lambda logits: logits.sum(),
+    ],
+)
+def test_what_is_no_float_logits_is_one_sentence(odd):
+    with pytest.raises(
+        ValueError, match=r"^odd must map one image to float logits \(1, classes\), not [^\n]+: wrap it"
+    ):
+        Classifier(Head(odd), "odd", size=8)
+
+
+@pytest.mark.parametrize("output", ["logits", 0, 10**30, 1.5, [0]])
+def test_an_output_that_one_tensor_has_not_is_one_sentence(output):
+    with pytest.raises(ValueError, match=r"^odd returns one tensor, its logits: leave out output=[^\n]+\.$"):
+        Classifier(Head(lambda logits: logits), "odd", size=8, output=output)
+
+
+def test_weights_without_memory_are_one_sentence():
+    with pytest.raises(ValueError, match=r"^Head has weights without memory \(meta\): load them first\.$"):
+        Classifier(Head(lambda logits: logits).to("meta"), "odd", size=8)
+
+
+@pytest.mark.parametrize("odd", [{"mean": [float("nan")] * 3}, {"mean": ["a", "b", "c"]}, {"std": float("inf")}])
+def test_a_normalisation_that_is_no_number_is_one_sentence(odd):
+    with pytest.raises(ValueError, match="odd takes images of 3 channels: give as many means and positive std"):
+        Classifier(Head(lambda logits: logits), "odd", size=8, **odd)
+
+
+@pytest.mark.parametrize("cuts", [5, [5], "network", [None]])
+def test_cuts_that_are_no_names_are_one_sentence(cuts):
+    with pytest.raises(ValueError, match=r"^cuts must be a list of module names, such as \['[^\n]+'\], not "):
+        Classifier(Head(lambda logits: logits), "odd", size=8, cuts=cuts).blocks  # noqa: B018 (cuts it)

@@ -111,6 +111,13 @@ def test_the_table_has_a_row_for_every_kind_and_for_each_side_of_a_pair(kinds):
         ((ARCHITECTURES | {"odd": ["residual"]}, 2), "'odd'"),
         ((ARCHITECTURES | {"odd": ["recurrent", {}]}, 2), "no architecture 'recurrent'"),
         ((ARCHITECTURES | {"odd": ["plain", {"depth": 3}]}, 2), "does not take these options"),
+        ((ARCHITECTURES | {"odd": ["plain", {"widths": 5}]}, 2), "does not take these options"),
+        ((ARCHITECTURES | {"odd": None}, 2), "'odd' as "),
+        ((ARCHITECTURES | {"odd": [["plain"], {}]}, 2), "'odd' as "),
+        ((ARCHITECTURES | {"odd": ["plain", {"widths": []}]}, 2), "'odd' lists of whole numbers"),
+        ((ARCHITECTURES | {"odd": ["plain", {"widths": [8, 0]}]}, 2), "'odd' lists of whole numbers"),
+        ((ARCHITECTURES | {"odd": ["plain", {"widths": [8.5]}]}, 2), "'odd' lists of whole numbers"),
+        ((ARCHITECTURES | {"odd": ["plain", {"widths": [10**9]}]}, 2), "'odd' lists of whole numbers"),
     ],
 )
 def test_architectures_that_decide_nothing_are_refused(given, sentence):

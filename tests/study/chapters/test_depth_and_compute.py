@@ -1,5 +1,7 @@
 """Chapter 16: every way spends the same compute, each chooses its rate, and the words follow their rule."""
 
+import math
+
 import pytest
 import torch
 from helpers import two_convolutions
@@ -76,6 +78,11 @@ def test_too_little_compute_says_how_much_would_do(setting):
         (([], [1e11], [1], []), "Give depths"),
         (([4], [1e11], [1], [[9, 1e12]]), "depth 9, which is not among"),
         (([4], [1e11], [1], [[4, 1e11]]), "above 1e\\+11, the largest"),
+        (([4], [1e11], [1], [[4, math.inf]]), "above 1e\\+11, the largest"),
+        (([4], [1e11], [1], [4]), "pairs"),
+        (([4], [1e11], [1], [[4]]), "pairs"),
+        (([4], [-1e11], [1], []), "operations above 0"),
+        (([4], [math.nan], [1], []), "operations above 0"),
     ],
 )
 def test_budgets_that_do_not_fit_together_are_one_sentence(given, sentence):

@@ -1,5 +1,7 @@
 """Chapter 17: classifiers differ in the dose alone, seeds are compared in pairs, and bad doses are refused."""
 
+import math
+
 import pytest
 import torch
 
@@ -114,6 +116,10 @@ def test_the_table_has_a_row_for_every_kind_of_classifier(rungs):
         (([0, 4, 8], [2, 1, 1], []), "at least two"),
         (([0, 4, 8], [1, 2, 1], []), "the most classifiers"),
         (([0, 4, 8], [2, 2, 1], [0.0]), "above 0"),
+        (([0, 4, 8], [2, 2, 1], [math.nan]), "above 0 and finite"),
+        (([0, 4, 8], [2, 2, 1], [math.inf]), "above 0 and finite"),
+        (([0, 4, math.nan], [2, 2, 1], []), "to below 255"),
+        (([0, 4, 300], [2, 2, 1], []), "to below 255"),
     ],
 )
 def test_doses_that_decide_nothing_are_refused(given, sentence):

@@ -1,6 +1,7 @@
 """Chapter 19: networks that differ in their architecture alone, twins without training, one recipe for inverters."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -164,6 +165,8 @@ def test_trained_and_untrained_networks_are_drawn_on_one_scale(pairs):
         ((["ResNet", "AlexNet"], [1.0], 10, 20), "not .*AlexNet"),
         ((["ResNet", "ViT"], [0.5], 10, 20), "rising from above 0 to 1"),
         ((["ResNet", "ViT"], [0.0, 1.0], 10, 20), "rising from above 0 to 1"),
+        ((["ResNet", "ViT"], [math.nan, 1.0], 10, 20), "rising from above 0 to 1"),
+        ((["ResNet", "ViT"], [], 10, 20), "rising from above 0 to 1"),
         ((["ResNet", "ViT"], [1.0], 1, 20), "at least 2 images"),
         ((["ResNet", "ViT"], [1.0], 30, 20), "at least 2 images"),
     ],
