@@ -16,6 +16,7 @@ of private ones. Each function here makes a defence of one strength; the defence
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,8 +65,8 @@ def none(strength: float = 0, statistics: Statistics | None = None) -> Defence:
 
 def noise(sd: float, statistics: Statistics) -> Defence:
     """Adds Gaussian noise of `sd` standard deviations of each channel."""
-    if not sd >= 0:
-        raise ValueError(f"Noise has a standard deviation of 0 or more, not {sd!r}.")
+    if not isinstance(sd, int | float) or not 0 <= sd < math.inf:
+        raise ValueError(f"Noise has a finite standard deviation of 0 or more, not {sd!r}.")
 
     def defend(features: Tensor, generator: torch.Generator | None = None) -> Tensor:
         _, std = statistics.like(features)
@@ -125,7 +126,7 @@ def kept_channels(share: float, statistics: Statistics) -> Tensor:
 
 
 def _check_share(share: float) -> None:
-    if not 0 <= share < 1:
+    if not isinstance(share, int | float) or not 0 <= share < 1:
         raise ValueError(f"A share is from 0 to below 1, not {share!r}: something must be sent.")
 
 

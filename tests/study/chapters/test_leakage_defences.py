@@ -139,3 +139,11 @@ def test_wrong_requests_name_the_fix(features, statistics):
         leakage_defences.noise(1, statistics)(features[:, :3], seeded())
     with pytest.raises(ValueError, match="more images"):
         Statistics.of(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("strength", ["x", None, [1], float("nan"), float("inf"), -1])
+@pytest.mark.parametrize("name", ["noise", "quantisation", "dropout", "pruning"])
+def test_a_strength_that_is_none_is_one_sentence(name, strength):
+    statistics = Statistics.of(torch.rand(4, 3, 2, 2))
+    with pytest.raises(ValueError, match=r"^(Noise has|Quantise to|A share is)[^\n]+\.$"):
+        leakage_defences.DEFENCES[name](strength, statistics)
