@@ -64,7 +64,7 @@ def test_comparing_sets_figures_side_by_side(tmp_path, monkeypatch):
     (tmp_path / "again").mkdir()
     with pytest.raises(FileNotFoundError, match="no weights of a shipped name"):
         cards.compare_with_shipped(tmp_path / "again")
-    card("again", "dci-small")
+    card("again", "dci-small", method="dci")
     card("again", "glyphs", accuracy={"clean": 0.9, "pgd20": 0.25})
     card("again", "not-shipped", accuracy={"clean": 0.9})
     assert cards.compare_with_shipped(tmp_path / "again") == [

@@ -736,7 +736,8 @@ def test_make_says_which_notebooks_there_are(name):
 )
 def test_make_refuses_what_is_none_before_anything_is_made(given, sentence):
     command = ["make", "-n", "-o", ".venv/installed", *given]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    by_hand = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=by_hand)
     assert found.returncode == 2 and found.stdout == "" and found.stderr.count("\n") == 1
     assert f"*** {sentence}" in found.stderr
 
