@@ -278,9 +278,9 @@ def test_a_large_png_is_decoded_in_bands_to_what_pillow_gives(tmp_path, monkeypa
     detailed(mode).save(tmp_path / "a.png", **options)
     (found, notes), (expected, said) = read_both_ways(tmp_path / "a.png", monkeypatch)
     assert torch.equal(found, expected) and notes == said
-    whole = Image.open(tmp_path / "a.png")
     if mode != "1" and "bits" not in options:  # those are decoded whole
-        assert len(list(bands_of(whole, 100))) == 5 and whole._im is None
+        with Image.open(tmp_path / "a.png") as whole:
+            assert len(list(bands_of(whole, 100))) == 5 and whole._im is None
 
 
 @pytest.mark.parametrize("where", ["before", "behind", "behind, as XMP"])
