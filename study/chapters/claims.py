@@ -47,9 +47,9 @@ def counts(judged: Sequence[Judged]) -> dict[str, int]:
 
 
 def in_words(judged: Sequence[Judged]) -> str:
-    """As in "4 are supported, none are contradicted, 1 is undecided, … and 13 are not testable here"."""
-    parts = [f"{n or 'none'} {WORDS[verdict][n != 1]}" for verdict, n in counts(judged).items()]
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+    """As in "23 are supported, 7 are contradicted and 5 are undecided"; a verdict that no claim has is left out."""
+    parts = [f"{n} {WORDS[verdict][n != 1]}" for verdict, n in counts(judged).items() if n]
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
 def reasons(judged: Sequence[Judged], verdict: str, none: str) -> str:
