@@ -1,6 +1,7 @@
 """Settings every test shares."""
 
 import os
+import signal
 import sys
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # charts are drawn to files, never to a screen
@@ -9,3 +10,5 @@ os.environ.setdefault("MPLBACKEND", "Agg")  # charts are drawn to files, never t
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The checker of notebooks would compile a grammar of web addresses, for seconds (`study.pages.NO_GRAMMAR`).
 sys.modules.setdefault("rfc3987_syntax", None)
+# A shell has what it starts in the background ignore Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
