@@ -228,8 +228,8 @@ def train_cell(
 ) -> dict[str, Trained]:
     """Train every way at one depth with one compute: {way: what it reached}.
 
-    rates: that each way may choose from (`best_rate`), by the held-out PSNR of its first seed; this search is not
-        charged.
+    rates: that each way may choose from (`best_rate`), by the held-out PSNR of its first seed; a rate at which that
+        training diverges is no choice. This search is not charged.
     seeds: of the training runs.
     pool: synthetic images to train on, uint8 (n, 3, side, side).
     held_out, photos: images (N, 3, S, S) by which rates are chosen, and the ways compared.
@@ -245,7 +245,10 @@ def train_cell(
             return setting.train(way, Pool(pool, seed), schedule, seed=seed, folder=place)
 
         def held_out_psnr(rate: float, trained=trained) -> float:
-            made = reconstructions(trained(rate, seeds[0]), held_out)
+            try:
+                made = reconstructions(trained(rate, seeds[0]), held_out)
+            except FloatingPointError:  # the training diverges
+                return -math.inf
             return score(made, held_out, measures=["psnr"]).psnr.mean().item()
 
         rate, edge = best_rate(held_out_psnr, rates[name])

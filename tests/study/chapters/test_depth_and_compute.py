@@ -159,3 +159,19 @@ def test_each_part_is_what_the_way_with_it_gains():
 @pytest.mark.parametrize(("compute", "words"), [(2e12, "2 × 10¹²"), (1e11, "1 × 10¹¹"), (1.25e9, "1.2 × 10⁹")])
 def test_computes_are_written_as_powers_of_ten(compute, words):
     assert depth_and_compute.written_compute(compute) == words
+
+
+def test_a_rate_at_which_training_diverges_is_no_choice(setting, pool, tmp_path, monkeypatch):
+    train = Setting.train
+
+    def diverge(self, way, pool, schedule, **more):
+        if schedule.synchronise_lr > 0.01 or schedule.divide_lr > 0.01:
+            raise FloatingPointError("loss is not finite by step 1")
+        return train(self, way, pool, schedule, **more)
+
+    monkeypatch.setattr(Setting, "train", diverge)
+    monkeypatch.setattr(depth_and_compute, "MEASURED", {"psnr": 1.0})
+    images = pink_noise(4, 32, seed=2)
+    rates = dict.fromkeys(WAYS, [1e-3, 1e-2, 1e-1])
+    cell = depth_and_compute.train_cell(setting, COMPUTE, rates, [0], pool, images, images, tmp_path)
+    assert all(one.rate < 0.1 for one in cell.values())
