@@ -54,6 +54,16 @@ def test_inverting_is_deterministic_and_leaves_global_randomness_alone(inverter)
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_one_pass_in_bfloat16_is_nearly_that_in_float32(inverter, monkeypatch):
+    monkeypatch.setenv("INVKIT_PRECISION", "bf16")
+    images = torch.rand(2, 3, 64, 64)
+    with invkit.precision.autocast("cpu"):
+        fast = inverter.reconstruct(images, depth=2)
+    exact = inverter.reconstruct(images, depth=2)
+    assert fast.dtype == torch.float32
+    assert 0 < (fast - exact).abs().max() < 0.05
+
+
 def test_gradients_flow_to_the_image_but_not_into_the_weights(inverter):
     image = torch.rand(1, 3, 64, 64, requires_grad=True)
     inverter.reconstruct(image, depth=1).sum().backward()
