@@ -14,6 +14,7 @@ import numpy as np
 import pandas
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from torch import Tensor
@@ -173,6 +174,7 @@ def panels(
     groups: Mapping[str, Mapping[str, Sequence[Number | None]]],
     xlabel: str,
     logx: bool = False,
+    logy: bool = False,
     reference: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
     """Several measures over one x, a small chart each, under a common legend.
@@ -192,10 +194,14 @@ def panels(
             _references(axis.axhline, (reference or {}).get(measure), dashes)
             if logx:
                 _plain_numbers(axis)
+            if logy:
+                axis.set_yscale("log")
+                _plain_ticks(axis.yaxis, axis.get_ylim())
             below = place + across < len(groups)
             axis.set(title=measure, xlabel="" if below else xlabel, ylabel="")
             axis.tick_params(labelbottom=not below)
-        _legend(figure, most=4)
+        rows = _legend(figure, most=4)
+        figure.set_figheight(figure.get_figheight() + 0.23 * max(0, rows - 2))  # a long legend takes nothing from them
     return figure
 
 
@@ -439,13 +445,18 @@ def _cycled(looks: Sequence, i: int):
 
 
 def _plain_numbers(axis: Axes) -> None:
-    """0.1, 1, 10 on a logarithmic x axis instead of powers of ten, and 2 and 5 between them on a short one."""
+    """A logarithmic x axis with plain numbers."""
     axis.set_xscale("log")
-    low, high = axis.get_xlim()
+    _plain_ticks(axis.xaxis, axis.get_xlim())
+
+
+def _plain_ticks(axis: Axis, limits: tuple[float, float]) -> None:
+    """0.1, 1, 10 on a logarithmic axis instead of powers of ten, and 2 and 5 between them on a short one."""
+    low, high = limits
     if high < 50 * low:
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def _references(
@@ -457,13 +468,18 @@ def _references(
         line(value, color=GREY, linestyle=dash, linewidth=1.3, label=label)
 
 
-def _legend(figure: Figure, most: int = 99) -> None:
-    """One legend for all axes of a figure, above them, in as many columns as fit; none for a single unnamed series."""
+def _legend(figure: Figure, most: int = 99) -> int:
+    """One legend for all axes of a figure, above them, in as many columns as fit; none for a single unnamed series.
+
+    Returns how many rows it has.
+    """
     found = {}
     for axis in figure.axes:
         if axis.get_legend():
             axis.get_legend().remove()
         found |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True) if label}
-    if found:
-        columns = max(1, int(80 // (max(map(len, found)) + 8)))
-        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(columns, len(found), most))
+    if not found:
+        return 0
+    columns = min(max(1, int(80 // (max(map(len, found)) + 8))), len(found), most)
+    figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=columns)
+    return -(-len(found) // columns)

@@ -42,12 +42,12 @@ def noise_images(images: Tensor, drawn: Mapping[str, Tensor], k: int = 7) -> dic
 def rank_chart(ranks: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """The share of all pixels at each rank of the original among the samples: {panel: {label: S + 1 shares}}."""
     lines = {
-        f"pixels, %, {panel}": {label: [100 * share for share in shares] for label, shares in some.items()}
+        f"{panel}: pixels, %": {label: [100 * share for share in shares] for label, shares in some.items()}
         for panel, some in ranks.items()
     }
     places = range(len(next(iter(next(iter(ranks.values())).values()))))
     level = {title: {"calibrated": 100 / len(places)} for title in lines}
-    return plots.panels(places, lines, "rank of the original among the samples", reference=level)
+    return plots.panels(places, lines, "rank of the original among the samples", logy=True, reference=level)
 
 
 def reconstruction_rows(profiles: Profiles, world: str, pair: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:

@@ -277,7 +277,7 @@ def figure_of_mistakes(
             return glyphs.CHARACTERS[label].replace("$", r"\$") if has_names else str(label)
 
         pairs = zip(group.true[:k].tolist(), group.other[:k].tolist(), strict=True)
-        captions[f"{name}: input"] = [f"{called(a)} taken for {called(b)}" for a, b in pairs]
+        captions[f"{name}: input"] = [f"{called(a)} → {called(b)}" for a, b in pairs]
         captions[f"{name}: reconstruction"] = [f"seen: {called(a)}" for a in group.seen[:k].tolist()]
     return rows, captions
 
