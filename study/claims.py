@@ -10,8 +10,8 @@ the claim:
     higher, lower     two intervals of which no difference is known    value - baseline, low - high to high - low
 
 A check also has a smallest effect worth the name, `least`: the margin has to exceed it. A check that is `second` asks
-what the check before it asks, in a second feature space, unrelated to the first: no claim is supported by one of the
-two alone, and none contradicted by one where the other supports it.
+what the check before it asks, by a second measure, such as a perceptual distance in an unrelated feature space: no
+claim is supported by one of the two alone, and none contradicted by one where the other supports it.
 `study.verdicts` judges.
 """
 
@@ -84,7 +84,7 @@ class Check:
     rule: which margin is taken.
     operands: ids in the chapter's results, "chapter:id" in those of another, or numbers.
     least: the smallest margin worth the name, in the unit of the first operand.
-    second: whether it asks what the check before it asks, in a second feature space.
+    second: whether it asks what the check before it asks, by a second measure.
     otherwise: the check that takes its place where its ids are missing, such as two intervals for a paired difference.
     trainings: the id of the number of trained networks over which the interval is one of Student's t, with one fewer
         degrees of freedom; None for an interval over images alone.

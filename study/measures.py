@@ -1,7 +1,8 @@
-"""Two measures of the book beside those of `invkit.metrics`.
+"""Measures of the book beside those of `invkit.metrics`.
 
 - The equivalent thumbnail: PSNR rewards blur, so it is translated into "as good as the image shrunk to s x s pixels".
 - Kernel distance between two sets of images as wholes (KID, Binkowski et al. 2018), unpaired.
+- The correlation of logits with those of a reconstruction.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from invkit.checks import check_images
@@ -58,6 +60,12 @@ def kernel_distance(a: Tensor, b: Tensor, subsets: int = 500, seed: int = 0) -> 
     scatter = distance(halves(len(a)), halves(len(b))).cpu().numpy()
     low, high = np.quantile(scatter, (0.025, 0.975))
     return Interval(value, float(min(low, value)), float(max(high, value)), min(len(a), len(b)))
+
+
+def correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Pearson's correlation of the rows of a with those of b, (N,), from (N, K) each."""
+    a, b = (F.normalize(x.double() - x.double().mean(1, keepdim=True), dim=1) for x in (a, b))
+    return (a * b).sum(1)
 
 
 def equivalent_thumbnail(images: Tensor, psnr_db: float | Sequence[float]) -> float | list[float]:

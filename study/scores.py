@@ -65,6 +65,7 @@ MEASURES: dict[str, Measure] = {
     "perceptual_second": Measure("perceptual, SqueezeNet", tolerance=0.03, lower_is_better=True),
     "same_class": _share("same class", 6),
     "independent": _share("independent agrees", 6),
+    "correlation": Measure("correlation of the logits", tolerance=0.05),
     "kid": Measure("KID × 1000", factor=1000, digits=2, lower_is_better=True),
     "spread": Measure("spread", tolerance=0.02),
     "cosine": Measure("cosine", tolerance=0.02),

@@ -11,9 +11,9 @@ were not fitted to these cannot be proven, so what they say of later trainings w
 - *supported*: the whole interval of each check's margin lies above the smallest effect worth the name.
 - *contradicted*: the whole interval of one of them lies below it. A difference that is there, but smaller than the
   smallest effect, counts as this.
-- *undecided*: neither. An interval that holds both is no refutation. Nor is one feature space enough: where a
-  perceptual distance speaks for the claim in one space and against it in an unrelated one, the distance decides
-  nothing.
+- *undecided*: neither. An interval that holds both is no refutation. Nor is one measure enough where two ask the
+  same: where a perceptual distance speaks for the claim in one feature space and against it in an unrelated one, it
+  decides nothing.
 
 The intervals are those at 95 %, widened by Holm's method (1979, "A simple sequentially rejective multiple test
 procedure") for all claims that are judged together, so that with a probability of 95 % none of the verdicts "supported"
@@ -121,7 +121,7 @@ class Judged:
 
     @property
     def formerly(self) -> str:
-        """The verdict by the rules before: no controls, no smallest effect, no correction, and any interval decides."""
+        """What today's conditions would give without controls, smallest effects, correction and a least number."""
         if not self.findings:
             return "not testable at this scale"
         kept = all(finding.margin.low + finding.least > 0 for finding in self.findings)
@@ -243,7 +243,7 @@ def _decided(judged: Judged) -> Judged:
 
 
 def _disputed(finding: Finding, findings: Sequence[Finding]) -> bool:
-    """Whether the same question, asked in the other feature space, has the opposite answer."""
+    """Whether the same question, asked by the other measure, has the opposite answer."""
     place = next(k for k, one in enumerate(findings) if one is finding)
     other = place - 1 if finding.second else place + 1
     paired = finding.second or (other < len(findings) and findings[other].second)

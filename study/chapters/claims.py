@@ -58,6 +58,15 @@ def reasons(judged: Sequence[Judged], verdict: str, none: str) -> str:
     return "\n".join(lines) or none
 
 
+def unconfirmed(judged: Sequence[Judged]) -> str:
+    """The titles of the claims whose section could not be looked up, by paper, as a Markdown list."""
+    found = {}
+    for one in judged:
+        if "section not confirmed" in one.claim.where:
+            found.setdefault(one.claim.paper, []).append(one.claim.title)
+    return "\n".join(f"- {paper}: {'; '.join(titles)}." for paper, titles in found.items())
+
+
 def table(judged: Sequence[Judged], caption: str) -> Styler:
     """A row for each claim; the verdict is in words and, beside its row, in a colour."""
     return _styled([_row(one) for one in judged], judged, caption)

@@ -158,6 +158,22 @@ def record_checks(
     study.record_texts(compared=False, **names)
 
 
+def record_agreement(
+    study: Study, inverters: Mapping[str, LogitInverter], made: Mapping[str, Reconstruction],
+    logits: Mapping[str, Tensor],
+) -> None:  # fmt: skip
+    """Record how well the logits of reconstructions agree with those that they were made from, as "correlation".
+
+    It is the mean over images of the correlation over classes, of one sample each.
+
+    logits: that each inverter was given, (N, classes).
+    """
+    for name, inverter in inverters.items():
+        again = represent_all(inverter, made[name].sample)
+        agreement = measures.correlation(again, logits[name])
+        study.record_interval("correlation", name, bootstrap(agreement))
+
+
 def optimisation_words(gains: Mapping[str, Mapping[str, Interval]]) -> str:
     """Whether the inverter's PSNR is better than that of optimised pixels; gains: second result of `score_methods`."""
     return scores.verdict(gains["optimisation"]["psnr"])

@@ -20,7 +20,7 @@ from invkit import data, ffi
 from invkit.data.images import as_bytes
 from invkit.data.sources import SOURCES
 from invkit.ffi.pairs import pairs
-from invkit.statistics import Interval
+from invkit.statistics import Interval, proportion
 from study import baselines
 from study.notebook import listed
 from study.reconstructions import Reconstruction, reconstruct, reconstruct_every_depth, represent_all
@@ -82,6 +82,11 @@ def teaches(name: str) -> bool:
 def cached_logits(inverter, shown: Tensor, folder: str | Path | None = None) -> Tensor:
     """Logits (N, classes) of photos at the size that classifiers are shown; `folder` keeps them, for some are slow."""
     return pairs(inverter.classifier, shown, folder=folder).logits[0].to(shown.device)
+
+
+def class_seen(inverter, images: Tensor, logits: Tensor) -> Interval:
+    """The share of images (N, 3, S, S) in which the inverted classifier sees the class that these logits (N, K) say."""
+    return proportion(represent_all(inverter, images).argmax(1) == logits.argmax(1))
 
 
 def same_for_all(image: Tensor, n: int) -> Reconstruction:

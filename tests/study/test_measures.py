@@ -1,4 +1,4 @@
-"""The equivalent thumbnail and the kernel distance."""
+"""The equivalent thumbnail, the kernel distance and the correlation of logits."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from torchmetrics.image.kid import poly_mmd
 
 from invkit import data, metrics
-from study.measures import equivalent_thumbnail, kernel_distance
+from study.measures import correlation, equivalent_thumbnail, kernel_distance
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +64,9 @@ def test_other_features_are_one_sentence():
     for a, b in ((torch.zeros(9, 2), torch.zeros(9, 3)), (torch.zeros(3, 2), torch.zeros(9, 2))):
         with pytest.raises(ValueError, match="at least 4 images"):
             kernel_distance(a, b)
+
+
+def test_correlation_is_that_of_each_row():
+    a = torch.tensor([[1.0, 2, 3], [1, 2, 3], [1, 0, 1]])
+    b = torch.tensor([[10.0, 20, 30], [3, 2, 1], [0, 0, 1]])
+    torch.testing.assert_close(correlation(a, b), torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64))

@@ -168,6 +168,19 @@ def test_what_only_one_feature_space_supports_is_undecided(first, second, verdic
     assert found.verdict == CONTRADICTED, "what the spaces agree on or not, the other check is lost"
 
 
+def test_what_psnr_contradicts_and_perceptual_distance_supports_is_undecided():
+    three = (
+        check("PSNR", claims.above, "gain", least=0.2),
+        check("Distance", claims.below, "distance", least=0.02, second=True),
+        check("Distance, SqueezeNet", claims.below, "other", least=0.03, second=True),
+    )
+    entries = {"gain": entry(-0.12, -0.06), "distance": entry(-0.08, -0.07), "other": entry(-0.07, -0.05)}
+    assert judged(claim(*three), **entries).verdict == UNDECIDED
+    worse = {"distance": entry(0.07, 0.08), "other": entry(0.05, 0.07)}
+    assert judged(claim(*three), **entries | worse).verdict == CONTRADICTED
+    assert judged(claim(*three), **entries | {"gain": entry(0.3, 0.4)}).verdict == SUPPORTED
+
+
 def test_what_is_clear_by_itself_may_be_undecided_among_many():
     gain = check("PSNR", claims.above, "gain")
     narrow = claim(gain, id="narrow")

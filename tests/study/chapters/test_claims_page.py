@@ -1,5 +1,7 @@
 """How chapter 12 shows the verdicts: in words, in tables, in its chart."""
 
+from dataclasses import replace
+
 import pytest
 
 from study import claims, verdicts
@@ -71,3 +73,10 @@ def test_the_chart_has_a_row_for_each_claim_that_was_measured(five):
     assert page.chart([judged((100, 100.1))]).axes
     with pytest.raises(ValueError, match="No claim was measured"):
         page.chart(five[4:])
+
+
+def test_claims_whose_section_was_not_confirmed_are_listed_by_paper(five):
+    assert page.unconfirmed(five) == ""
+    unsure = [replace(one, claim=replace(one.claim, where="section not confirmed")) for one in five[:2]]
+    titles = "; ".join(one.claim.title for one in unsure)
+    assert page.unconfirmed([*unsure, five[2]]) == f"- {claims.FFI}: {titles}."
