@@ -16,7 +16,8 @@ from typing import Any
 from invkit import store
 from invkit.network import reach
 
-OWN = ("lite0", "squeezenet", "resnet50-thin", "vgg16-edges", "lite1", "lite2")  # networks in installed packages
+IN_WHEELS = ("squeezenet", "resnet50-thin", "vgg16-edges", "lite1", "lite2")  # see `invkit.network.wheels`
+OWN = ("lite0", *IN_WHEELS)  # networks in installed packages
 LIBRARIES = ("timm", "torchvision", "hf-hub")  # prefixes of a classifier's name
 WITH_SPLITS = ("glyphs", "faces", "tiny-imagenet", "imagenet", "folder")  # data sets with a split to train inverters on
 IMAGE_ENDINGS = ".jpg .jpeg .jfif .png .gif .webp .avif .tif .tiff .bmp .ppm .pgm".split()
@@ -49,9 +50,8 @@ def check_report(
     check_minutes(minutes)
     several = [depths] if isinstance(depths, int) else [] if depths is None else list(depths)
     if not all(isinstance(depth, int) and not isinstance(depth, bool) and depth >= 1 for depth in several):
-        raise ValueError(
-            f"depths is a number of blocks or a list of depths from 1, such as [1, 4], not {depths!r:.99}."
-        )
+        wanted = "depths is a number of blocks or a list of depths from 1, such as [1, 4]"
+        raise ValueError(f"{wanted}, not {store.quoted(depths)}.")
     if out is not None and store.as_path(out).exists() and not Path(out).is_dir():
         raise ValueError(f"{out} is a file: name a folder for the results.")
     if weights is not None:
@@ -64,7 +64,7 @@ def check_report(
 def check_minutes(minutes: Any) -> None:
     """Raise TypeError or ValueError for anything but a finite number above 0."""
     if not isinstance(minutes, int | float) or isinstance(minutes, bool):
-        raise TypeError(f"minutes is a number, such as 10 or 0.5, not {minutes!r:.200}.")
+        raise TypeError(f"minutes is a number, such as 10 or 0.5, not {store.quoted(minutes)}.")
     if not 0 < minutes < float("inf"):
         raise ValueError(f"minutes must be above 0, not {minutes}.")
 

@@ -5,21 +5,77 @@ Images are float tensors (N, 3, H, W) in [0, 1] throughout the library.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from numbers import Integral
-from typing import Any
+from functools import cache, wraps
+from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import psutil
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from invkit.store import quoted
+
 LIMITS = dict.fromkeys(("size", "source_size", "classifier_size"), 4096) | {"feedback": 1000}  # of a card's numbers
 LIMITS |= dict.fromkeys(("shapes", "sizes", "classes", "generator", "options"), 2**20) | {"classifier": 2**16}
 MOST = 10**9  # of what a caller may ask for, such as steps: for more than this no machine has the time
 MOST_SEED = 2**43  # of which every step of a run derives a seed of 64 bits
 RANGE_SLACK = 1e-3  # how far beyond [0, 1] values may lie: rounding in half precision, not a wrong scale
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def checked(function: F) -> F:
+    """The function, or the class, which refuses in one sentence what the annotations of its arguments do not allow.
+
+    A truth value is no number, and text is no truth value. What a sequence holds is left to the function.
+    """
+    if isinstance(function, type):
+        function.__init__ = checked(function.__init__)  # type: ignore[misc]
+        return function
+    name, parameters = function.__qualname__.removesuffix(".__init__"), inspect.signature(function).parameters
+    hints = cache(lambda: get_type_hints(function))
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            given = inspect.signature(function).bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}; it takes {', '.join(parameters)}.") from None
+        for key, value in given.items():
+            if not _allows(hints().get(key, Any), value):
+                as_given = quoted(value) if isinstance(value, str | Real | None) else form_of(value)
+                raise TypeError(f"{name} takes {key} as {parameters[key].annotation}, not {as_given}: give it so.")
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def _allows(hint: Any, value: Any) -> bool:
+    """Whether an annotation allows a value; of what a sequence holds, only that of a tuple is looked at."""
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_allows(part, value) for part in parts)
+    if kind in (int, float):
+        number = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+        return number and bool(value == value)  # not NaN
+    if kind in (tuple, Sequence):
+        several = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Tensor)
+        return several and (kind is Sequence or all(_allows(parts[0], part) for part in value))
+    if kind is Tensor:
+        return is_dense(value)
+    return kind is Any or not isinstance(kind, type) or isinstance(value, PathLike if kind is Path else kind)
+
+
+def check_flag(value: Any, name: str) -> None:
+    """Raise TypeError for anything but True or False, such as text, all of which would count as true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is True or False, not {quoted(value)}: give one of these.")
 
 
 def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK, channels: int | None = 3) -> None:
@@ -32,7 +88,7 @@ def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK, 
         channels: how many the images must have; None for any number.
     """
     if not holds_floats(images):
-        raise TypeError(f"{name} must be a float tensor in [0, 1], not {_kind(images)}: divide 8-bit ones by 255.")
+        raise TypeError(f"{name} must be a float tensor in [0, 1], not {form_of(images)}: divide 8-bit ones by 255.")
     if images.dim() != 4 or channels not in (None, images.shape[1]) or images.numel() == 0:
         raise ValueError(f"{name} must have the shape (N, {channels or 'C'}, H, W), none 0, not {tuple(images.shape)}.")
     low, high = torch.stack(images.detach().aminmax()).tolist()
@@ -43,7 +99,7 @@ def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK, 
 def check_image(image: Any) -> None:
     """Raise ValueError for anything but one float image (3, H, W) without NaN."""
     if not holds_floats(image) or image.dim() != 3 or image.shape[0] != 3 or not image.numel() or image.isnan().any():
-        raise ValueError(f"One image must be a float tensor (3, H, W), none 0 or NaN, not {_kind(image)}.")
+        raise ValueError(f"One image must be a float tensor (3, H, W), none 0 or NaN, not {form_of(image)}.")
 
 
 def check_image_pairs(a: Any, b: Any, least: int = 1, name: str = "This measure") -> None:
@@ -77,7 +133,7 @@ def as_floats(values: Any, shape: Sequence[int], begin: str, fix: str) -> Tensor
         fix: what makes such values.
     """
     if not holds_floats(values) or tuple(values.shape[1:]) != tuple(shape):
-        raise ValueError(f"{begin} of shape (N, {', '.join(map(str, shape))}), not {_kind(values)}: {fix} makes them.")
+        raise ValueError(f"{begin} of shape (N, {', '.join(map(str, shape))}), not {form_of(values)}: {fix} gives it.")
     if not len(values) or not values.isfinite().all():
         what = "NaN or infinity" if len(values) else "no row at all"
         raise ValueError(f"{begin}, and these hold {what}: {fix} makes others.")
@@ -86,8 +142,8 @@ def as_floats(values: Any, shape: Sequence[int], begin: str, fix: str) -> Tensor
 
 def check_labels(labels: Any, count: int, classes: int | None = None) -> None:
     """Raise TypeError or ValueError for anything but `count` class numbers, int64, from 0 to below `classes`."""
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (count,):
-        raise TypeError(f"labels must be int64, one class number an image, ({count},), not {_kind(labels)}.")
+    if not is_dense(labels) or labels.dtype != torch.int64 or labels.shape != (count,):
+        raise TypeError(f"labels must be int64, one class number an image, ({count},), not {form_of(labels)}.")
     if classes is not None and not (0 <= labels.min() and labels.max() < classes):
         low, high = labels.min().item(), labels.max().item()
         raise ValueError(f"Labels run from {low} to {high}, but there are {classes} classes, from 0: give others.")
@@ -95,10 +151,10 @@ def check_labels(labels: Any, count: int, classes: int | None = None) -> None:
 
 def check_whole_number(value: Any, least: int, name: str, most: int = MOST) -> None:
     """Raise ValueError for anything but a whole number from `least` to `most`."""
-    if not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r:.200}.")
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {quoted(value)}.")
     if int(value) > most:
-        raise ValueError(f"{name} must be at most {most}, not {value!r:.200}: give less.")
+        raise ValueError(f"{name} must be at most {most}, not {quoted(value)}: give less.")
 
 
 def check_seed(seed: Any, most: int = MOST_SEED) -> None:
@@ -127,7 +183,7 @@ def check_depth(depth: Any, depths: Sequence[int], begin: str = "This inverter i
         some = f"depth {first} alone" if first == last else f"depths {first} to {last}"
         if len(depths) <= last - first:
             some = f"depths {', '.join(map(str, depths))}"
-        raise ValueError(f"{begin} {some}, not {depth!r:.200}.")
+        raise ValueError(f"{begin} {some}, not {quoted(depth)}.")
     return depths[-1] if depth is None else int(depth)
 
 
@@ -138,7 +194,7 @@ def check_device(device: Any) -> torch.device:
     except (RuntimeError, TypeError, AssertionError) as error:  # some builds assert that they were made for it
         found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         found += ["mps"] * torch.backends.mps.is_available()
-        raise ValueError(f"There is no device {device!r:.200} on this machine: give {' or '.join(found)}.") from error
+        raise ValueError(f"There is no device {quoted(device)} on this machine: give {' or '.join(found)}.") from error
 
 
 # ---- weights and their cards -----------------------------------------------------------------------------------------
@@ -213,14 +269,18 @@ def pixels(images: Tensor) -> str:
 
 def holds_floats(value: Any) -> bool:
     """Whether it is a tensor of floats, each of which lies in memory."""
-    if not isinstance(value, Tensor) or value.is_meta or value.is_nested or value.layout != torch.strided:
-        return False
-    return value.is_floating_point() and value.itemsize > 1  # those of 8 bits cannot be computed with
+    return is_dense(value) and value.is_floating_point() and value.itemsize > 1  # with 8 bits none computes
 
 
-def _kind(value: Any) -> str:
+def is_dense(value: Any) -> bool:
+    """Whether it is a tensor, each of whose numbers lies in memory: not sparse, nested or jagged."""
+    return isinstance(value, Tensor) and not (value.is_meta or value.is_nested or value.layout != torch.strided)
+
+
+def form_of(value: Any) -> str:
+    """What a value is, for a sentence: of a tensor the type and the shape."""
     if not isinstance(value, Tensor):
         return type(value).__name__
-    if value.layout != torch.strided or value.is_meta or value.is_nested:
+    if not is_dense(value):
         return "a tensor that is sparse, nested or without memory (meta)"
     return f"{value.dtype} {tuple(value.shape)}"

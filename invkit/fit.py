@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from invkit import data
 from invkit.arguments import check_minutes
+from invkit.checks import checked
 from invkit.data.images import Data
 from invkit.data.sources import ARCHIVES
 from invkit.dci import synthetic
@@ -60,6 +61,7 @@ FEW_STEPS = 10  # of an inverter, for which error feedback is not chosen
 CALL = "call.json"  # what a training was begun with
 
 
+@checked
 def train_inverter(
     classifier: Classifier | nn.Module | str,
     images: Tensor | Data | str | None = None,
@@ -246,9 +248,7 @@ def _depths(classifier: Classifier, depths: int | Sequence[int] | None) -> list[
         depths = deepest(shapes)
     chosen = range(1, depths + 1) if isinstance(depths, int) else sorted(set(depths))
     if not chosen or not all(isinstance(depth, int) and 1 <= depth <= most for depth in chosen):
-        raise ValueError(
-            f"{classifier.name} can be inverted at depths 1 to {most}, not at {depths}: give some of these."
-        )
+        raise ValueError(f"{classifier.name} can be inverted at depths 1 to {most}, not at {depths}: give these.")
     return list(chosen)
 
 

@@ -75,10 +75,8 @@ def _source(name: str, known: dict[str, Any], trust: bool) -> dict[str, Any]:
     library, _, called = source["name"].partition(":")
     there = library in (*OWN, *store.recorded()) if not called else library in ("timm", "torchvision")
     if not trust and (not there or ":" in called or not source.keys() <= HARMLESS):
-        raise ValueError(
-            f"This inverter's card names more than a shipped network or one of timm or torchvision ({source!r:.200}): "
-            f"{give}, or trust=True makes it."
-        )
+        more = f"more than a shipped network or one of timm or torchvision ({store.quoted(source)})"
+        raise ValueError(f"This inverter's card names {more}: {give}, or trust=True makes it.")
     if source.get("pretrained") is False and not source.get("weights"):
         raise ValueError(f"This inverter is of {name} with random weights, which no name brings back: {give}.")
     return source

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from invkit import store
-from invkit.checks import built, reading_card
+from invkit.checks import built, check_flag, reading_card
 from invkit.dci.chain import Chain, map_shapes
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.ffi.biggan import LogitGenerator
@@ -108,13 +108,12 @@ def load_inverter(name: str | Path, classifier: Classifier | nn.Module | None = 
         ValueError: the files are damaged, or hold something else; a classifier that cannot be had by its name, or is
             not the one that was inverted.
     """
+    check_flag(trust, "trust")
     tensors, card = store.load(name)
     if str(card.get("method")) not in LOADERS:
         raise ValueError(f"{name} holds no inverter but {card.get('method')!r}: load it with what trained it.")
     if classifier is not None and card["method"] == "dci-gan":
-        raise ValueError(
-            f"{name} inverts the generator {card['network']}, which is no classifier: leave out classifier."
-        )
+        raise ValueError(f"{name} inverts the generator {card['network']}, which is no classifier: leave it out.")
     with reading_card(name):
         return LOADERS[card["method"]](tensors, card, classifier, trust)
 

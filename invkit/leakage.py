@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invkit import data, metrics, statistics
+from invkit import metrics, statistics
 from invkit.checks import check_whole_number
 from invkit.data.folders import labelled_images
 from invkit.data.images import Data, fit_square
+from invkit.data.sources import load
 from invkit.dci.inverter import ClassifierInverter
 from invkit.ffi.inverter import LogitInverter
 from invkit.inverters import load_inverter
@@ -110,13 +111,13 @@ def photos_of(images: str | None, classifier: Classifier, n: int = PHOTOS, seed:
         ValueError: fewer than two photos, which cannot be told apart; a classifier of other images than photos.
     """
     if images is None:
-        photos = _as_seen(classifier, data.load("photos", n=min(n, 25), seed=seed, size=classifier.size))
+        photos = _as_seen(classifier, load("photos", n=min(n, 25), seed=seed, size=classifier.size))
         return photos, f"{len(photos)} bundled photos: of ImageNet, and everyday ones."
     source, _, path = images.partition(":")
     many = len(labelled_images(Path(path), "test")) if source == "folder" else n
     if many < 2:
         raise ValueError(f"{images} has {many} image for testing: give more, so that one can be told from another.")
-    photos = _as_seen(classifier, data.load(images, "test", n=min(n, many), seed=seed, size=classifier.size))
+    photos = _as_seen(classifier, load(images, "test", n=min(n, many), seed=seed, size=classifier.size))
     return photos, f"{len(photos)} images of {images}, of the split for testing, which the inverter has not seen."
 
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invkit import store
-from invkit.checks import check_image_pairs, check_images, check_size, pixels
+from invkit.checks import check_image_pairs, check_images, check_size, form_of, is_dense, pixels
 
 STLPIPS_FILE = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
 STLPIPS_SHA256 = "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee"
@@ -233,8 +233,8 @@ def retrieval_ranks(reconstructions: Tensor, candidates: Tensor, labels: Tensor 
     rivals = ~torch.eye(len(candidates), dtype=torch.bool, device=candidates.device)
     if labels is not None:
         labels = torch.as_tensor(labels, device=candidates.device)
-        if labels.shape != (len(candidates),):
-            raise ValueError(f"Give one label per candidate, ({len(candidates)},), not {tuple(labels.shape)}.")
+        if not is_dense(labels) or labels.shape != (len(candidates),):
+            raise ValueError(f"Give one label per candidate, ({len(candidates)},), not {form_of(labels)}.")
         rivals &= labels.unsqueeze(1) == labels.unsqueeze(0)
     ranks = 1 + ((similarity >= own) & rivals).sum(dim=1)
     return torch.where(rivals.any(dim=1), ranks, 0) if labels is not None else ranks

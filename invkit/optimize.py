@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 from torch.nn import functional as F
 
-from invkit.checks import check_size, check_whole_number
+from invkit.checks import check_size, check_whole_number, checked
 from invkit.seeds import seeded
 
 Residuals = Callable[[Tensor, Tensor], Tensor]  # (latents, images) -> (N, residuals)
@@ -57,6 +57,7 @@ def total_variation(images: Tensor, beta: float = 2.0, floor: float = 1e-8) -> T
     return (right**2 + down**2 + floor).pow(beta / 2).mean((2, 3)).sum(1)
 
 
+@checked
 @torch.inference_mode(False)
 def invert_features(
     classifier: Any,
@@ -178,6 +179,7 @@ def _adam(variables: list[Tensor], objective: Callable[[], Tensor], steps: int, 
         return torch.cat([losses, objective()[None]]), time.perf_counter() - began
 
 
+@checked
 @torch.inference_mode(False)
 def invert_latents(
     generator: Any,

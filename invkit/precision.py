@@ -32,14 +32,12 @@ def fast_bfloat16(kind: str) -> bool:
 
 def resolve(precision: str, device: torch.device | str) -> str:
     """ "bf16" or "no" for a precision of `PRECISIONS` on this device. Raises ValueError for another word."""
-    if precision not in PRECISIONS:
-        raise ValueError(f'precision must be "auto", "bf16" or "no" (float32), not {precision!r}.')
-    if precision == "auto":
-        precision = os.environ.get("INVKIT_PRECISION", "auto")
-        if precision not in PRECISIONS:
-            raise ValueError(f'INVKIT_PRECISION must be "auto", "bf16" or "no" (float32), not {precision!r}.')
-    fast = "bf16" if precision == "auto" and fast_bfloat16(torch.device(device).type) else "no"
-    return fast if precision == "auto" else precision
+    for name, wanted in (("precision", precision), ("INVKIT_PRECISION", os.environ.get("INVKIT_PRECISION", "auto"))):
+        if wanted not in PRECISIONS:
+            raise ValueError(f'{name} must be "auto", "bf16" or "no" (float32), not {wanted!r}.')
+        if wanted != "auto":
+            return wanted
+    return "bf16" if fast_bfloat16(torch.device(device).type) else "no"
 
 
 def autocast(device: torch.device | str, precision: str = "auto") -> torch.autocast:

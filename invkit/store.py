@@ -37,7 +37,8 @@ PENDING_CARD = CARD + ".partial"  # the card of a model that is about to be put 
 LOCK, LONGEST_WAIT = ".lock", 60  # of a folder; seconds that one who saves waits for another
 LONGEST_PATH = 4000  # characters, which all systems take that this runs on
 SOON = 1.0  # seconds after which one who waits says so
-LONG = re.compile(r"(?<!\w)'[^']{300,}'|\S{300,}")  # in a sentence: a text in quotes, or a word
+LONG_FROM = 300  # characters of a value, a path or a word in a sentence
+LONG = re.compile(rf"(?<!\w)'[^']{{{LONG_FROM},}}'|\S{{{LONG_FROM},}}")  # in a sentence: a text in quotes, or a word
 DEEPEST = 100  # brackets within each other in a card or a profile; ours have five
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -112,8 +113,18 @@ def folder_made(folder: str | Path) -> Path:
 
 def one_line(sentence: str) -> str:
     """A sentence as it is printed: on one line, and with the ends alone of what is long in it, such as a path."""
-    short = LONG.sub(lambda long: f"{long[0][:100]}…{long[0][-100:]}", sentence)
+    short = LONG.sub(lambda long: shortened(long[0]), sentence)
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in short)
+
+
+def quoted(value: Any) -> str:
+    """A value in a sentence: on one line as Python writes it, and the ends alone of what is long."""
+    return shortened(" ".join(repr(value).split()))
+
+
+def shortened(text: str) -> str:
+    """A text, or a hundred characters of each end where it is long."""
+    return f"{text[:100]}…{text[-100:]}" if len(text) >= LONG_FROM else text
 
 
 def locked(file: Path, longest: float) -> AbstractContextManager:
@@ -412,10 +423,8 @@ def find(name: str | Path) -> Path:
         return shipped_as
     if folder.is_dir():
         return folder
-    names = ", ".join(shipped()) or "none"
-    raise FileNotFoundError(
-        f"There are no weights {str(name)!r}: give a folder, or one of the shipped names ({names})."
-    )
+    some = ", ".join(shipped()) or "none"
+    raise FileNotFoundError(f"There are no weights {str(name)!r}: give a folder, or one of the shipped names ({some}).")
 
 
 def weights_folder(repository: Path = REPOSITORY) -> Path:

@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from invkit import checkpoint
 from invkit.checkpoint import CHECKPOINT
-from invkit.checks import MOST, MOST_SEED
+from invkit.checks import MOST, MOST_SEED, checked
 from invkit.precision import autocast, fast_bfloat16, resolve
 from invkit.store import as_path, plain
 
@@ -51,6 +51,7 @@ LOG_ENTRIES = 500  # in the history of a run
 GPU_LOG_STEPS = 50  # steps between two entries on a GPU, at least: reading a scalar makes the CPU wait for the device
 
 
+@checked
 @dataclass
 class Player:
     """One module in training, with what it minimises.
@@ -94,6 +95,7 @@ class Trained:
     ema: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
+@checked
 def train(
     players: Player | list[Player],
     batches: Callable[[int], Any],
@@ -639,6 +641,8 @@ def _check_settings(players, steps, minutes, seed, ema, warmup, schedule, precis
     names = [player.name for player in players]
     if not players or len(set(names)) < len(names) or any("/" in name for name in names):
         raise ValueError(f"Players need distinct names without '/', and there must be one at least; got {names}.")
+    if wrong := [p.name for p in players if not (0 <= p.lr < math.inf and p.weight_decay >= 0 and max(p.betas) < 1)]:
+        raise ValueError(f"lr and weight_decay are 0 or more, and betas below 1: give {wrong[0]} others.")
     if (steps is None) == (minutes is None):
         raise ValueError("Give either steps or minutes, not both and not neither.")
     if steps is not None and (not isinstance(steps, int) or not 1 <= steps <= MOST):

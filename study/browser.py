@@ -39,8 +39,10 @@ os.dup2(high[0], 3), os.dup2(high[1], 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
 SECONDS = 60  # that an answer may take on a busy machine
-KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowUp": 38, "ArrowDown": 40, "Tab": 9, "Enter": 13, " ": 32, "Home": 36}
-KEYS |= {"Escape": 27}
+KEYS = {
+    "ArrowRight": 39, "ArrowLeft": 37, "ArrowUp": 38, "ArrowDown": 40, "Tab": 9, "Enter": 13, " ": 32, "Home": 36,
+    "Escape": 27,
+}  # fmt: skip
 
 
 def executable():

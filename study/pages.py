@@ -148,7 +148,8 @@ def _page(name, executed, profile):
             figure["caption"] += _claims_of(name, figure["name"])
         if "parameters" in cell["metadata"].get("tags", []):
             cell["source"] = with_values(source_of(cell), injected)
-    return executed | {"cells": [in_points(cell, name) for cell in cells]}
+    ids = points_of(name)
+    return executed | {"cells": [in_points(cell, ids) for cell in cells]}
 
 
 def framed(cell, name, facts):
@@ -174,12 +175,16 @@ def framed(cell, name, facts):
     return cell | {"source": f"{title}\n{answer}{more.rstrip()}\n\n" + "\n".join(lines) + "\n"}
 
 
-def in_points(cell, name):
-    """A cell whose glued differences between shares are in percentage points, as book/points.yaml lists them.
+def points_of(name, file=POINTS):
+    """The ids of a chapter's results that are differences between shares, as book/points.yaml lists them."""
+    return _loaded(file.read_text(encoding="utf-8")).get(name, []) if file.is_file() else []
+
+
+def in_points(cell, ids):
+    """A cell whose glued differences between shares, which have these ids, are in percentage points.
 
     The number itself reads "−14 percentage points", the ends of its interval "−18 to −10 points".
     """
-    ids = _loaded(POINTS.read_text(encoding="utf-8")).get(name, []) if POINTS.is_file() else []
     words = dict.fromkeys(ids, "percentage points") | {f"{id}_ci": "points" for id in ids}
 
     def said(output):

@@ -89,15 +89,16 @@ def _check_events(path, text):
 
     To build thousands of levels takes minutes, and a few lines of aliases can stand for gigabytes.
     """
-    depth = DEEPEST + 1 if too_deep(text) else 0
-    for event in () if depth else yaml.parse(text, yaml.SafeLoader):
+    nested = StudyError(f"{path} is nested more than {DEEPEST} levels deep: write its parameters flatter.")
+    if too_deep(text):
+        raise nested
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent):
             raise StudyError(f"{path} has an alias (*name): write out what it stands for.")
         if depth > DEEPEST:
-            break
-    if depth > DEEPEST:
-        raise StudyError(f"{path} is nested more than {DEEPEST} levels deep: write its parameters flatter.")
+            raise nested
 
 
 def _stands_twice(node):

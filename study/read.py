@@ -5,6 +5,7 @@
 
 What a chapter glues for the book stands in no cell's output, and `{glue:text}` in its prose stays as it is written, in
 JupyterLab too. Here both become Markdown, with the pictures attached to their cells, and nbconvert makes a page of it.
+Negative numbers and differences between shares are written as in the book.
 """
 
 import base64
@@ -15,12 +16,18 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from invkit.store import as_path
+from bs4 import BeautifulSoup
+
+from invkit.store import as_path, whole
 from study.notebook import StudyError, read_json, source_of
 from study.outputs import without_progress
+from study.pages import POINTS, in_points, points_of
+from study.web_pages import put_minus, with_minus
 
 BOOK = Path(__file__).parents[1] / "book"  # where the diagrams are
 GLUED = "application/papermill.record/"
+OPENED = re.compile(r"""notebook\.open\(["'](\w+)["']""")  # by which a chapter says its name
+NUMBERS = "table.dataframe td, .jp-OutputArea-output :is(p, li)"  # in nbconvert's page: those that a notebook computed
 PICTURE = re.compile(r"^```{(glue:)?figure} (\S+)\n((?::[^\n]*\n)*)(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOTE = re.compile(r"^```{\w+}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".webp": "image/webp"}
@@ -28,6 +35,10 @@ TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".webp": "image/webp"}
 
 def filled(notebook):
     """The executed notebook (nbformat's dictionary) with the values and figures that it glued, in its prose."""
+    sources = [source_of(cell) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    names = [name for source in sources for name in OPENED.findall(source)]
+    ids = [id for name in names[:1] for id in points_of(name, BOOK / POINTS.name)]
+    notebook = notebook | {"cells": [in_points(cell, ids) for cell in notebook["cells"]]}
     glued = {}
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
@@ -68,7 +79,7 @@ def _cell(cell, glued, numbers):
         return f"![{options.get('alt', '')}](attachment:{file.name})\n\n*{label}* {caption}"
 
     def said(match):
-        return "".join(glued.get(match[1], {}).get("text/plain", match[0])).strip("'\"")
+        return with_minus("".join(glued.get(match[1], {}).get("text/plain", match[0])).strip("'\""))
 
     text = PICTURE.sub(pictured, source_of(cell))
     text = NOTE.sub(lambda match: "".join(f"> {line}\n" for line in match[1].splitlines()), text)
@@ -111,17 +122,21 @@ def page(executed, html):
     if not ran:
         raise StudyError(f"{executed} was not executed: run it with papermill, and give what that wrote.")
     with TemporaryDirectory() as folder:
-        whole = Path(folder, html.with_suffix(".ipynb").name)
+        source = Path(folder, html.with_suffix(".ipynb").name)
         try:
             text = json.dumps(filled(notebook))
         except (KeyError, TypeError, AttributeError):  # a cell without what nbformat asks of it
             raise StudyError(f"{executed} is damaged: run the chapter again, and give what papermill wrote.") from None
-        whole.write_text(text, encoding="utf-8")
-        command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--log-level", "ERROR", str(whole)]
-        made = subprocess.run([*command, "--output-dir", str(html.absolute().parent)], capture_output=True, text=True)
+        source.write_text(text, encoding="utf-8")
+        command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--log-level", "ERROR", str(source)]
+        made = subprocess.run([*command, "--output-dir", folder], capture_output=True, text=True)
         if made.returncode:
             why = (made.stderr.strip().splitlines() or ["it does not say why"])[-1]
             raise StudyError(f"nbconvert made no page {html} of {executed} ({why}): name another, or mend that.")
+        soup = BeautifulSoup(source.with_suffix(".html").read_text(encoding="utf-8"), "html.parser")
+    put_minus(soup, NUMBERS)
+    with whole(html) as file:
+        file.write_text(str(soup), encoding="utf-8")
 
 
 def main(arguments):

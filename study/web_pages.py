@@ -103,6 +103,19 @@ def _notebooks_without_outputs(sources):
         write_text(path, json.dumps(notebook, indent=1) + "\n")
 
 
+def with_minus(text):
+    """A text in which negative numbers have a minus, not a hyphen."""
+    return MINUS.sub("\N{MINUS SIGN}", text)
+
+
+def put_minus(body, where):
+    """Give the negative numbers in parts of a parsed page a minus, in place; where: a selector of these parts."""
+    for part in body.select(where):
+        for text in part.find_all(string=MINUS):
+            if not text.find_parent(["code", "pre"]):
+                text.replace_with(with_minus(text))
+
+
 class _Page:
     """One page, parsed. path: of its HTML; smaller: {name of a picture: name of what took its place}."""
 
@@ -113,7 +126,7 @@ class _Page:
         self.path, self.folder = path, path.parent
         self.soup = BeautifulSoup(pictures_beside(html, self.folder / "_images"), "html.parser")
         self.body = self.soup.select_one("article") or self.soup
-        self._signs()
+        put_minus(self.body, ".pasted-text, table.dataframe td, div.cell_output :is(p, li)")
 
     def alternatives(self):
         """{address of a picture: what it shows}, in the author's words, else in those of its caption."""
@@ -188,13 +201,6 @@ class _Page:
             block = self.soup.new_tag("div", attrs=words)
             block.append(BeautifulSoup(diagrams.inline(name), "html.parser"))
             (image.find_parent("a") or image).replace_with(block)
-
-    def _signs(self):
-        """A negative number that a notebook computed has a minus, in text and tables, not a hyphen."""
-        for part in self.body.select(".pasted-text, table.dataframe td, div.cell_output :is(p, li)"):
-            for text in part.find_all(string=MINUS):
-                if not text.find_parent(["code", "pre"]):
-                    text.replace_with(MINUS.sub("\N{MINUS SIGN}", text))
 
     def _units(self):
         """No line ends between a number and its unit."""

@@ -1,6 +1,6 @@
 """Read any photo file the way a viewer would show it, crop it to a square, write PNGs whole or not at all.
 
-Pillow reads the formats. What is decided here is what Pillow leaves open: orientation (Exif), transparency (composited
+Pillow reads the formats, those of photos alone (`FORMATS`). What is decided here is what Pillow leaves open: orientation (Exif), transparency (composited
 on white), embedded colour profiles (converted to sRGB), greys of more than 8 bits (scaled, not clipped), CMYK and
 palettes (to RGB), and very large photos (shrunk while reading, most PNGs and JPEGs without ever being held whole).
 """
@@ -30,6 +30,7 @@ LARGE_PIXELS = 16_000_000  # larger photos are shrunk while reading: 200 MB as f
 KEPT_PIXELS = 8_000_000  # at most, of these
 BAND_PIXELS = 1_000_000  # a large photo is converted this many pixels at a time
 SRGB_ROUNDING = 2  # levels of 255 by which two versions of the sRGB profile may differ
+FORMATS = "JPEG PNG GIF WEBP AVIF TIFF BMP PPM JPEG2000".split()  # Pillow reads others, some by another program
 _opening = threading.Lock()  # Pillow's limit of pixels is one for all threads
 
 
@@ -40,7 +41,8 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
     animation the first frame is read.
 
     Args:
-        path: the file, in any format that Pillow reads.
+        path: the file, in one of `FORMATS`, whatever its name ends in. None other is opened: for some, such as EPS,
+            Pillow would start a program that draws them.
         notes: a list to which a sentence is appended for whatever was done beyond reading (shrunk, composited, ...).
 
     Raises:
@@ -60,13 +62,13 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks about odd Exif or palettes: the pixels are still right
             with _any_size():
-                image = Image.open(path)
+                image = Image.open(path, formats=FORMATS)
             with image:
                 return _pixels(image, notes)
     except _TooLarge as error:
         raise ValueError(f"{path} has {error}.") from None
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not an image that Pillow can read: convert it to JPEG or PNG.") from error
+        raise ValueError(f"{path} is not an image that is read ({', '.join(FORMATS)}): convert it to JPEG or PNG.") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on damage
         raise ValueError(f"{path} cannot be read; if it is truncated or damaged, fetch it again ({error}).") from error
 

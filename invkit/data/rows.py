@@ -57,7 +57,7 @@ def _decoded(image: ImageFile.ImageFile, height: int, header: bytes, parts: Part
                 size = image.width.to_bytes(4, "big") + (count + bool(above)).to_bytes(4, "big")
                 pixels = zlib.compress(above + rows, 0)
                 small = _part(b"IHDR", size + header[8:]) + colours + _part(b"IDAT", pixels) + _part(b"IEND", b"")
-                band = Image.open(io.BytesIO(b"\x89PNG\r\n\x1a\n" + small))
+                band = Image.open(io.BytesIO(b"\x89PNG\r\n\x1a\n" + small), formats=["PNG"])
                 yield band.crop((0, bool(above), image.width, band.height))
                 above, top, rows = b"\0" + np.asarray(band)[-1].tobytes(), top + count, bytearray()
     if top < image.height:

@@ -30,6 +30,7 @@ from itertools import islice, takewhile
 import torch
 from torch import Tensor, nn
 
+from invkit.checks import checked
 from invkit.dci.inverse_block import InverseBlock
 from invkit.dci.layout import Layout, layout_of
 from invkit.network.classifiers import Classifier
@@ -38,6 +39,7 @@ from invkit.processes import mean_over_processes, process_count
 FLOOR = 1e-5  # added to every squared error before its logarithm, so that an exact sample has a finite one
 
 
+@checked
 @dataclass(frozen=True)
 class ChainLossWeights:
     """Weights of the three loss terms of a chain; a term of weight 0 is not computed.
@@ -75,9 +77,7 @@ class Chain(nn.Module):
     def __init__(self, shapes: Sequence[tuple[int, ...]], sizes: Sequence[tuple[int, ...]]):
         super().__init__()
         if len(shapes) != len(sizes) + 1:
-            raise ValueError(
-                f"{len(sizes)} inverses need {len(sizes) + 1} shapes (the input's first), not {len(shapes)}."
-            )
+            raise ValueError(f"{len(sizes)} inverses need {len(sizes) + 1} shapes (input's first), not {len(shapes)}.")
         self.inverses = nn.ModuleList(InverseBlock(shapes[k + 1], shapes[k], *size) for k, size in enumerate(sizes))
 
     def slice(self, above: int, deepest: int) -> Chain:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from invkit import store
-from invkit.checks import check_depth, check_room, check_seed, check_size
+from invkit.checks import check_depth, check_room, check_seed, check_size, checked
 from invkit.dci.chain import Chain, choose_feedback, classifier_blocks, log_error, map_shapes
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.dci.synthetic import Pool
@@ -28,6 +28,7 @@ from invkit.network.generators import Generator
 from invkit.seeds import generator_for
 
 
+@checked
 def invert_classifier(
     classifier: Classifier,
     batches: Callable[[int, int], Tensor] | Pool | Tensor,
@@ -65,8 +66,6 @@ def invert_classifier(
     shapes = shapes[: depth + 1]
     if isinstance(batches, Tensor):
         batches = Pool(batches)
-    if not isinstance(batches, Pool) and not callable(batches):
-        raise TypeError(f"batches are a function of step and depth, a pool or images, not {type(batches).__name__}.")
     if isinstance(batches, Pool):
         pool, crops = batches, crops or (lambda depth: (16, classifier.size))
 
@@ -81,6 +80,7 @@ def invert_classifier(
     return ClassifierInverter(chain, classifier, card | {"classifier": identity(classifier)})
 
 
+@checked
 def invert_generator(
     generator: Generator,
     *,
@@ -111,6 +111,7 @@ def invert_generator(
     return GeneratorInverter(chain, generator, card)
 
 
+@checked
 def add_feedback(
     inverter: ClassifierInverter | GeneratorInverter,
     held_out: Tensor,

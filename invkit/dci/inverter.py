@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from invkit import store
-from invkit.checks import as_floats, check_depth, check_device, check_images, check_whole_number
+from invkit.checks import as_floats, check_depth, check_device, check_flag, check_images, check_whole_number
 from invkit.data.images import fit_square
 from invkit.dci.chain import Chain, classifier_blocks, invert_representation
 from invkit.dci.layout import layout_of
@@ -115,6 +115,7 @@ class ClassifierInverter(_ChainInverter):
             ValueError: another depth or shape, or noise.
         """
         self._check_noise(noise)
+        check_flag(feedback, "feedback")
         depth = check_depth(depth, self.depths)
         shape = tuple(self.classifier.blocks[depth - 1].shape)
         begin, fix = f"Depth {depth} is inverted from floats", f"represent(images, depth={depth})"
@@ -187,9 +188,8 @@ class GeneratorInverter(_ChainInverter):
         """
         self._check_noise(noise)
         if search:
-            raise ValueError(
-                "A search starts inside a classifier; this inverter inverts a generator: leave out search."
-            )
+            raise ValueError("A search starts inside a classifier; this inverts a generator: leave out search.")
+        check_flag(feedback, "feedback")
         depth = check_depth(depth, self.depths)
         check_images(representation)
         images = 2 * fit_square(representation, self.size) - 1

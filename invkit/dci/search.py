@@ -45,22 +45,11 @@ OWN_SHARE = 0.25  # weight of the chain's own reconstruction in the result
 
 
 def search(
-    chain: Chain,
-    blocks: Sequence[Callable[[Tensor], Tensor]],
-    y: Tensor,
-    depth: int,
-    through: int,
-    cut: int | None = None,
-    steps: int = 320,
-    bounds: tuple[float, float] = (0.0, 1.0),
-    *,
-    first_descent: int = FIRST_DESCENT,
-    descent: int = DESCENT,
-    kept: float = 0.6,
-    noise: float = 0.64,
-    settled: int = SETTLED,
-    own_share: float = OWN_SHARE,
-) -> Tensor:
+    chain: Chain, blocks: Sequence[Callable[[Tensor], Tensor]], y: Tensor, depth: int, through: int,
+    cut: int | None = None, steps: int = 320, bounds: tuple[float, float] = (0.0, 1.0), *,
+    first_descent: int = FIRST_DESCENT, descent: int = DESCENT, kept: float = 0.6, noise: float = 0.64,
+    settled: int = SETTLED, own_share: float = OWN_SHARE,
+) -> Tensor:  # fmt: skip
     """Inputs within `bounds` that the network maps close to the representations y; deterministic.
 
     Every row is searched by itself: it does not depend on the other rows of the batch.

@@ -128,9 +128,7 @@ class Leaves:
     def __post_init__(self):
         wrong = [f.name for f in fields(self) if f.name != "slope" and not getattr(self, f.name) >= 0]
         if wrong or not 0 < self.smallest or not 0 < self.largest or self.coverage == 0:
-            raise ValueError(
-                f"Leaves need settings of 0 or more, radii and coverage above 0: {wrong or self} will not do."
-            )
+            raise ValueError(f"Leaves need settings of 0 or more, radii and coverage above 0, not {wrong or self}.")
 
 
 LEAVES = Leaves()  # the default
@@ -267,9 +265,7 @@ def _paint(visible: Tensor, size: int, geometry: dict[str, Tensor], leaves: Leav
     rough = leaves.texture * -numbers.uniform("texture", count).clamp_min(1e-3).log() * sign
     sx, sy = (numbers.normal(f"light {k}", count) * leaves.light / r.clamp_min(4) for k in "xy")
     flat = colour - (sx * x + sy * y)[..., None]
-    table = torch.cat(
-        [flat, sx[..., None], sy[..., None], rough[..., None]], 2
-    )  # one row a leaf: one gather for each pixel
+    table = torch.cat([flat, sx[..., None], sy[..., None], rough[..., None]], 2)  # a row a leaf: one gather a pixel
     row = torch.arange(n, device=device)[:, None] * count + visible
     seen = table.view(n * count, 6)[row.flatten()].view(n, size, size, 6)
     line = torch.arange(size, device=device, dtype=torch.float32)

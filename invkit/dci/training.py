@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from invkit.checks import check_whole_number, checked
 from invkit.dci.chain import Chain, ChainLossWeights, log_error, loss_terms, represent, spread
 from invkit.dci.inverse_block import InverseBlock
 from invkit.processes import process_count
@@ -27,6 +28,7 @@ from invkit.store import as_path
 from invkit.training import Player, Trained, train
 
 
+@checked
 @dataclass(frozen=True)
 class Schedule:
     """How long each phase of training lasts, and at which learning rate.
@@ -51,11 +53,15 @@ class Schedule:
     often: tuple[float, ...] | None = None
     cycle_every: int = 1
 
+    def __post_init__(self) -> None:
+        check_whole_number(self.cycle_every, 1, "cycle_every")
+
 
 EXAMPLE_PIXELS = 2**22  # of the images that the linear start of inverses is fitted to, at most
 WEIGHTS, SCHEDULE = ChainLossWeights(), Schedule()  # the defaults
 
 
+@checked
 def train_chain(
     chain: Chain,
     blocks: Sequence[Callable[[Tensor], Tensor]],
@@ -103,29 +109,16 @@ def train_chain(
             inverse.calibrate(hidden[depth], hidden[depth - 1])
         if schedule.divide:
             inverse.requires_grad_(True)
-            trained = train(
-                Player(f"g{depth}", inverse, _divide(chain, blocks, depth, weights), lr=schedule.divide_lr, clip=1.0),
-                partial(_at_depth, batches, depth),
-                steps=schedule.divide,
-                ema=0.99,
-                folder=folder and folder / f"divide-{depth:02d}",
-                description=f"inverse {depth} of {len(blocks)}",
-                **settings,
-            )
-            done.append(trained)
+            player = Player(f"g{depth}", inverse, _divide(chain, blocks, depth, weights), schedule.divide_lr, clip=1.0)
+            own = {"steps": schedule.divide, "folder": folder and folder / f"divide-{depth:02d}"}
+            own["description"] = f"inverse {depth} of {len(blocks)}"
+            done.append(train(player, partial(_at_depth, batches, depth), ema=0.99, **own, **settings))
             inverse.requires_grad_(False)
 
     if schedule.synchronise:
-        later = synchronise(
-            chain,
-            blocks,
-            lambda step, depth: batches(schedule.divide * process_count() + step, depth),
-            schedule=schedule,
-            weights=synchronise_weights or weights,
-            folder=folder and folder / "synchronise",
-            **settings,
-        )
-        done.append(later)
+        later = lambda step, depth: batches(schedule.divide * process_count() + step, depth)  # noqa: E731
+        settings |= {"schedule": schedule, "weights": synchronise_weights or weights}
+        done.append(synchronise(chain, blocks, later, folder=folder and folder / "synchronise", **settings))
     chain.requires_grad_(True)
     return done
 
@@ -220,6 +213,7 @@ def _examples(inverse: InverseBlock, most: int) -> int:
     return max(2, min(needed, most, 2**25 // numbers))
 
 
+@checked
 def synchronise(
     chain: Chain,
     blocks: Sequence[Callable[[Tensor], Tensor]],
@@ -258,14 +252,9 @@ def synchronise(
     return train(
         Player("chain", chain, loss, lr=schedule.synchronise_lr, clip=1.0),
         lambda step: batches(step, depth_of(step // process_count())),  # all processes visit one depth in a step
-        steps=schedule.synchronise,
-        ema=0.999,
-        folder=folder,
-        seed=seed,
-        precision=precision,
-        progress=progress,
+        steps=schedule.synchronise, ema=0.999, folder=folder, seed=seed, precision=precision, progress=progress,
         description="re-synchronising",
-    )
+    )  # fmt: skip
 
 
 def random_depths(often: Sequence[float] | None, count: int, seed: int) -> Callable[[int], int]:

@@ -143,23 +143,11 @@ class LogitGenerator(nn.Module):
     """
 
     def __init__(
-        self,
-        size: int,
-        condition_dim: int,
-        noise_dim: int | None = None,
-        channels: Sequence[int] | None = None,
-        *,
-        shared_dim: int = 128,
-        hidden: int | None = 256,
-        coarse: int | None = 8,
-        coarse_hidden: int | None = None,
-        coarse_linear: bool = True,
-        whiten: bool = True,
-        seeded: bool = True,
-        logit_noise: float = 0.0,
-        attention: int | None = None,
-        spectral: bool = True,
-    ):
+        self, size: int, condition_dim: int, noise_dim: int | None = None, channels: Sequence[int] | None = None, *,
+        shared_dim: int = 128, hidden: int | None = 256, coarse: int | None = 8, coarse_hidden: int | None = None,
+        coarse_linear: bool = True, whiten: bool = True, seeded: bool = True, logit_noise: float = 0.0,
+        attention: int | None = None, spectral: bool = True,
+    ):  # fmt: skip
         super().__init__()
         chunks = _doublings(size) + 1
         channels = tuple(channels or LEAN_GENERATOR.get(size, ()))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from invkit import store
+from invkit.checks import checked
 from invkit.data.images import Data
 from invkit.ffi.biggan import LogitGenerator, ProjectionDiscriminator
 from invkit.ffi.inverter import LogitInverter
@@ -25,30 +26,14 @@ from invkit.identity import identity
 from invkit.network.classifiers import Classifier
 
 
+@checked
 def train_inverter(
-    classifier: Classifier,
-    images: Tensor | Data,
-    *,
-    steps: int,
-    batch: int = 64,
-    objective: str = "hybrid",
-    kind: str = "logits",
-    size: int | None = None,
-    views: int = 1,
-    generator: dict | None = None,
-    discriminator: dict | None = None,
-    shrink: float = 1e-3,
-    coarse_steps: int = 0,
-    identify: float = 0.0,
-    identify_late: float = 0.0,
-    weights: GeneratorLossWeights = WEIGHTS,
-    consistent: Sequence[Classifier] = (),
-    folder: str | Path | None = None,
-    seed: int = 0,
-    precision: str = "auto",
-    progress: bool = True,
-    **training,
-) -> LogitInverter:
+    classifier: Classifier, images: Tensor | Data, *, steps: int, batch: int = 64, objective: str = "hybrid",
+    kind: str = "logits", size: int | None = None, views: int = 1, generator: dict | None = None,
+    discriminator: dict | None = None, shrink: float = 1e-3, coarse_steps: int = 0, identify: float = 0.0,
+    identify_late: float = 0.0, weights: GeneratorLossWeights = WEIGHTS, consistent: Sequence[Classifier] = (),
+    folder: str | Path | None = None, seed: int = 0, precision: str = "auto", progress: bool = True, **training,
+) -> LogitInverter:  # fmt: skip
     """Train an inverter of a classifier's logits on images that the classifier was not trained on.
 
     Args:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from invkit import store
-from invkit.checks import check_images, check_seed, check_size, check_whole_number
+from invkit.checks import check_images, check_seed, check_size, check_whole_number, form_of, is_dense
 from invkit.data.images import Data, as_bytes, fit_square
 from invkit.network.classifiers import Classifier
 from invkit.seeds import generator_for
@@ -43,9 +43,7 @@ def condition(logits: Tensor, kind: str = "logits") -> Tensor:
     name, _, k = kind.partition("-")
     if name == "top" and k.isdecimal() and 1 <= int(k) <= logits.shape[1]:
         return logits.clamp_min(logits.topk(int(k), dim=1).values[:, -1:])
-    raise ValueError(
-        f"kind must be logits, probabilities, one-hot or top-K with K from 1 to {logits.shape[1]}, not {kind!r}."
-    )
+    raise ValueError(f"kind is logits, probabilities, one-hot or top-K, K from 1 to {logits.shape[1]}, not {kind!r}.")
 
 
 def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
@@ -191,9 +189,8 @@ def _view(images: Tensor, g: torch.Generator) -> Tensor:
 
 def _eight_bit(images: Tensor) -> Tensor:
     """Checked images as uint8 (N, 3, S, S)."""
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3 or not images.numel():
-        what = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"Images to train on are a tensor (N, 3, S, S), at least one, not {what}.")
+    if not is_dense(images) or images.ndim != 4 or images.shape[1] != 3 or not images.numel():
+        raise TypeError(f"Images to train on are a tensor (N, 3, S, S), at least one, not {form_of(images)}.")
     if images.shape[-1] != images.shape[-2]:
         raise ValueError(f"Images to train on must be squares, not {tuple(images.shape[-2:])}: crop them first.")
     if images.dtype == torch.uint8:

@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invkit.checkpoint import newest
+from invkit.checks import checked
 from invkit.dci.chain import log_error
 from invkit.ffi.biggan import LogitGenerator, ProjectionDiscriminator
 from invkit.ffi.losses import (
@@ -61,6 +62,7 @@ CHECK_EVERY = 50  # steps between two checks of the samples on a GPU, which the 
 OBJECTIVES = ("adversarial", "hybrid", "regression")
 
 
+@checked
 @dataclass(frozen=True)
 class GeneratorLossWeights:
     """Weights of the terms of a generator's loss; a term of weight 0 is not computed.
@@ -106,6 +108,7 @@ class GeneratorTraining:
     failure: str | None = None
 
 
+@checked
 def train_generator(
     generator: LogitGenerator,
     batches: Callable[[int], tuple[Tensor, Tensor]],

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
 from numbers import Real
@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from invkit import arguments, store
-from invkit.checks import built, check_device, check_images, holds_floats, reading_card
+from invkit.checks import built, check_device, check_flag, check_images, holds_floats, reading_card
 from invkit.network import libraries, lite0, small, state_dicts, wrap
 from invkit.network.cuts import cut_at_modules
 from invkit.network.partition import BY_HAND, Block, close, compose, evaluating, partition_and_miss
+from invkit.store import quoted
 
 GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue in a grey image (ITU-R BT.601)
 
@@ -82,6 +83,10 @@ class Classifier:
     ):
         network = wrap.unwrapped(model).requires_grad_(False).eval()
         self.name = name or type(network).__name__
+        blocks = [*blocks] if isinstance(blocks, Iterable) and not isinstance(blocks, Tensor) else blocks
+        pair = lambda block: isinstance(block, tuple | list) and len(block) == 2  # noqa: E731
+        if blocks is not None and not (isinstance(blocks, list) and all(map(pair, blocks))):
+            raise TypeError(f"blocks are pairs of a name and a module, in order, not {quoted(blocks)}: give these.")
         self._blocks_by_hand, self._cuts, self.card = blocks, cuts, card or {}
         self.source: dict[str, Any] | None = None
         self.dtype = wrap.dtype_of(network)
@@ -197,7 +202,7 @@ class Classifier:
         Args:
             images: floats (N, C, H, W) in [0, 1]; anything else is a TypeError or a ValueError.
         """
-        if isinstance(images, Tensor) and images.dim() == 4 and {images.shape[1], self.channels} == {1, 3}:
+        if holds_floats(images) and images.dim() == 4 and {images.shape[1], self.channels} == {1, 3}:
             raise ValueError(
                 f"Images for {self.name} must have the shape (N, {self.channels}, H, W), not {tuple(images.shape)}: "
                 "its convert(images) makes them so."
@@ -223,7 +228,7 @@ class Classifier:
             depth: of the block, from 1; anything else is a ValueError.
         """
         if depth not in range(1, len(self.blocks) + 1):
-            raise ValueError(f"{self.name} has depths 1 to {len(self.blocks)}, not {depth!r:.200}.")
+            raise ValueError(f"{self.name} has depths 1 to {len(self.blocks)}, not {quoted(depth)}.")
         h = self.preprocess(images)
         for block in self.blocks[: int(depth)]:
             h = block(h)
@@ -272,10 +277,10 @@ class Classifier:
 
 def _side(size: Any) -> int | None:
     """The side of square images; ValueError for another size."""
-    if isinstance(size, tuple | list) and len(set(size)) == 1:
+    if isinstance(size, tuple | list) and size and size.count(size[0]) == len(size):
         size = size[0]
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ValueError(f"A classifier's images are squares: its size is one number of pixels, not {size!r:.99}.")
+        raise ValueError(f"A classifier's images are squares: its size is one number of pixels, not {quoted(size)}.")
     return size
 
 
@@ -349,6 +354,7 @@ def load_classifier(
         ValueError: a name that does not exist, arguments that it does not take, or weights that do not fit.
         FileNotFoundError: weights that cannot be had.
     """
+    check_flag(pretrained, "pretrained")
     if isinstance(name, Classifier):
         return _as_it_is(name, size=size, output=output, cuts=cuts, weights=weights, **factory_arguments)
     if not isinstance(name, str | Path):
@@ -455,7 +461,7 @@ def _from_wheel(name: str, pretrained: bool, size: int | None) -> tuple[nn.Modul
 # name -> function of (pretrained, size)
 OWN: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     "lite0": _lite0,
-    **{name: partial(_from_wheel, name) for name in arguments.OWN[1:]},  # see `invkit.network.wheels`
+    **{name: partial(_from_wheel, name) for name in arguments.IN_WHEELS},
 }
 # prefix -> function of (NAME, pretrained, size, arguments)
 LIBRARIES: dict[str, Callable[..., libraries.Made]] = {

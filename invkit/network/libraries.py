@@ -135,9 +135,7 @@ def from_factory(name: str, arguments: dict[str, Any]) -> Any:
                     f"There is no factory {name!r}: no module {error.name!r} was found in {Path.cwd()}, in PYTHONPATH, "
                     "or among the installed packages; go to the folder that holds it, or put that into PYTHONPATH."
                 ) from error
-            raise ValueError(
-                f"{module} needs the module {error.name!r}, which is not installed: install it."
-            ) from error
+            raise ValueError(f"{module} needs the module {error.name!r}, which is not installed: add it.") from error
         except (Exception, SystemExit) as error:
             raise ValueError(f"{module} cannot be imported ({_why(error)}): mend it.") from error
         build = getattr(found, factory, None)

@@ -13,7 +13,7 @@ from study.chapters.architecture_and_logits import Kind
 from study.chapters.dose_of_robustness import COMPARED, DoseImages, Inverted, values_of
 from study.chapters.dose_of_robustness_page import group_accuracy, group_mean, group_row, record_inverter_checks
 from study.notebook import Study
-from study.scores import MEASURES, verdict, written
+from study.scores import MEASURES, mean_over_trainings, verdict, written
 from study.trainings import difference_of_trainings
 
 Kinds = Mapping[str, Kind]  # {architecture: what was measured}, the one that others are compared with first
@@ -65,8 +65,8 @@ def record_kinds(study: Study, kinds: Kinds) -> None:
         study.record_interval("accuracy", name, group_accuracy(kind.inverted), tolerance=15)
         for by in ("inverter", "ridge"):
             for measure, tolerance in COMPARED.items():
-                by_seed = values_of(kind.inverted, measure, by).double().mean(1).tolist()
-                mean = group_mean(kind.inverted, measure, by)
+                values = values_of(kind.inverted, measure, by)
+                mean, by_seed = mean_over_trainings(measure, values), values.double().mean(1).tolist()
                 study.record_interval(measure, f"{by} {name}", mean, tolerance=tolerance, by_seed=by_seed)
     for by in ("inverter", "ridge"):
         rows = {f"{name} {when} {by}": row for (name, when), row in contrasts_of(kinds, by).items()}

@@ -226,10 +226,10 @@ def test_calls_that_make_no_sense_get_a_sentence(classifier, tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere"):
         invkit.train_inverter(classifier, f"folder:{tmp_path}/nowhere", **LENGTH)
     for wrong in (0, -1, float("nan"), float("inf"), "ten", None, True):
-        with pytest.raises((ValueError, TypeError), match="minutes must be above 0|minutes is a number, such as 10"):
+        with pytest.raises((ValueError, TypeError), match="minutes must be above 0|takes minutes as float, not"):
             invkit.train_inverter(classifier, minutes=wrong, folder=tmp_path)
     for wrong in (photos(1), [1, 2], 5):
-        with pytest.raises(TypeError, match="Images to train on are a tensor of 4 or more, Data, or a name, not"):
+        with pytest.raises(TypeError, match="Images to train on are a tensor of 4 or more|takes images as Tensor"):
             invkit.train_inverter(classifier, wrong, **LENGTH)
     with pytest.raises(KeyboardInterrupt, match="with folder= it could go on"):
         raise_inside(classifier)

@@ -392,7 +392,7 @@ def test_depths_and_batches_that_make_no_sense_get_a_sentence(own):
     _, inverter = own
     with pytest.raises(ValueError, match="my cnn can be inverted at depths 1 to 3, not 20"):
         dci.invert_classifier(inverter.classifier, torch.rand(4, 3, 12, 12), depth=20, schedule=QUICK)
-    with pytest.raises(TypeError, match="batches are a function of step and depth, a pool or images"):
+    with pytest.raises(TypeError, match=r"takes batches as Callable.* \| Pool \| Tensor, not .photos.: give"):
         dci.invert_classifier(inverter.classifier, "photos", schedule=QUICK)
 
 

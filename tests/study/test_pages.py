@@ -85,10 +85,11 @@ def test_differences_between_shares_are_in_percentage_points():
 
     name = "found_seed_1_minus_standard"
     outputs = [glued(name, "-0.80 %"), glued(f"{name}_ci", "-4.0 to 2.3 %"), glued("found_robust", "44 %")]
-    cell = pages.in_points({"cell_type": "code", "outputs": outputs}, "02_logit_inversion")
+    cell = pages.in_points({"cell_type": "code", "outputs": outputs}, pages.points_of("02_logit_inversion"))
     texts = [output["data"].get(pages.GLUED) for output in cell["outputs"]]
     assert texts == ["'-0.80 percentage points'", "'-4.0 to 2.3 points'", "'44 %'"]
-    assert pages.in_points({"cell_type": "code", "outputs": outputs}, "03_invariances")["outputs"] == outputs
+    assert pages.points_of("03_invariances") == [] == pages.points_of("02_logit_inversion", Path("nowhere.yaml"))
+    assert pages.in_points({"cell_type": "code", "outputs": outputs}, [])["outputs"] == outputs
 
 
 def test_the_differences_between_shares_that_prose_shows_are_listed():

@@ -78,6 +78,25 @@ def test_numbers_and_figures_stand_in_the_text(notebook):
     assert [output["text"] for output in code["outputs"]] == ["a table", "a warning\n"]
 
 
+def test_negative_numbers_and_differences_between_shares_are_written_as_in_the_book(notebook, tmp_path):
+    """A minus, and percentage points where book/points.yaml lists the number: in prose and in tables."""
+    difference, table = "found_seed_1_minus_standard", "<table class='dataframe'><tr><td>-1.5 %</td></tr></table>"
+    notebook["cells"][0]["source"] = f"It is {{glue:text}}`{difference}` ({{glue:text}}`{difference}_ci`) `-2`."
+    notebook["cells"][1] |= {"source": 'study = notebook.open("02_logit_inversion")'}
+    notebook["cells"][1]["outputs"] += [
+        glued(difference, **{"text/plain": "'-0.80 %'"}),
+        glued(f"{difference}_ci", **{"text/plain": "'-4.0 to 2.3 %'"}),
+        {"output_type": "display_data", "data": {"text/html": table, "text/plain": "-1.5 %"}, "metadata": {}},
+    ]
+    said = "It is −0.80 percentage points (−4.0 to 2.3 points) `-2`."
+    assert read.filled(notebook)["cells"][0]["source"] == said
+    (tmp_path / "out.ipynb").write_text(json.dumps(notebook))
+    read.page(tmp_path / "out.ipynb", tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<td>−1.5 %</td>" in html and "<code>-2</code>" in html
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.ipynb", "page.html"]
+
+
 def test_the_command_writes_one_page(notebook, tmp_path, capsys):
     (tmp_path / "out.ipynb").write_text(json.dumps(notebook))
     assert read.main([str(tmp_path / "out.ipynb")]) == 0

@@ -464,3 +464,36 @@ def test_png_round_trip_and_atomic_write(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         write_png(tmp_path / "a.png", 1 - image)
     assert (tmp_path / "a.png").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+# ---- formats that are no photos --------------------------------------------------------------------------------------
+
+OTHERS = {
+    "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n0 0 20 20 rectfill\nshowpage\n%%EOF\n",
+    "wmf": b"\xd7\xcd\xc6\x9a\x00\x00" + b"\x00\x00\x00\x00\x14\x00\x14\x00" + b"\x60\x00" + bytes(6) + b"\x01\x00\x09\x00" + bytes(14),
+    "xpm": b'/* XPM */\nstatic char *a[] = {\n"1 1 1 1",\n"a c #ff0000",\n"a"\n};\n',
+}
+
+
+@pytest.mark.parametrize("ending", ["", ".jpg"])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_format_that_is_no_photo_starts_no_program(tmp_path, monkeypatch, kind, ending):
+    monkeypatch.setattr(subprocess, "Popen", lambda *command, **options: pytest.fail("a program is started"))
+    path = tmp_path / f"a.{kind}{ending}"
+    path.write_bytes(OTHERS[kind])
+    with pytest.raises(ValueError, match=r"is not an image that is read \(JPEG, .*JPEG2000\): convert it to JPEG or PNG.$"):
+        read_photo(path)
+
+
+@pytest.mark.parametrize("kind", ["ICO", "IM", "TGA", "PCX", "SGI", "PDF"])
+def test_formats_that_pillow_reads_beside_photos_are_refused(tmp_path, picture, kind):
+    picture.save(tmp_path / "a.png", format=kind)
+    with pytest.raises(ValueError, match="a.png is not an image that is read"):
+        read_photo(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("ending", ["avif", "jp2", "apng", "mpo"])
+def test_a_photo_is_read_by_what_it_holds(tmp_path, picture, ending):
+    picture.save(tmp_path / f"b.{ending}")
+    (tmp_path / f"b.{ending}").rename(tmp_path / "b.xyz")
+    assert (read_photo(tmp_path / "b.xyz") - tensor(picture)).abs().mean() < 0.03
