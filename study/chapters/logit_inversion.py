@@ -158,7 +158,7 @@ def record_checks(
     study.record_texts(compared=False, **names)
 
 
-def record_agreement(
+def record_logit_agreement(
     study: Study, inverters: Mapping[str, LogitInverter], made: Mapping[str, Reconstruction],
     logits: Mapping[str, Tensor],
 ) -> None:  # fmt: skip
