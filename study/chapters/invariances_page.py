@@ -119,14 +119,13 @@ def _intervals(scores: Mapping[str, Score]) -> dict[str, Interval]:
 
 
 def difference_sentence(found: Mapping[str, Sequence[str]], subject: str) -> str:
-    """What a comparison allows one to say of `subject`, in the plural: "... tell more of ink hue (not told ...)"."""
+    """What a comparison allows one to say of `subject`, in the plural: "... tell more of ink hue; for ..."."""
     parts = [f"{word} of {listed(found[word])}" for word in ("more", "less") if found[word]]
-    same = f" (not told apart: {listed(found['same'])})" if found["same"] else ""
-    return (
-        f"{subject} tell {', and '.join(parts)}{same}"
-        if parts
-        else f"{subject} tell neither more nor less of any factor"
-    )
+    if not parts:
+        return f"{subject} tell neither more nor less of any factor"
+    same = len(found["same"])
+    rest = f"the other {same} factors" if same > 1 else "the other factor"
+    return f"{subject} tell {', and '.join(parts)}" + (f"; for {rest} no difference is seen" if same else "")
 
 
 def hue_sentences(profiles: Profiles, worlds: Sequence[str], pair: Sequence[str]) -> str:

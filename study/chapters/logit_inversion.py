@@ -27,7 +27,7 @@ from study.scores import SAME, word
 from study.tuning import Tuned, climb
 
 CHECK = {"same_class": 0.8, "independent": 0.6}  # least shares of samples in which the class is seen
-BUT = ", but not, by both measures, more than the early one's"
+BUT = ", but not by both measures more than those of the early one"
 SIGNS = {"better": 1, "worse": -1, SAME: 0}
 
 

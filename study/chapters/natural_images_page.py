@@ -102,7 +102,7 @@ def record_noise(study, spread: Mapping[str, Interval], asked: Mapping[tuple[str
     for (name, way), some in asked.items():
         for measure, interval in some.intervals().items():
             study.record_interval(measure, f"{way} {name.replace('-', '')}", interval)
-    study.record_text("spread_words", ", ".join(f"{name} {interval.value:.3f}" for name, interval in spread.items()))
+    study.record_text("spread_words", listed([f"{one.value:.3f} ({name})" for name, one in spread.items()]))
 
 
 def found_dots(scored: Mapping[str, Scores], inverters: Sequence[str]) -> Figure:
@@ -155,7 +155,7 @@ def record_robust(study, contrast: Mapping[str, Mapping[str, Interval]]) -> None
     study.record_text("robust_words", verdict, compared=False)
     ridge = "ridge regression was not tried: nothing to learn from"
     if "ridge" in contrast:
-        ridge = f"{easier(contrast['ridge'])}, by ridge regression"
+        ridge = f"by ridge regression, {easier(contrast['ridge'])}"
     study.record_text("ridge_words", ridge)
 
 
@@ -231,13 +231,20 @@ def _depth_words(photos: Tensor, floor: Interval, gaps: Mapping[int, Mapping[str
         f"On {len(photos)} photos of {side} × {side} pixels, each looked for among these {len(photos)}. "
         f"The mean colour of each photo, an image without any structure, scores {floor:.1f} dB."
     )
-    where: dict[str, list[str]] = {}
+    where: dict[str, list[int]] = {}
     for depth, gap in gaps.items():
         said = {"better": "easier to invert", "worse": "harder to invert"}
         how = said.get(word("psnr", gap["psnr"]), "not told apart from the standard one")
-        where.setdefault(how, []).append(str(depth))
-    parts = [f"{how} at depth {listed(depths)}" for how, depths in where.items()]
+        where.setdefault(how, []).append(depth)
+    parts = [f"{how} {_at_depths(depths, len(gaps))}" for how, depths in where.items()]
     return f"{text} By PSNR the robust network is {listed(parts)}." if parts else text
+
+
+def _at_depths(depths: Sequence[int], count: int) -> str:
+    """As in "at all 8 depths" or "at depths 1 and 2"."""
+    if len(depths) == count:
+        return f"at all {count} depths"
+    return f"at depth{'s' * (len(depths) > 1)} {listed([str(depth) for depth in depths])}"
 
 
 def record_answer(study, n: int, beyond: Mapping[str, str], contrast: Mapping, gaps: Mapping) -> None:
@@ -302,7 +309,8 @@ def record_curve(study, curve: Mapping[int, Scores]) -> None:
         text += f" From {before:,} to {last:,} photos, on the same test photos:"
         for m, end in zip(CONTRAST, (";", "."), strict=True):
             study.record_interval(m, "budget last step", differences[m], digits=2, verdict=climb[m])
-            text += f" {MEASURES[m].heading} {written(m, differences[m], '+')}, {climb[m]}{end}"
+            unit = "points" if MEASURES[m].share else MEASURES[m].unit
+            text += f" {MEASURES[m].title} {written(m, differences[m], '+')} {unit}, {climb[m]}{end}"
     study.record_text("curve_words", text)
 
 

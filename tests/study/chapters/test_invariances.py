@@ -251,7 +251,7 @@ def test_a_factor_differs_only_if_every_pair_of_seeds_agrees(generator):
         (bad.within["x"].value + good.within["x"].value) / 2
     )
     said = invariances_page.difference_sentence({"more": ["x"], "less": [], "same": ["y", "z"]}, "they")
-    assert said == "they tell more of x (not told apart: y and z)"
+    assert said == "they tell more of x; for the other 2 factors no difference is seen"
 
 
 def test_inverters_are_called_by_the_classifiers_that_they_invert(monkeypatch):

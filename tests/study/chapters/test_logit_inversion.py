@@ -63,7 +63,7 @@ def test_more_than_the_class_needs_every_measure():
 def test_more_in_robust_must_hold_against_the_control():
     up, none, down = ({"psnr": interval(s), "found": interval(s)} for s in (1, 0, -1))
     assert study.robust_verdict(up, up) == "more"
-    assert study.robust_verdict(up, none) == "more, but not, by both measures, more than the early one's"
+    assert study.robust_verdict(up, none) == "more, but not by both measures more than those of the early one"
     assert study.robust_verdict(up, up | {"psnr": interval(0)}) == study.robust_verdict(up, none)  # one is not enough
     assert study.robust_verdict(none, up) == study.robust_verdict(up | {"found": interval(0)}, up) == "not told apart"
     assert study.robust_verdict(down, up) == "less"
