@@ -15,7 +15,7 @@ from PIL import Image
 
 from study import diagrams
 from study.notebook import read_json, write_text
-from study.page_pictures import is_chart, picture_size
+from study.page_pictures import is_chart, picture_size, tile_width
 from study.touch import pictures_beside
 
 LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where that is smaller
@@ -220,6 +220,8 @@ class _Page:
             touched = "touch" in _classes(image.find_parent("figure")) or image.find_parent("button")
             if there and not touched and is_chart(file):
                 image["class"] = [*_classes(image), "chart"]
+            elif there and not touched:
+                image["data-tile"] = str(tile_width(file))
             if not image.find_parent(["a", "button"]) and "touch-sheet" not in _classes(image):
                 image.wrap(self.soup.new_tag("a", href=image["src"], attrs={"class": "full-size"}))
                 image.parent["title"] = "Open the picture in full size"

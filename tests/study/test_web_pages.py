@@ -281,6 +281,28 @@ def test_a_picture_opens_in_full_size_and_closes_where_the_reader_was(html, widt
         assert one.evaluate("document.activeElement.className") == "full-size" and not one.messages
 
 
+@pytest.mark.skipif(browser.executable() is None, reason="There is no Chromium here: install chromium.")
+@pytest.mark.parametrize("width", [1300, 390])
+def test_each_image_of_a_grid_is_large_in_full_size_on_a_desktop_and_the_view_has_a_name(html, width):
+    grid = Image.new("RGB", (1000, 400), "white")
+    for left in range(0, 1000, 100):
+        grid.paste("#808000", (left, 0, left + 96, 400))
+    grid.save(html / "_images/grid.png")
+    style, script = ((STATIC / name).read_text() for name in ("study.css", "full_size.js"))
+    body = '<figure><img alt="Rows of photos." src="_images/grid.png"></figure>'
+    body += '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    write(html, "page", f"{body}<style>{style}</style><script>{script}</script>")
+    finish(html)
+    assert read(html, "page").img["data-tile"] == "96"
+    with browser.Browser() as one:
+        one.open((html / "page.html").as_uri(), width=width)
+        (one.tap if width < 600 else one.click)("a.full-size")
+        one.until("document.querySelector('.full-size-view img')?.complete")
+        shown = one.evaluate("document.querySelector('.full-size-view img').getBoundingClientRect().width")
+        assert abs(shown - (3125 if width > 600 else 1000)) < 1
+        assert one.evaluate("document.querySelector('.full-size-view').getAttribute('aria-label')") == "Rows of photos."
+
+
 def cell_of(code, rows, text="0.5 [0.4, 0.6]", columns=2):
     cells = f"<td>{text}</td>" * columns
     table = TABLE.replace("<td>1</td>", cells).replace("<tbody>", "<tbody>" + f"<tr><td>{text}</td></tr>" * (rows - 1))
