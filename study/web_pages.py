@@ -28,6 +28,7 @@ PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "tab
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 SMALL, TALL = 1100, 1.3  # pixels up to which a picture is of small images; such a tall one keeps to the column
 MINUS = re.compile(r"(?<![\w.-])-(?=\d)")  # a hyphen that is the sign of a number
+PERCENT = re.compile(r"(?<=\d)%(?!\w)")  # without the blank that prose has before it
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
 STRIP = 0.65  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
@@ -279,6 +280,7 @@ class _Page:
             for cell in table.find_all("th"):
                 cell["scope"] = "col" if cell.find_parent("thead") else "row"
             _keep_intervals_whole(table)
+            _part_percents(table)
             output = table.find_parent("div", class_="cell_output")
             if output and _width(table) > COLUMN and not output.find_parent(class_="tag_full-width"):
                 output["class"] = [*output["class"], "full-width"]
@@ -367,6 +369,12 @@ def _keep_intervals_whole(table):
     """No line ends within the brackets of an interval."""
     for text in table.find_all(string=re.compile(r"\[[^\]]*, ")):
         text.replace_with(re.sub(r"\[[^\]]+\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text))
+
+
+def _part_percents(table):
+    """Per cent has a blank before it, as in prose."""
+    for text in table.find_all(string=PERCENT):
+        text.replace_with(PERCENT.sub("\N{NO-BREAK SPACE}%", text))
 
 
 def _width(table):

@@ -169,6 +169,14 @@ def test_a_negative_number_has_a_minus_in_text_and_tables(html):
     assert page.li.get_text() == "less, −4.6 [−5.5, −3.9] -1"
 
 
+def test_per_cent_has_a_blank_before_it_in_tables_too(html):
+    write(html, "page", TABLE.replace("<td>1</td>", "<td>100%</td><td>0%, 61 %</td><td>%d 5%x</td>"))
+    finish(html)
+    space = "\N{NO-BREAK SPACE}"
+    cells = [cell.string for cell in read(html, "page").find_all("td")]
+    assert cells == [f"100{space}%", f"0{space}%, 61{space}%", "%d 5%x"]
+
+
 def test_a_picture_with_a_narrow_variant_offers_it_to_phones(html):
     write(html, "page", '<img alt="wide" src="_images/small.png"><img alt="noise" src="_images/0a1b.png">')
     (html / "_static/small_narrow.svg").write_text("<svg></svg>")
