@@ -1,0 +1,24 @@
+"""The list of references is labelled as the text cites."""
+
+from pathlib import Path
+
+from pybtex.database import parse_file
+
+from study.bibliography import AuthorYear
+
+
+def test_every_reference_has_a_label_of_its_own_with_authors_and_year():
+    entries = parse_file(Path(__file__).parents[2] / "book/references.bib").entries.values()
+    labels = {entry.key: entry.label for entry in AuthorYear().format_entries(entries)}
+    assert len(set(labels.values())) == len(labels) == len(entries)
+    assert labels["teterwak2021"] == "Teterwak et al., 2021" and labels["oord2018"] == "van den Oord et al., 2018"
+    assert labels["binkowski2018"] == "Bińkowski et al., 2018" and labels["field1987"] == "Field, 1987"
+    assert labels["dosovitskiy2016"] == "Dosovitskiy and Brox, 2016a"
+
+
+def test_letters_of_a_year_follow_the_titles():
+    entries = parse_file(Path(__file__).parents[2] / "book/references.bib").entries.values()
+    listed = [entry.label for entry in AuthorYear().format_entries(entries)]
+    lettered = [label for label in listed if label[-1].isalpha()]
+    assert [label[-1] for label in lettered] == list("abab") and listed.count(lettered[0]) == 1
+    assert all(listed.index(b) == listed.index(a) + 1 for a, b in zip(lettered[::2], lettered[1::2], strict=True))
