@@ -31,6 +31,8 @@ from study.web_pages import finish
 BEFORE = Path("book/before.yaml")
 FIGURES = Path("book/figures.yaml")
 POINTS = Path("book/points.yaml")
+CHANGES = Path("CHANGELOG.md")  # stands in the page book/changelog.md, at this mark:
+CHANGES_HERE = f"<!-- {CHANGES} -->\n"
 CLAIMS = Path(__file__).with_name("claims.yaml")
 FIGURE = re.compile(r"^(?P<block>```\{glue:figure\} (?P<figure>\w+)\n.*?)^```", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^(```|:::)", re.MULTILINE)  # that a figure, a note or a warning begins with
@@ -56,6 +58,8 @@ def compile(profile):
     not_pages = "published", BEFORE.name, FIGURES.name, POINTS.name
     shutil.copytree("book", source, ignore=shutil.ignore_patterns(*not_pages))
     (source / "_static").mkdir(exist_ok=True)
+    if (page := source / "changelog.md").exists():
+        write_text(page, with_changes(page.read_text(encoding="utf-8"), CHANGES.read_text(encoding="utf-8")))
     for name, path in copies.items():
         write_text(source / f"{name}.ipynb", json.dumps(_page(name, executed[name], profile)))
         for beside in (*path.parent.glob(f"{name}.*.png"), *path.parent.glob(f"{name}.results.json")):
@@ -79,6 +83,12 @@ def compile(profile):
     shutil.move(made / "_build" / "html", html)
     shutil.rmtree(made)
     _print_seconds(copies)
+
+
+def with_changes(page, changes):
+    """The page of changes with what CHANGELOG.md holds below its title; bold there is in italics on a page."""
+    _, _, listed = changes.partition("\n")
+    return page.replace(CHANGES_HERE, re.sub(r"\*\*(.+?)\*\*", r"*\1*", listed.lstrip()))
 
 
 def _with_buttons(path):

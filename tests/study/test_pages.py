@@ -125,6 +125,14 @@ def test_every_figure_says_which_claims_it_answers_and_all_of_them_exist():
     assert not named
 
 
+def test_the_page_of_changes_holds_the_changelog_without_bold():
+    page = Path("book/changelog.md").read_text()
+    text = pages.with_changes(page, pages.CHANGES.read_text())
+    assert page.count(pages.CHANGES_HERE) == 1 and pages.CHANGES_HERE not in text and "**" not in text
+    assert "\n## Unreleased\n" in text and text.count("\n# ") == 0 and text.startswith("# ")
+    assert pages.with_changes(f"# A\n{pages.CHANGES_HERE}", "# Changes\n\n- **One**: two.\n") == "# A\n- *One*: two.\n"
+
+
 def test_no_prose_page_is_bold():
     """Bold is for the one claim of a chapter; code in blocks may hold asterisks."""
     for page in sorted(Path("book").glob("*.md")):
