@@ -1,4 +1,5 @@
-"""What a picture of the book is, told by the picture itself: a chart, or images such as photographs and glyphs.
+"""What a picture of the book is, told by the picture itself: a chart, or images such as photographs and glyphs, and how
+large each image of a grid is.
 
 A chart is drawn in one theme (`study.plots`): on white, in greys, and in the colours of the theme, also mixed with
 white where a band is transparent or an edge is smooth. Photographs and glyphs have other colours, even small ones
@@ -14,6 +15,7 @@ EVERY = 2  # pixels: every second one in a row and in a column says enough
 WHITE, GREY = 240, 24  # of 255: what counts as white, and how far the channels of a grey differ at most
 NEAR = 40  # of 255 in a channel: how far a chart's pixel lies from a colour of the theme mixed with white, at most
 OTHERS = 0.01  # of all pixels: fewer than these have other colours in a chart; in pictures it is a thirtieth and more
+GAP = 0.95  # of the height, white: a column of pixels between the images of a grid, which a title or a label may cross
 POINT = 96 / 72  # pixels
 SVG_SIZE = re.compile(r'<svg[^>]*?\swidth="([\d.]+)(pt|px|)"\s+height="([\d.]+)', re.DOTALL)
 
@@ -39,6 +41,14 @@ def _from_theme(pixels):
         share = np.clip((pixels - 255) @ towards / (towards @ towards), 0, 1)
         nearest = np.minimum(nearest, np.abs(pixels - 255 - share[:, None] * towards).max(1))
     return nearest
+
+
+def tile_width(path):
+    """How many pixels wide the widest image of a grid is; of a single image without gaps, the whole picture."""
+    with Image.open(path) as picture:
+        white = (np.asarray(picture.convert("L")) >= WHITE).mean(0) >= GAP
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], white, [True]]).astype(int)))
+    return int(np.diff(edges)[::2].max(initial=0)) or white.size
 
 
 def picture_size(path):

@@ -31,12 +31,17 @@ from study.web_pages import finish
 BEFORE = Path("book/before.yaml")
 FIGURES = Path("book/figures.yaml")
 POINTS = Path("book/points.yaml")
+CHANGES = Path("CHANGELOG.md")  # stands in the page book/changelog.md, at this mark:
+CHANGES_HERE = f"<!-- {CHANGES} -->\n"
 CLAIMS = Path(__file__).with_name("claims.yaml")
 FIGURE = re.compile(r"^(?P<block>```\{glue:figure\} (?P<figure>\w+)\n.*?)^```", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^(```|:::)", re.MULTILINE)  # that a figure, a note or a warning begins with
 # The checker of notebooks would compile a grammar of web addresses, for seconds, which no notebook needs.
 NO_GRAMMAR = "__import__('sys').modules['rfc3987_syntax'] = None"  # leaves no name behind
+QUANTITY = re.compile(r"'?-?[\d.]+(?: to -?[\d.]+)?(?: \D*)?'?")  # what `study.notebook.Study.record` glues, as a whole
+THOUSANDS = re.compile(r"(?<![\d.])\d{4,}(?![\d.]*\d)")
 GLUED = "application/papermill.record/text/plain"  # the kind of what `study.notebook.Study.record` glues
+FORMATTER = re.compile(r" *# fmt: (?:skip|on|off) *$", re.MULTILINE)  # what a comment tells the formatter of code
 COLUMNS = 88  # to which the values of parameters are wrapped
 
 
@@ -56,6 +61,8 @@ def compile(profile):
     not_pages = "published", BEFORE.name, FIGURES.name, POINTS.name
     shutil.copytree("book", source, ignore=shutil.ignore_patterns(*not_pages))
     (source / "_static").mkdir(exist_ok=True)
+    if (page := source / "changelog.md").exists():
+        write_text(page, with_changes(page.read_text(encoding="utf-8"), CHANGES.read_text(encoding="utf-8")))
     for name, path in copies.items():
         write_text(source / f"{name}.ipynb", json.dumps(_page(name, executed[name], profile)))
         for beside in (*path.parent.glob(f"{name}.*.png"), *path.parent.glob(f"{name}.results.json")):
@@ -79,6 +86,12 @@ def compile(profile):
     shutil.move(made / "_build" / "html", html)
     shutil.rmtree(made)
     _print_seconds(copies)
+
+
+def with_changes(page, changes):
+    """The page of changes with what CHANGELOG.md holds below its title; bold there is in italics on a page."""
+    _, _, listed = changes.partition("\n")
+    return page.replace(CHANGES_HERE, re.sub(r"\*\*(.+?)\*\*", r"*\1*", listed.lstrip()))
 
 
 def _with_buttons(path):
@@ -148,8 +161,10 @@ def _page(name, executed, profile):
             figure["caption"] += _claims_of(name, figure["name"])
         if "parameters" in cell["metadata"].get("tags", []):
             cell["source"] = with_values(source_of(cell), injected)
+        if cell["cell_type"] == "code":
+            cell["source"] = FORMATTER.sub("", source_of(cell))
     ids = points_of(name)
-    return executed | {"cells": [in_points(cell, ids) for cell in cells]}
+    return executed | {"cells": [as_shown(cell, ids) for cell in cells]}
 
 
 def framed(cell, name, facts):
@@ -169,10 +184,17 @@ def framed(cell, name, facts):
     if "*Time to run*" not in rest and "seconds" in facts:
         lines.append(f"*Time to run*: {_duration(facts['seconds'])} with the parameters below ({facts['machine']}).")
     if changes := facts.get("vouched", []):
-        items = "".join(f"<li>{escape(change['why'].rstrip('.'))}.</li>" for change in changes)
+        items = "".join(f"<li>{escape(_sentence(change['why']))}</li>" for change in changes)
         summary = "<summary>Changed since it ran, without a change of its numbers</summary>"
         lines.append(f'\n<details class="changed">{summary}<ul>{items}</ul></details>')
     return cell | {"source": f"{title}\n{answer}{more.rstrip()}\n\n" + "\n".join(lines) + "\n"}
+
+
+def _sentence(words):
+    """Words that begin with a capital, unless with a name of code such as `invkit.fit`, and end with a full stop."""
+    words = words.strip().rstrip(".")
+    name = re.match(r"`|\w*[._(]\w", words)
+    return f"{words if name else words[:1].upper() + words[1:]}."
 
 
 def points_of(name, file=POINTS):
@@ -180,8 +202,9 @@ def points_of(name, file=POINTS):
     return _loaded(file.read_text(encoding="utf-8")).get(name, []) if file.is_file() else []
 
 
-def in_points(cell, ids):
-    """A cell whose glued differences between shares, which have these ids, are in percentage points.
+def as_shown(cell, ids):
+    """A cell whose glued numbers are as prose shows them: thousands have a comma, and the differences between shares,
+    which have these ids, are in percentage points.
 
     The number itself reads "−14 percentage points", the ends of its interval "−18 to −10 points".
     """
@@ -189,9 +212,13 @@ def in_points(cell, ids):
 
     def said(output):
         glued = output.get("metadata", {}).get("scrapbook", {}).get("name")
-        if glued not in words or GLUED not in output["data"]:
+        if GLUED not in output.get("data", {}):
             return output
-        text = "".join(output["data"][GLUED]).replace("%", words[glued])
+        text = "".join(output["data"][GLUED])
+        if glued in words:
+            text = text.replace("%", words[glued])
+        if QUANTITY.fullmatch(text):
+            text = THOUSANDS.sub(lambda number: f"{int(number[0]):,}", text)
         return output | {"data": output["data"] | {GLUED: text}}
 
     return cell | ({"outputs": [said(output) for output in cell["outputs"]]} if "outputs" in cell else {})

@@ -21,7 +21,7 @@ from bs4 import BeautifulSoup
 from invkit.store import as_path, whole
 from study.notebook import StudyError, read_json, source_of
 from study.outputs import without_progress
-from study.pages import POINTS, in_points, points_of
+from study.pages import POINTS, as_shown, points_of
 from study.web_pages import put_minus, with_minus
 
 BOOK = Path(__file__).parents[1] / "book"  # where the diagrams are
@@ -38,7 +38,7 @@ def filled(notebook):
     sources = [source_of(cell) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     names = [name for source in sources for name in OPENED.findall(source)]
     ids = [id for name in names[:1] for id in points_of(name, BOOK / POINTS.name)]
-    notebook = notebook | {"cells": [in_points(cell, ids) for cell in notebook["cells"]]}
+    notebook = notebook | {"cells": [as_shown(cell, ids) for cell in notebook["cells"]]}
     glued = {}
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from study import diagrams
 from study.notebook import read_json, write_text
-from study.page_pictures import is_chart, picture_size
+from study.page_pictures import is_chart, picture_size, tile_width
 from study.touch import pictures_beside
 
 LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where that is smaller
@@ -28,6 +28,7 @@ PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "tab
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 SMALL, TALL = 1100, 1.3  # pixels up to which a picture is of small images; such a tall one keeps to the column
 MINUS = re.compile(r"(?<![\w.-])-(?=\d)")  # a hyphen that is the sign of a number
+PERCENT = re.compile(r"(?<=\d)%(?!\w)")  # without the blank that prose has before it
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
 STRIP = 0.65  # times as wide as high, from which on a picture would be too small on a phone, and scrolls there
@@ -220,6 +221,8 @@ class _Page:
             touched = "touch" in _classes(image.find_parent("figure")) or image.find_parent("button")
             if there and not touched and is_chart(file):
                 image["class"] = [*_classes(image), "chart"]
+            elif there and not touched:
+                image["data-tile"] = str(tile_width(file))
             if not image.find_parent(["a", "button"]) and "touch-sheet" not in _classes(image):
                 image.wrap(self.soup.new_tag("a", href=image["src"], attrs={"class": "full-size"}))
                 image.parent["title"] = "Open the picture in full size"
@@ -277,6 +280,7 @@ class _Page:
             for cell in table.find_all("th"):
                 cell["scope"] = "col" if cell.find_parent("thead") else "row"
             _keep_intervals_whole(table)
+            _part_percents(table)
             output = table.find_parent("div", class_="cell_output")
             if output and _width(table) > COLUMN and not output.find_parent(class_="tag_full-width"):
                 output["class"] = [*output["class"], "full-width"]
@@ -365,6 +369,12 @@ def _keep_intervals_whole(table):
     """No line ends within the brackets of an interval."""
     for text in table.find_all(string=re.compile(r"\[[^\]]*, ")):
         text.replace_with(re.sub(r"\[[^\]]+\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text))
+
+
+def _part_percents(table):
+    """Per cent has a blank before it, as in prose."""
+    for text in table.find_all(string=PERCENT):
+        text.replace_with(PERCENT.sub("\N{NO-BREAK SPACE}%", text))
 
 
 def _width(table):

@@ -1,8 +1,10 @@
-/* A picture opens over its page, at least as large as it is and as wide as the window up to twice that, and scrolls.
+/* A picture opens over its page, at least as large as it is and as wide as the window up to twice that, and scrolls. On
+   a desktop each image of a grid (data-tile: its pixels) is at least TILE pixels wide.
    Escape, a click or a tap closes it. Where no script runs, its link (study/web_pages.py) leads to the picture itself. */
 "use strict";
 
 (() => {
+  const TILE = 300, MOST = 4; // times as large as it is, at most
   let view = null;
 
   /* The dialog, one for all pictures of the page. */
@@ -20,14 +22,22 @@
     return view;
   }
 
+  /* What the opened view is called: what the picture shows, else how its caption begins. */
+  function named(image) {
+    const caption = image.closest("figure")?.querySelector(".caption-text")?.textContent.trim().replace(/\s+/g, " ");
+    return image.alt || caption?.match(/^.*?[.!?](?= |$)/)?.[0] || caption || "A picture in full size";
+  }
+
   function show(link) {
     const shown = link.querySelector("img");
+    const pixels = Number(shown.getAttribute("width")) || shown.naturalWidth;
     const picture = dialog().querySelector("img");
     picture.alt = shown.alt;
     picture.className = shown.classList.contains("chart") ? "chart" : "";
-    picture.style.setProperty("--pixels", `${shown.getAttribute("width") || shown.naturalWidth}px`);
+    picture.style.setProperty("--pixels", `${pixels}px`);
+    picture.style.setProperty("--least", `${pixels * Math.min(MOST, TILE / (shown.dataset.tile || pixels))}px`);
     picture.src = link.href;
-    view.setAttribute("aria-label", "A picture in full size");
+    view.setAttribute("aria-label", named(shown));
     view.showModal();
     view.scrollTo(0, 0);
   }

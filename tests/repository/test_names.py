@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 SHARED = {
     "load": "what is known by a name, from disk",
     "main": "the command of a module",
+    "setup": "what Sphinx calls of an extension",
     "train_inverter": "an inverter of one's own: of logits (ffi), or of whatever can be inverted (invkit)",
     "written": "a result as text",
 }

@@ -47,6 +47,7 @@ def test_what_has_to_run_is_called():
     study, newest = commands("study.yml"), commands("newest.yml")
     called = ("make lint", "make test", "make book", "make check", "make book PROFILE=published")
     assert all(one in study["study"].split(" ; ") for one in called)
+    assert study["browser"].endswith(" ; make test-book")
     assert re.search(r"make weights SCALE=0\.0\d+ NETWORKS=", study["rehearsal"])
     assert all(f"benchmarks/{script}.py" in study["faults"] for script in ("faults", "kills"))
     assert "--kinds" not in study["faults"] and study["faults"].count("--strict") == 2  # all of them, and red for one

@@ -348,7 +348,7 @@ def test_a_mend_that_moves_no_number_is_vouched_for(small, capsys):
         assert facts["vouched"] == [{"executed as": before, "why": "multiplied the other way round."}]
     first = {"source": "# One\n\nIt is.\n", "metadata": {}, "cell_type": "markdown"}
     shown = pages.framed(first, "01_one", facts)["source"]
-    assert "without a change of its numbers</summary><ul><li>multiplied the other way round.</li>" in shown
+    assert "without a change of its numbers</summary><ul><li>Multiplied the other way round.</li>" in shown
 
     change("02_two", 3, "print('another')")
     subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "b"], check=True)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from invkit.statistics import Interval
 from study import browser, plots
-from study.page_pictures import is_chart, picture_size
+from study.page_pictures import is_chart, picture_size, tile_width
 
 ROOT = Path(__file__).parents[2]
 COPIES = sorted((ROOT / "book/published").glob("*.ipynb"))
@@ -27,6 +27,16 @@ IMAGES = {
     "grid": lambda: plots.image_grid({"photos": PHOTOS, "again": PHOTOS}),
     "images in a chart": lambda: plots.vectors(PHOTOS, {"logits": torch.randn(4, 20)}),
 }
+
+
+def test_how_wide_an_image_of_a_grid_is(tmp_path):
+    figure = plots.image_grid({"photos": PHOTOS, "again": PHOTOS}, columns=["a title", "b", "c", "d"])
+    figure.savefig(tmp_path / "grid.png")
+    drawn = figure.axes[0].get_window_extent().width
+    assert abs(tile_width(tmp_path / "grid.png") - drawn) <= 3
+    for name, colour in (("photo", "#808000"), ("white", "white")):
+        Image.new("RGB", (120, 80), colour).save(tmp_path / f"{name}.png")
+        assert tile_width(tmp_path / f"{name}.png") == 120
 
 
 def drawn(make, folder):

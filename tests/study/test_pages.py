@@ -34,7 +34,9 @@ def test_what_changed_since_it_ran_lies_behind_a_line():
     facts = {"seconds": 5, "machine": "m", "vouched": [{"why": "One < two."}, {"why": "words"}]}
     text = pages.framed({"source": FIRST}, "07_zero_shot_inversion", facts)["source"]
     folded = text.partition('<details class="changed">')[2]
-    assert folded.startswith("<summary>Changed since it ran") and "<li>One &lt; two.</li><li>words.</li>" in folded
+    assert folded.startswith("<summary>Changed since it ran") and "<li>One &lt; two.</li><li>Words.</li>" in folded
+    assert pages._sentence("invkit.fit is called so. Now") == "invkit.fit is called so. Now."
+    assert pages._sentence("a photo, e.g. one.") == "A photo, e.g. one."
 
 
 def test_a_chapter_that_says_nothing_before_its_figure_has_no_box():
@@ -85,11 +87,22 @@ def test_differences_between_shares_are_in_percentage_points():
 
     name = "found_seed_1_minus_standard"
     outputs = [glued(name, "-0.80 %"), glued(f"{name}_ci", "-4.0 to 2.3 %"), glued("found_robust", "44 %")]
-    cell = pages.in_points({"cell_type": "code", "outputs": outputs}, pages.points_of("02_logit_inversion"))
+    cell = pages.as_shown({"cell_type": "code", "outputs": outputs}, pages.points_of("02_logit_inversion"))
     texts = [output["data"].get(pages.GLUED) for output in cell["outputs"]]
     assert texts == ["'-0.80 percentage points'", "'-4.0 to 2.3 points'", "'44 %'"]
     assert pages.points_of("03_invariances") == [] == pages.points_of("02_logit_inversion", Path("nowhere.yaml"))
-    assert pages.in_points({"cell_type": "code", "outputs": outputs}, [])["outputs"] == outputs
+    assert pages.as_shown({"cell_type": "code", "outputs": outputs}, [])["outputs"] == outputs
+
+
+def test_thousands_have_a_comma_and_other_texts_stay():
+    def shown(text):
+        output = {"metadata": {"scrapbook": {"name": "n"}}, "data": {pages.GLUED: repr(text)}}
+        (said,) = pages.as_shown({"outputs": [output]}, [])["outputs"]
+        return said["data"][pages.GLUED].strip("'")
+
+    numbers = {"2500": "2,500", "5404 to 5478": "5,404 to 5,478", "-12000 seconds": "-12,000 seconds"}
+    same = ("250", "0.0549 to 0.726 %", "1234.5 dB", "5,000", "seed 2500", "ImageNet 2012", "glyphs-2500-0")
+    assert {text: shown(text) for text in (*numbers, *same)} == numbers | dict(zip(same, same, strict=True))
 
 
 def test_the_differences_between_shares_that_prose_shows_are_listed():
@@ -125,6 +138,14 @@ def test_every_figure_says_which_claims_it_answers_and_all_of_them_exist():
     assert not named
 
 
+def test_the_page_of_changes_holds_the_changelog_without_bold():
+    page = Path("book/changelog.md").read_text()
+    text = pages.with_changes(page, pages.CHANGES.read_text())
+    assert page.count(pages.CHANGES_HERE) == 1 and pages.CHANGES_HERE not in text and "**" not in text
+    assert "\n## Unreleased\n" in text and text.count("\n# ") == 0 and text.startswith("# ")
+    assert pages.with_changes(f"# A\n{pages.CHANGES_HERE}", "# Changes\n\n- **One**: two.\n") == "# A\n- *One*: two.\n"
+
+
 def test_no_prose_page_is_bold():
     """Bold is for the one claim of a chapter; code in blocks may hold asterisks."""
     for page in sorted(Path("book").glob("*.md")):
@@ -138,6 +159,16 @@ def test_what_a_comment_tells_the_formatter_is_not_shown():
     assert pages.with_values("a = [1e3]", {"a": [2e12, 5e6, 1234567.5, 2e-9, 10.0]}) == (
         "a = [2e12, 5e6, 1234567.5, 2e-09, 10.0]"
     )
+
+
+def test_no_page_shows_what_a_comment_tells_the_formatter(monkeypatch):
+    monkeypatch.setattr(pages, "fingerprint", lambda name, profile: "now")
+    for name in ("03_invariances", "10_leakage"):
+        executed = read_json(f"book/published/{name}.ipynb")
+        for print in ("now", "before"):
+            executed["metadata"]["invkit"]["fingerprint"] = print
+            cells = pages._page(name, executed, "published")["cells"]
+            assert not [one for one in cells if "fmt:" in source_of(one)]
 
 
 def first_cell(name):

@@ -169,6 +169,14 @@ def test_a_negative_number_has_a_minus_in_text_and_tables(html):
     assert page.li.get_text() == "less, −4.6 [−5.5, −3.9] -1"
 
 
+def test_per_cent_has_a_blank_before_it_in_tables_too(html):
+    write(html, "page", TABLE.replace("<td>1</td>", "<td>100%</td><td>0%, 61 %</td><td>%d 5%x</td>"))
+    finish(html)
+    space = "\N{NO-BREAK SPACE}"
+    cells = [cell.string for cell in read(html, "page").find_all("td")]
+    assert cells == [f"100{space}%", f"0{space}%, 61{space}%", "%d 5%x"]
+
+
 def test_a_picture_with_a_narrow_variant_offers_it_to_phones(html):
     write(html, "page", '<img alt="wide" src="_images/small.png"><img alt="noise" src="_images/0a1b.png">')
     (html / "_static/small_narrow.svg").write_text("<svg></svg>")
@@ -279,6 +287,28 @@ def test_a_picture_opens_in_full_size_and_closes_where_the_reader_was(html, widt
         one.press("Enter")  # on the button, which has the focus
         one.until(f"!({is_open})")
         assert one.evaluate("document.activeElement.className") == "full-size" and not one.messages
+
+
+@pytest.mark.skipif(browser.executable() is None, reason="There is no Chromium here: install chromium.")
+@pytest.mark.parametrize("width", [1300, 390])
+def test_each_image_of_a_grid_is_large_in_full_size_on_a_desktop_and_the_view_has_a_name(html, width):
+    grid = Image.new("RGB", (1000, 400), "white")
+    for left in range(0, 1000, 100):
+        grid.paste("#808000", (left, 0, left + 96, 400))
+    grid.save(html / "_images/grid.png")
+    style, script = ((STATIC / name).read_text() for name in ("study.css", "full_size.js"))
+    body = '<figure><img alt="Rows of photos." src="_images/grid.png"></figure>'
+    body += '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    write(html, "page", f"{body}<style>{style}</style><script>{script}</script>")
+    finish(html)
+    assert read(html, "page").img["data-tile"] == "96"
+    with browser.Browser() as one:
+        one.open((html / "page.html").as_uri(), width=width)
+        (one.tap if width < 600 else one.click)("a.full-size")
+        one.until("document.querySelector('.full-size-view img')?.complete")
+        shown = one.evaluate("document.querySelector('.full-size-view img').getBoundingClientRect().width")
+        assert abs(shown - (3125 if width > 600 else 1000)) < 1
+        assert one.evaluate("document.querySelector('.full-size-view').getAttribute('aria-label')") == "Rows of photos."
 
 
 def cell_of(code, rows, text="0.5 [0.4, 0.6]", columns=2):
