@@ -276,8 +276,9 @@ def several(bench: Bench) -> None:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command += [__file__, "--worker"]
         done = subprocess.run(
-            command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+            command, capture_output=True, text=True, check=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+        )  # fmt: skip
         return 1 / float(done.stdout.split()[-1])
 
     ratios = [rate(2) / rate(1) for _ in range(3)]
@@ -435,7 +436,8 @@ def main() -> None:
     machine = f"{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
     machine += f", precision {precision.resolve('auto', bench.device)}"
     print(machine)
-    for part in (generator_steps, passes, batches, exponents, several, allocator):
+    of_processors = (several, allocator) if options.device == "cpu" else ()  # one GPU has no second process
+    for part in (generator_steps, passes, batches, exponents, *of_processors):
         part(bench)
     if options.page:
         write(options.page, bench.rows, machine)

@@ -287,7 +287,10 @@ def _one_step(learners: list[_Learner], batch: Any, seed: int, step: int, rate: 
     # well mixed into 32 bits, since PyTorch's generator on the CPU looks at no more
     mixed = np.random.SeedSequence((seed, step, accelerator.process_index)).generate_state(1)
     # torch.manual_seed also formats the call stack for each kind of device that is not there: a millisecond a step
-    (torch.default_generator if accelerator.device.type == "cpu" else torch).manual_seed(int(mixed[0]))
+    kind = accelerator.device.type
+    (torch.default_generator if kind in ("cpu", "cuda") else torch).manual_seed(int(mixed[0]))
+    if kind == "cuda":
+        torch.cuda.manual_seed(int(mixed[0]))
     from accelerate.utils import send_to_device
 
     batch = send_to_device(batch, accelerator.device, non_blocking=True)

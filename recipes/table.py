@@ -247,6 +247,7 @@ def _device(device: str | None) -> str:
         os.environ["ACCELERATE_USE_CPU"] = "true"
     elif there == "cuda":
         torch.backends.cudnn.benchmark = True  # all batches have one of a few shapes
+        torch.backends.cudnn.allow_tf32 = False  # what is in float32 is meant so; the rest is in bfloat16
     return device or there
 
 

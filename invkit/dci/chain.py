@@ -86,8 +86,8 @@ class Chain(nn.Module):
         part.inverses = nn.ModuleList(self.inverses[above:deepest])
         return part
 
-    def forward(self, h: Tensor, depth: int) -> list[Tensor]:
-        """Invert a representation step by step.
+    def forward(self, h: Tensor | list[Tensor], depth: int) -> list[Tensor]:
+        """Invert a representation step by step; or each of a list of them, [h_1, …, h_K], by its own inverse alone.
 
         Args:
             h: a representation of depth `depth`, (N, ...).
@@ -96,6 +96,8 @@ class Chain(nn.Module):
         Returns:
             The reconstructions [ĥ_{depth-1}, …, ĥ_1, ĥ_0 = x̂] of all representations above it and of the input.
         """
+        if isinstance(h, list):
+            return [inverse(one) for inverse, one in zip(self.inverses, h, strict=True)]
         reconstructions = []
         for inverse in reversed(self.inverses[:depth]):
             h = inverse(h)

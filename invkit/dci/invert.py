@@ -70,7 +70,7 @@ def invert_classifier(
         pool, crops = batches, crops or (lambda depth: (16, classifier.size))
 
         def batches(step: int, depth: int) -> Tensor:
-            return synthetic_for(classifier, pool.batch(step, *crops(depth)))
+            return synthetic_for(classifier, pool.batch(step, *crops(depth)).to(classifier.device))
 
     sizes = list(sizes or default_sizes(shapes))
     chain = _new_chain(shapes, sizes, seed, classifier.device)
@@ -103,7 +103,7 @@ def invert_generator(
     shapes = [(generator.latent_dim,), *(tuple(block.shape) for block in generator.blocks)]
 
     def latents(step: int, depth: int) -> Tensor:
-        return torch.randn(batch, generator.latent_dim, generator=generator_for(seed + 1, step))
+        return torch.randn(batch, generator.latent_dim, generator=generator_for(seed + 1, step)).to(generator.device)
 
     chain = _new_chain(shapes, sizes, seed, generator.device)
     phases = train_chain(chain, generator.blocks, latents, schedule=schedule, folder=folder, seed=seed, **training)

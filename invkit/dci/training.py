@@ -167,10 +167,8 @@ def divide_at_once(
     def loss(module: nn.Module, x: Tensor, step: int):
         with torch.no_grad():
             hidden = represent(blocks, x, depth)
-        errors = [
-            log_error(inverse(y), h, spread(h))
-            for inverse, y, h in zip(module.inverses, hidden[1:], hidden, strict=False)
-        ]
+        # through forward, without which several processes would not share gradients
+        errors = [log_error(x, h, spread(h)) for x, h in zip(module(hidden[1:], depth), hidden, strict=False)]
         return torch.stack(errors).mean(), {}
 
     done = train(

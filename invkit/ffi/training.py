@@ -229,7 +229,7 @@ def fit_coarse_images(
         return []
 
     def batches(step: int) -> tuple[Tensor, Tensor, Tensor]:
-        chosen = torch.randint(len(white), (256,), generator=generator_for(seed + 1, step))
+        chosen = torch.randint(len(white), (256,), generator=generator_for(seed + 1, step)).to(white.device)
         return white[chosen], z[chosen].softmax(1), shrunk[chosen].float() / 255
 
     def loss(module: nn.Module, batch: tuple[Tensor, Tensor, Tensor], step: int):

@@ -212,7 +212,8 @@ class Classifier:
 
     def normalise(self, images: Tensor) -> Tensor:
         """(images - mean) / std per channel, of any values: `preprocess` without its checks."""
-        mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+        # copied without waiting for the device
+        mean, std = (torch.tensor(v).to(images.device, non_blocking=True)[:, None, None] for v in (self.mean, self.std))
         return (images - mean) / std
 
     def logits(self, images: Tensor) -> Tensor:
