@@ -98,7 +98,7 @@ def test_a_player_s_rates_out_of_range_are_one_sentence(changes):
         training.train(player(**changes), lambda step: torch.ones(2, 2), steps=2, progress=False)
 
 
-@pytest.mark.parametrize("blocks", [5, "stem", [1], [("a", nn.ReLU(), 3)], object()], ids=lambda blocks: type(blocks).__name__)
+@pytest.mark.parametrize("blocks", [5, "stem", [1], [("a", nn.ReLU(), 3)], object()], ids=["5", "text", "1", "3", "it"])
 def test_blocks_that_are_no_pairs_are_one_sentence(blocks):
     with pytest.raises(TypeError, match="^blocks are pairs of a name and a module, in order, not .*: give these.$"):
         invkit.Classifier(network(), size=16, blocks=blocks)
