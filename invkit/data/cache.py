@@ -50,7 +50,7 @@ def decoded_split(
 def decoded(files: Sequence[Path], name: str, size: int | None = None) -> Tensor:
     """The photos in these files as bytes, memory-mapped; what is written to the tensor stays in memory.
 
-    Of several processes, such as those that `accelerate launch` starts, one decodes and the others wait for it; where it
+    Of several processes, such as those that `accelerate launch` starts, one decodes and the others wait; where it
     dies, another one begins anew.
 
     Args:

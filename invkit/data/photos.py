@@ -1,8 +1,9 @@
 """Read any photo file the way a viewer would show it, crop it to a square, write PNGs whole or not at all.
 
-Pillow reads the formats, those of photos alone (`FORMATS`). What is decided here is what Pillow leaves open: orientation (Exif), transparency (composited
-on white), embedded colour profiles (converted to sRGB), greys of more than 8 bits (scaled, not clipped), CMYK and
-palettes (to RGB), and very large photos (shrunk while reading, most PNGs and JPEGs without ever being held whole).
+Pillow reads the formats, those of photos alone (`FORMATS`). What is decided here is what Pillow leaves open:
+orientation (Exif), transparency (composited on white), embedded colour profiles (converted to sRGB), greys of more than
+8 bits (scaled, not clipped), CMYK and palettes (to RGB), and very large photos (shrunk while reading, most PNGs and
+JPEGs without ever being held whole).
 """
 
 import io
@@ -37,7 +38,7 @@ _opening = threading.Lock()  # Pillow's limit of pixels is one for all threads
 def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tensor:
     """The photo as a float tensor (3, H, W) in [0, 1]: upright, in sRGB, transparency composited on white.
 
-    Photos above 16 million pixels are shrunk by a whole factor to 8 million at most, so that memory stays bounded. Of an
+    Photos above 16 million pixels are shrunk by a whole factor to 8 million at most, so that memory is bounded. Of an
     animation the first frame is read.
 
     Args:
@@ -68,7 +69,8 @@ def read_photo(path: str | os.PathLike, notes: list[str] | None = None) -> Tenso
     except _TooLarge as error:
         raise ValueError(f"{path} has {error}.") from None
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not an image that is read ({', '.join(FORMATS)}): convert it to JPEG or PNG.") from error
+        wanted = f"an image that is read ({', '.join(FORMATS)})"
+        raise ValueError(f"{path} is not {wanted}: convert it to JPEG or PNG.") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on damage
         raise ValueError(f"{path} cannot be read; if it is truncated or damaged, fetch it again ({error}).") from error
 
@@ -149,10 +151,10 @@ def _pixels(image: ImageFile.ImageFile, notes: list[str]) -> Tensor:
 
 
 def _load(image: ImageFile.ImageFile, size: tuple[int, int]) -> None:
-    """Decode an opened image, of so many pixels in its file, as a whole; _TooLarge for one of more than `MOST_BYTES`."""
+    """Decode an opened image, of so many pixels in its file, as a whole; _TooLarge for one above `MOST_BYTES`."""
     taken: float = math.prod(image.size) * {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}.get(image.mode, 4)
     if image.info.get("progressive"):  # a JPEG whose every detail is decoded before its first pixel
-        areas = [across * down for _, across, down, _ in getattr(image, "layer")]
+        areas = [across * down for _, across, down, _ in getattr(image, "layer")]  # noqa: B009 - unknown to mypy
         taken = max(taken, 2 * math.prod(size) * sum(areas) / max(areas))
     if taken > MOST_BYTES:
         megabytes = f"{taken / 10**6:.0f} MB to decode as a whole, more than {MOST_BYTES // 10**6}"

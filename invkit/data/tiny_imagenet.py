@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from invkit.data.cache import decoded_split
-from invkit.data.folders import SPLITS, class_folders, files_by_class, rows_of_share
+from invkit.data.folders import SPLITS, class_folders, files_by_class, rows_of_share  # noqa: F401
 from invkit.store import REPOSITORY, as_path, existing, folder_made
 
 SHARES = {"train": (0.0, 0.5), "inverter": (0.5, 0.95), "validation": (0.95, 1.0)}  # of each class
@@ -39,7 +39,7 @@ def tiny_imagenet(path: str, split: str) -> tuple[Tensor, Tensor, list[str]]:
     """
     folder = existing(path) if path else _found_or_downloaded()
     by_class = files_by_class(folder / "train") if split != "test" else []
-    files = [(found[i], label) for label, found in enumerate(by_class) for i in rows_of_share(len(found), *SHARES[split])]
+    files = [(found[i], k) for k, found in enumerate(by_class) for i in rows_of_share(len(found), *SHARES[split])]
     if split == "test":
         files = _test_files(folder)
     return decoded_split(files, folder, folder.name, split)

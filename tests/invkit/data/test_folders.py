@@ -135,7 +135,9 @@ def test_a_split_that_lacks_a_class_keeps_the_numbers_of_the_others(tmp_path):
         files_by_class(tmp_path / "val", tmp_path / "train")
 
 
-@pytest.mark.parametrize("names", [("val", "test"), ("Train", "Val"), ("training", "testing"), ("train", "dev"), ("train", "eval")])
+@pytest.mark.parametrize(
+    "names", [("val", "test"), ("Train", "Val"), ("training", "testing"), ("train", "dev"), ("train", "eval")]
+)
 def test_splits_are_never_taken_for_classes(tmp_path, names):
     for name in names:
         fill(tmp_path / name / "cats", range(2))

@@ -470,7 +470,12 @@ def test_png_round_trip_and_atomic_write(tmp_path, monkeypatch):
 
 OTHERS = {
     "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n0 0 20 20 rectfill\nshowpage\n%%EOF\n",
-    "wmf": b"\xd7\xcd\xc6\x9a\x00\x00" + b"\x00\x00\x00\x00\x14\x00\x14\x00" + b"\x60\x00" + bytes(6) + b"\x01\x00\x09\x00" + bytes(14),
+    "wmf": b"\xd7\xcd\xc6\x9a\x00\x00"
+    + b"\x00\x00\x00\x00\x14\x00\x14\x00"
+    + b"\x60\x00"
+    + bytes(6)
+    + b"\x01\x00\x09\x00"
+    + bytes(14),
     "xpm": b'/* XPM */\nstatic char *a[] = {\n"1 1 1 1",\n"a c #ff0000",\n"a"\n};\n',
 }
 
@@ -481,7 +486,9 @@ def test_a_format_that_is_no_photo_starts_no_program(tmp_path, monkeypatch, kind
     monkeypatch.setattr(subprocess, "Popen", lambda *command, **options: pytest.fail("a program is started"))
     path = tmp_path / f"a.{kind}{ending}"
     path.write_bytes(OTHERS[kind])
-    with pytest.raises(ValueError, match=r"is not an image that is read \(JPEG, .*JPEG2000\): convert it to JPEG or PNG.$"):
+    with pytest.raises(
+        ValueError, match=r"is not an image that is read \(JPEG, .*JPEG2000\): convert it to JPEG or PNG.$"
+    ):
         read_photo(path)
 
 
