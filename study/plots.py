@@ -176,11 +176,13 @@ def panels(
     logx: bool = False,
     logy: bool = False,
     reference: Mapping[str, Mapping[str, float]] | None = None,
+    joined: bool = False,
 ) -> Figure:
     """Several measures over one x, a small chart each, under a common legend.
 
     groups: {measure: lines as in `curve`}.
     reference: {measure: {label: y}} of dashed horizontal lines.
+    joined: whether a line goes on over places where it has no value; else it is cut there.
     """
     across = min(3, len(groups))
     down = -(-len(groups) // across)
@@ -190,7 +192,7 @@ def panels(
         for axis in axes.flat[len(groups) :]:
             axis.set_axis_off()
         for place, (axis, (measure, lines)) in enumerate(zip(axes.flat, groups.items(), strict=False)):
-            _lines(axis, x, lines, markersize=4)
+            _lines(axis, x, lines, joined, markersize=4)
             _references(axis.axhline, (reference or {}).get(measure), dashes)
             if logx:
                 _plain_numbers(axis)
@@ -205,12 +207,15 @@ def panels(
     return figure
 
 
-def _lines(axis: Axes, x: Sequence[float], lines: Mapping[str, Sequence[Number | None]], **look) -> None:
-    """Lines with bands, each cut where a value is missing."""
+def _lines(
+    axis: Axes, x: Sequence[float], lines: Mapping[str, Sequence[Number | None]], joined: bool = False, **look
+) -> None:
+    """Lines with bands, each cut where a value is missing, unless they are `joined`."""
     if all(place == round(place) for place in x):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     for i, (label, values) in enumerate(lines.items()):
-        for k, places in enumerate(_runs(values)):
+        runs = _runs(values)
+        for k, places in enumerate([sum(runs, [])] if joined else runs):
             table = _table(({"x": x[place]}, values[place]) for place in places)
             seaborn.lineplot(
                 table, x="x", y="value", ax=axis, color=_cycled(COLOURS, i), marker=_cycled(MARKERS, i),

@@ -304,8 +304,12 @@ def over_mean_colour(cell: Mapping[str, Trained], floor: Tensor) -> Interval:
 
 
 def above_floor(cell: Mapping[str, Trained], floor: Tensor) -> bool:
-    """Whether the best way of a cell is better than the mean colours, of PSNR `floor`: else nothing is decided."""
-    return max(one.over_seeds("psnr").mean() for one in cell.values()) > floor.mean()
+    """Whether the best way of a cell is better than the mean colours, of PSNR `floor`: else nothing is decided.
+
+    It is where the whole 95 % interval of the best way's lead lies above 0.
+    """
+    best = max((one.over_seeds("psnr") for one in cell.values()), key=lambda psnr: psnr.mean().item())
+    return difference_over_seeds(best, floor[None]).low > 0
 
 
 def crossing(by_compute: Mapping[float, Mapping[str, Trained]], floor: Tensor) -> str:
@@ -318,7 +322,7 @@ def crossing(by_compute: Mapping[float, Mapping[str, Trained]], floor: Tensor) -
     computes = sorted(compute for compute, cell in by_compute.items() if above_floor(cell, floor))
     gains = [worth(by_compute[compute], "dividing") for compute in computes]
     if not gains:
-        return "nothing is decided, since no way is better than the photos' mean colours"
+        return "nothing is decided, since no way is certainly better than the photos' mean colours"
     if all(gain.low > 0 for gain in gains):
         return f"dividing is ahead up to the largest, {written_compute(computes[-1])} operations"
     if all(gain.high < 0 for gain in gains):
@@ -432,7 +436,7 @@ def compute_chart(cells: Cells, settings: Mapping[int, Setting], measure: str, p
     floor = score(mean_colours(photos), photos, measures=[measure])[measure].mean().item()
     groups = _by_compute(cells, settings, WAYS, lambda cell, name: mean_over_seeds(cell[name], measure))
     reference = {title: {"mean colour": floor} for title in groups}
-    figure = plots.panels(_places(cells), groups, COMPUTE, logx=True, reference=reference)
+    figure = plots.panels(_places(cells), groups, COMPUTE, logx=True, reference=reference, joined=True)
     figure.axes[0].set_ylabel(MEASURES[measure].heading)
     return figure
 
@@ -441,7 +445,7 @@ def worth_chart(cells: Cells, settings: Mapping[int, Setting]) -> Figure:
     """What each part is worth in dB against compute, a small chart for each depth."""
     groups = _by_compute(cells, settings, QUESTIONS, worth)
     reference = {title: {"no difference": 0.0} for title in groups}
-    figure = plots.panels(_places(cells), groups, COMPUTE, logx=True, reference=reference)
+    figure = plots.panels(_places(cells), groups, COMPUTE, logx=True, reference=reference, joined=True)
     figure.axes[0].set_ylabel("worth in PSNR, dB")
     return figure
 

@@ -146,6 +146,8 @@ def test_where_the_ways_cross_is_said_as_the_intervals_allow():
         assert "not decided" in said(unclear)
     assert "nothing is decided" in said({1e11: ahead}, floor=25.0)
     assert said({1e11: behind, 1e12: ahead}, floor=21.0) == said({1e12: ahead})  # the first is below the floor
+    uncertain = torch.linspace(11, 32, 60)  # ahead's mean is higher, by less than the interval is wide
+    assert crossing({1e12: ahead}, uncertain).startswith("nothing is decided, since no way is certainly better")
 
 
 def test_each_part_is_what_the_way_with_it_gains():
