@@ -24,6 +24,7 @@ from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from recipes.ffi import GLYPHS_GENERATOR, IDENTIFY
 from study import scores
+from study.baselines import mean_colours
 from study.notebook import listed, slug
 from study.reconstructions import reconstruct, represent_all
 from study.scores import MEASURES, mean_over_trainings
@@ -284,6 +285,22 @@ def overview(designs: Mapping, trained: Mapping[str, Sequence], measured: Mappin
         }
         row |= {measure: mean_over_trainings(measure, values) for measure, values in measured.get(name, {}).items()}
         rows["" if name == FULL else design.question, name] = row
+    return rows
+
+
+def floor_rows(study, known: Tensor, unseen: Tensor) -> dict:
+    """Rows of the table of `overview`: what images score that no logits were needed for; recorded as "psnr_<floor>".
+
+    known: images (M, 3, S, S) that the designs learn from, whose mean is one floor.
+    unseen: images (N, 3, S, S) to score on; the mean colour of each is the other floor.
+    """
+    mean = known.mean(0).expand_as(unseen)
+    floors = {"mean image": mean, "own mean colour": mean_colours(unseen).mean}
+    rows = {}
+    for name, images in floors.items():
+        psnr = scores.score(images, unseen, measures=["psnr"]).intervals()["psnr"]
+        study.record_interval("psnr", name, psnr)
+        rows["no logits", name] = {"psnr": psnr}
     return rows
 
 

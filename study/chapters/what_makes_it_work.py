@@ -25,6 +25,7 @@ from invkit.dci.chain import ChainLossWeights
 from invkit.dci.inverter import ClassifierInverter
 from invkit.dci.synthetic import Pool
 from invkit.dci.training import Schedule
+from invkit.leakage import mean_colour_psnr
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from recipes import matching
@@ -32,6 +33,8 @@ from study import confirmation, plots
 from study.notebook import Study, listed, slug
 from study.operations import operations_in
 from study.scores import difference_over_seeds, verdict_over_seeds
+
+MEAN_COLOUR, PHOTOS = "mean colour", "real photos"
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,11 @@ def evaluate(
     return {name: torch.stack([psnr_at(x, images, depth) for x in some]) for name, some in inverters.items()}
 
 
+def without_structure(images: Tensor) -> dict[str, Tensor]:
+    """The floor, as `evaluate` gives a variant: {`MEAN_COLOUR`: PSNRs (1, N)} of each image's own mean colour."""
+    return {MEAN_COLOUR: mean_colour_psnr(images)[None]}
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A variant's mean PSNR, by how many dB the full method is better, and the verdict on the part that it lacks."""
@@ -300,7 +308,8 @@ def rows(found: Mapping[str, Comparison], names: Sequence[str], heading: str) ->
     table = {first: {"psnr": found[first].mean}}
     for name in others:
         one = found[name]
-        table[name] = {"psnr": one.mean, "full − variant, dB": f"{one.gain:+.2f}", heading: one.verdict}
+        said = "" if name == MEAN_COLOUR else one.verdict  # no part of the method
+        table[name] = {"psnr": one.mean, "full − variant, dB": f"{one.gain:+.2f}", heading: said}
     return table
 
 
@@ -313,6 +322,32 @@ def depth_chart(classifier: Classifier, by_depth: Sequence[Mapping[str, Tensor]]
     lines["end to end"] = [None] * (len(by_depth) - 1) + [end_to_end.gain]
     places = [block.convolutions for block in classifier.blocks[: len(by_depth)]]
     return plots.curve(places, lines, "convolutions inverted", "full method − variant, dB PSNR")
+
+
+def gap_rows(
+    study: Study, classifier: Classifier, inverters: Mapping[str, Sequence[ClassifierInverter]], images: Tensor
+) -> dict[int, dict[str, object]]:
+    """Rows of a table: from every depth, what synthetic images fall short of photos as images to train on.
+
+    Each has the mean PSNR of images (N, 3, S, S) by the first of the inverters, the full method, and by those that were
+    trained on `PHOTOS`, and the difference, which is recorded as "gap_<convolutions>". Nothing without the latter.
+    """
+    full, *_ = inverters
+    if PHOTOS not in inverters:
+        return {}
+    some, rows = {name: inverters[name] for name in (full, PHOTOS)}, {}
+    for depth in inverters[full][0].depths:
+        psnr = evaluate(some, images, depth)
+        gap = difference_over_seeds(psnr[full], psnr[PHOTOS])
+        convolutions = classifier.blocks[depth - 1].convolutions
+        study.record(f"gap_{convolutions}", gap, unit="dB", digits=2, tolerance=1.0)
+        means = {name: statistics.bootstrap(psnr[name].mean(0)) for name in some}
+        rows[convolutions] = {
+            "synthetic images, dB": f"{means[full]:.1f}",
+            "photos, dB": f"{means[PHOTOS]:.1f}",
+            "synthetic − photos, dB": f"{gap:+.2f}",
+        }
+    return rows
 
 
 def gain_chart(sets: Mapping[str, Mapping[str, Comparison]], labels: Mapping[str, str], xlabel: str) -> Figure:

@@ -1,5 +1,8 @@
 """What chapters 9, 10, 11 and 13 record and tabulate: the ids, the words and the rows, of scores made up by hand."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -12,6 +15,7 @@ from study.chapters import (
     logit_ablations,
     natural_images,
     natural_images_page,
+    what_makes_it_work,
 )
 from study.chapters.leakage import Cost, DefenceOutcome
 from study.notebook import slug
@@ -175,3 +179,46 @@ def test_mending_is_measured_in_standard_deviations_of_all_faces(recorder):
     gan_inversion_page.record_agreement(recorder, mended, chosen)
     assert recorder.kept["agreement"] == pytest.approx(1) and recorder.kept["degree"] == "strongly"
     assert gan_inversion_page.defect_captions(mended, 1)["original"] == [f"{4.5 * step:+.1f}, {4.5 * step:+.1f}"]
+
+
+# ---- floors, and what photos are worth -------------------------------------------------------------------------------
+
+
+def test_the_floors_of_designs_are_the_mean_image_and_each_images_own_colour(recorder):
+    unseen = torch.stack([torch.full((3, 4, 4), grey) for grey in (0.25, 0.75)])
+    unseen[:, :, :2] += 0.1  # structure, which no mean colour has
+    rows = logit_ablations.floor_rows(recorder, torch.full((5, 3, 4, 4), 0.5), unseen)
+    assert list(rows) == [("no logits", "mean image"), ("no logits", "own mean colour")]
+    assert recorder.kept["psnr_own_mean_colour"].value == pytest.approx(-20 * math.log10(0.05), abs=1e-3)
+    assert recorder.kept["psnr_mean_image"].value < 13
+
+
+class OffBy:
+    """An inverter of two blocks whose reconstructions are off by so much, more after the second."""
+
+    depths, device = [1, 2], torch.device("cpu")
+
+    def __init__(self, error):
+        self.error = error
+
+    def reconstruct(self, images, depth, feedback=False):
+        return images + depth * self.error
+
+
+def test_what_synthetic_images_fall_short_of_photos_is_told_for_every_depth(recorder):
+    blocks = [SimpleNamespace(convolutions=3), SimpleNamespace(convolutions=9)]
+    images, classifier = torch.full((4, 3, 4, 4), 0.5), SimpleNamespace(blocks=blocks)
+    inverters = {"full method": [OffBy(0.1)], what_makes_it_work.PHOTOS: [OffBy(0.05)]}
+    rows = what_makes_it_work.gap_rows(recorder, classifier, inverters, images)
+    assert list(rows) == [3, 9] and rows[3]["photos, dB"].startswith("26.0") and rows[9]["photos, dB"].startswith("20.0")
+    for id in ("gap_3", "gap_9"):
+        assert recorder.kept[id].value == pytest.approx(-20 * math.log10(2), abs=1e-3)
+    assert not what_makes_it_work.gap_rows(recorder, classifier, {"full method": [OffBy(0.1)]}, images)
+
+
+def test_the_mean_colour_of_an_image_has_no_verdict(recorder):
+    images = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    psnr = {"full method": torch.full((1, 5), 30.0)} | what_makes_it_work.without_structure(images)
+    found = what_makes_it_work.compare_variants(recorder, psnr, "photos")
+    rows = what_makes_it_work.rows(found, list(psnr), "the part …")
+    assert rows["mean colour"]["the part …"] == "" and recorder.kept["psnr_mean_colour_photos"].value < 15
