@@ -16,16 +16,25 @@ costs a small network of 64 pixels a tenth of what it costs EfficientNet-Lite0, 
 
 At the edge lie the steps (all of 60 are better than 30, by 0.7 dB from the chain, else by 3 or 6) and the restarts,
 which share the steps: 1: 19.07, 2: 17.07.
+
+An inverter of logits gives the settings of chapter 2 (`study.chapters.logit_opponents`), on images of its own kind that
+are for training inverters:
+
+    python benchmarks/tune_opponents.py --inverter ffi-glyphs-standard --images 24 --steps 300
 """
 
 import argparse
 from dataclasses import replace
 
 import invkit
+from invkit import data
 from invkit.dci.synthetic import draw_pool
+from invkit.ffi.inverter import LogitInverter
 from invkit.metrics import psnr
+from study.chapters.logit_opponents import LogitsAsFeatures
 from study.chapters.zero_shot_inversion import depths_near
 from study.opponents import SETTINGS, oppose
+from study.reconstructions import represent_all
 from study.tuning import climb
 
 TUNED = {
@@ -35,11 +44,30 @@ TUNED = {
     "restarts, averaged": ("starts",),
     "from the chain": ("rate", "tv", "steps"),
 }
+TUNED_FOR_LOGITS = {
+    "batch-norm prior": ("tv", "prior"),
+    "deep image prior": ("rate",),
+    "from the chain": ("tv", "rate"),
+}
+
+
+def of_features(inverter, convolutions: int, n: int):
+    """The inverter, n dead leaves, their features at the depth nearest to so many convolutions, and that depth."""
+    (depth,) = depths_near(inverter, [convolutions]).values()
+    images = draw_pool(64, 10 * inverter.size // 7, seed=777, pink=0).batch(0, n, inverter.size)
+    return inverter, images, inverter.represent(images, depth), depth
+
+
+def of_logits(inverter: LogitInverter, n: int):
+    """The same of an inverter of logits, of n images on which inverters of its kind are trained."""
+    images = data.load(inverter.card["data"], "inverter", n=n, seed=777, size=inverter.size).images
+    given = LogitsAsFeatures(inverter)
+    return given, images, represent_all(inverter, images), given.depth
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--opponents", nargs="+", default=list(TUNED), choices=list(TUNED))
+    parser.add_argument("--opponents", nargs="+", choices=list(TUNED))
     parser.add_argument("--inverter", default="dci-lite0")
     parser.add_argument("--convolutions", type=int, default=24, help="or the most that are not more")
     parser.add_argument("--images", type=int, default=3)
@@ -47,13 +75,14 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=8, help="values at most of each number")
     options = parser.parse_args()
     inverter = invkit.load_inverter(options.inverter)
-    (depth,) = depths_near(inverter, [options.convolutions]).values()
-    images = draw_pool(64, 10 * inverter.size // 7, seed=777, pink=0).batch(0, options.images, inverter.size)
-    features = inverter.represent(images, depth)
-    print(f"the chain's own: {psnr(inverter.invert(features, depth), images).mean():.2f} dB", flush=True)
-    for name in options.opponents:
+    if isinstance(inverter, LogitInverter):
+        known, (inverter, images, features, depth) = TUNED_FOR_LOGITS, of_logits(inverter, options.images)
+    else:
+        known, (inverter, images, features, depth) = TUNED, of_features(inverter, options.convolutions, options.images)
+    print(f"the inverter's own: {psnr(inverter.invert(features, depth), images).mean():.2f} dB", flush=True)
+    for name in options.opponents or list(known):
         settings = replace(SETTINGS[name], steps=options.steps)
-        for what in TUNED[name]:
+        for what in known[name]:
 
             def score(value, name=name, settings=settings, what=what) -> float:
                 tried = replace(settings, **{what: type(getattr(settings, what))(value)})

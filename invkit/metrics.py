@@ -269,20 +269,23 @@ def retrieval_accuracy(
 
 
 @torch.no_grad()
-def perceptual_features(images: Tensor) -> Tensor:
+def perceptual_features(images: Tensor, squeezenet: bool = False) -> Tensor:
     """Features (N, 1152) of the AlexNet behind `perceptual`, from all five of its layers.
 
     At every place the activations are scaled to root mean square 1 (LPIPS scales them to length 1), and then averaged
     over places. Raises ValueError for images below 32 pixels.
+
+    Args:
+        images: floats (N, 3, H, W) in [0, 1].
+        squeezenet: take the seven layers behind `perceptual_squeezenet` instead, (N, 1920).
     """
     check_images(images)
     if min(images.shape[-2:]) < 32:
         raise ValueError(f"These features need at least 32x32 pixels, not {pixels(images)}: enlarge the images first.")
 
-    def pooled(part: Tensor) -> Tensor:
-        return torch.cat([x.mean((2, 3)) * x.shape[1] ** 0.5 for x in _alexnet_layers(part)], 1)
-
-    return torch.cat([pooled(part) for part in images.split(CHUNK)])
+    layers = _squeezenet_layers if squeezenet else _alexnet_layers
+    parts = ([x.mean((2, 3)) * x.shape[1] ** 0.5 for x in layers(part)] for part in images.split(CHUNK))
+    return torch.cat([torch.cat(part, 1) for part in parts])
 
 
 # ---- thumbnails ------------------------------------------------------------------------------------------------------

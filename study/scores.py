@@ -67,6 +67,7 @@ MEASURES: dict[str, Measure] = {
     "independent": _share("independent agrees", 6),
     "correlation": Measure("correlation of the logits", tolerance=0.05),
     "kid": Measure("KID × 1000", factor=1000, digits=2, lower_is_better=True),
+    "kid_second": Measure("KID × 1000, SqueezeNet", factor=1000, digits=2, lower_is_better=True),
     "spread": Measure("spread", tolerance=0.02),
     "cosine": Measure("cosine", tolerance=0.02),
     "r2": Measure("R²", tolerance=0.03),

@@ -27,6 +27,7 @@ from invkit.metrics import distance
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from study import plots, probes
+from study.baselines import mean_colours
 from study.notebook import listed
 from study.reconstructions import represent_all
 from study.surgery import curve_of, reconstruct_each, seen, slopes
@@ -178,16 +179,16 @@ class Told:
     """How much the reconstructions of N images of one kind show of them; all but the images are per image, (N,).
 
     images: the reconstructions, (N, 3, S, S).
-    confidence: the classifier's largest softmax probability.
+    confidence: the classifier's largest softmax probability; None where no classifier was needed.
     distance: root mean square from image to reconstruction.
     chance: the same to the reconstruction of another image of the kind.
     found: whether the reconstruction is most similar to its own image among the N.
-    colour: the share of the kind's variance in mean
-    colour that the reconstructions' mean colours explain, so that their mean is R²; None where all have one colour.
+    colour: the share of the kind's variance in mean colour that the reconstructions' mean colours explain, so that
+        their mean is R²; None where all have one colour.
     """
 
     images: Tensor
-    confidence: Tensor
+    confidence: Tensor | None
     distance: Tensor
     chance: Tensor
     found: Tensor
@@ -197,12 +198,20 @@ class Told:
 def told(inverter, images: Tensor) -> Told:
     """Reconstruct images (N, 3, S, S) of any kind, and measure how much of them comes back."""
     logits = represent_all(inverter, images)
-    reconstructions = reconstruct_each(inverter, logits)
+    return _told(reconstruct_each(inverter, logits), images, logits.softmax(1).amax(1))
+
+
+def told_by_colour(images: Tensor) -> Told:
+    """The floor: the same of reconstructions without any structure, each image's own mean colour."""
+    return _told(mean_colours(images).mean, images)
+
+
+def _told(reconstructions: Tensor, images: Tensor, confidence: Tensor | None = None) -> Told:
     is_, should = (x.mean(dim=(2, 3)) for x in (reconstructions, images))
     variance = (should - should.mean(0)).square().sum(1).mean()
     return Told(
         reconstructions,
-        logits.softmax(1).amax(1),
+        confidence,
         distance(reconstructions, images),
         distance(reconstructions.roll(len(images) // 2, 0), images),
         metrics.retrieval_ranks(reconstructions, images) == 1,
@@ -236,7 +245,7 @@ def by_measure(told: Mapping[str, Mapping[str, Told]]) -> dict[str, dict[str, di
     """What is told of each kind of image, {kind: {label: Told}}, as {measure: {kind: {label: (N,)}}}.
 
     gain: how much nearer the own original is than another of the kind, as a share of chance. found, colour and
-    confidence: see `Told`; no colour for a kind that has one mean colour.
+    confidence: see `Told`; no colour for a kind that has one mean colour, no confidence where there was no classifier.
     """
     measures = {
         "gain": lambda t: 1 - t.distance / t.chance.mean(),
@@ -250,6 +259,9 @@ def by_measure(told: Mapping[str, Mapping[str, Told]]) -> dict[str, dict[str, di
     }
     values["colour"] = {
         kind: by for kind, by in values["colour"].items() if all(colours is not None for colours in by.values())
+    }
+    values["confidence"] = {
+        kind: {label: one for label, one in by.items() if one is not None} for kind, by in values["confidence"].items()
     }
     return values
 

@@ -33,6 +33,7 @@ from invkit.metrics import distance
 from invkit.network.classifiers import Classifier, load_classifier
 from invkit.statistics import Interval, bootstrap
 from recipes.factor_regressor import Estimates, Factors, check_factors, factor_widths, named_factors
+from study.baselines import mean_colours
 from study.leave_one_out import leave_one_out_errors
 from study.ratios import bootstrap_of_sums
 from study.reconstructions import kind_of
@@ -296,6 +297,11 @@ def noise_row(drawn: Tensor, images: Tensor) -> dict[str, Interval | float]:
         "pixels_missed": missed(factor_score(drawn.mean(0).flatten(1), originals)),
         "spread": bootstrap(spread_of_samples(drawn)),
     }
+
+
+def colour_row(images: Tensor) -> dict[str, Interval]:
+    """The floor of `noise_row`: what each image's own mean colour misses of the images (N, 3, S, S)."""
+    return {"pixels_missed": missed(factor_score(mean_colours(images).mean.flatten(1), images.flatten(1)))}
 
 
 def spread_of_samples(drawn: Tensor) -> Tensor:

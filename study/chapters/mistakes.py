@@ -17,6 +17,7 @@ from invkit.data.images import Data
 from invkit.ffi.inverter import LogitInverter
 from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval, bootstrap, paired_bootstrap, proportion
+from study.baselines import mean_colours
 from study.reconstructions import Reconstruction, batched_logits, reconstruct, represent_all
 from study.scores import confidence
 from study.scores import verdict as sign_of
@@ -66,6 +67,7 @@ KINDS = {
     "right true": "right, same true class",
     "right predicted": "right, same predicted class",
     "twins": "the twins themselves",
+    "mean colour": "own mean colour of the inputs",
 }
 TARGETS = {
     "input": "the input",
@@ -209,6 +211,11 @@ def examine_twins(
     return examine(made, mistakes.targets, mistakes.true, mistakes.other, judge)
 
 
+def examine_colours(mistakes: Group, judge: Classifier) -> Group:
+    """The floor: the same of reconstructions without any structure, the inputs' own mean colours."""
+    return examine(mean_colours(mistakes.targets["input"]), mistakes.targets, mistakes.true, mistakes.other, judge)
+
+
 # ---- rows, figures and words of the page -----------------------------------------------------------------------------
 
 
@@ -285,6 +292,6 @@ def figure_of_mistakes(
 def look_bars(groups: Mapping[str, Mapping[str, Group]]) -> dict[str, dict[str, Interval]]:
     """How much nearer to the input than to the wrong class, for a chart: {classifier: {predictions: difference}}."""
     return {
-        name: {KINDS[kind]: group.differences()["look"] for kind, group in by_kind.items()}
+        name: {KINDS[kind]: group.differences()["look"] for kind, group in by_kind.items() if kind != "mean colour"}
         for name, by_kind in groups.items()
     }

@@ -1,5 +1,7 @@
 """The equivalent thumbnail, the kernel distance and the correlation of logits."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -42,10 +44,11 @@ def test_kernel_distance_is_unbiased_and_its_interval_covers(mean):
     assert np.mean([interval.low <= truth <= interval.high for interval in intervals]) >= 0.88
 
 
-def test_kernel_distance_of_features_grows_with_blur_and_needs_no_pairs():
+@pytest.mark.parametrize("squeezenet", [False, True])
+def test_kernel_distance_of_features_grows_with_blur_and_needs_no_pairs(squeezenet):
     photos = data.load("samples", size=40).images
-    blurred = {size: metrics.perceptual_features(metrics.thumbnail(photos, size)) for size in (20, 5)}
-    near, far = (kernel_distance(blurred[size], metrics.perceptual_features(photos.flip(0))) for size in (20, 5))
+    of = partial(metrics.perceptual_features, squeezenet=squeezenet)
+    near, far = (kernel_distance(of(metrics.thumbnail(photos, size)), of(photos.flip(0))) for size in (20, 5))
     assert near.value < far.value and far.low > 0 and far.n == 20
     by_colour = kernel_distance(photos.mean((2, 3)), metrics.thumbnail(photos, 5).mean((2, 3)))
     assert by_colour.low < 0 < by_colour.high  # blur keeps the mean colour

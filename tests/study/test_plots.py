@@ -73,7 +73,9 @@ def test_panels_draw_each_measure_by_itself_under_one_legend():
 def test_lines_of_panels_are_cut_or_joined_where_a_value_is_missing():
     groups = {"dB": {"ours": [1.0, None, 3.0]}}
     found = {
-        joined: [line.get_xydata().tolist() for line in plots.panels([1, 2, 3], groups, "x", joined=joined).axes[0].lines]
+        joined: [
+            line.get_xydata().tolist() for line in plots.panels([1, 2, 3], groups, "x", joined=joined).axes[0].lines
+        ]
         for joined in (False, True)
     }
     assert found == {False: [[[1, 1]], [[3, 3]]], True: [[[1, 1], [3, 3]]]}

@@ -222,6 +222,13 @@ def test_the_noise_moves_its_share_of_the_variance(generator):
         invariances.moved_by_noise(noise[:1], truth)
 
 
+def test_the_mean_colour_misses_what_varies_inside_an_image(generator):
+    inside, between = torch.randn(400, 3, 4, 4, generator=generator), torch.randn(400, 3, 1, 1, generator=generator)
+    missed = invariances.colour_row(between + inside - inside.mean((2, 3), keepdim=True))["pixels_missed"]
+    assert missed.value == pytest.approx(15 / 31, abs=0.03)  # 15 of 16 degrees of freedom, beside a variance of 1
+    assert invariances.colour_row(between.expand(-1, -1, 4, 4))["pixels_missed"].value == pytest.approx(0, abs=1e-6)
+
+
 def test_of_a_category_the_noise_moves_what_is_read():
     truth = {"a": torch.tensor([0, 1, 0, 1])}
     steady = F.one_hot(truth["a"]).float().repeat(3, 1) * torch.arange(1, 13)[:, None]  # 3 samples; the scores differ

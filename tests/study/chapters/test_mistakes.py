@@ -67,6 +67,9 @@ def test_groups_measure_towards_the_input_and_the_wrong_class():
             return torch.eye(2)[[0] * len(images)]
 
     group = mistakes.examine(Reconstruction(inputs, inputs), targets, true, other, Judge())
+    floor = mistakes.examine_colours(group, Judge())  # flat inputs are their own mean colours
+    assert floor.distances()["input"]["pixel"].value == pytest.approx(0, abs=1e-6)
+    assert floor.differences()["look_pixel"].value == group.differences()["look_pixel"].value
     assert group.wrong == "other mean" and group.differences()["look_pixel"].value == pytest.approx(-0.4)
     assert group.shares()["true class"]["seen"].value == group.shares()["predicted class"]["input"].value == 0.5
     assert mistakes.others_words({"standard": "x", "robust": "look well"}).endswith(

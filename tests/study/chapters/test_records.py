@@ -210,7 +210,9 @@ def test_what_synthetic_images_fall_short_of_photos_is_told_for_every_depth(reco
     images, classifier = torch.full((4, 3, 4, 4), 0.5), SimpleNamespace(blocks=blocks)
     inverters = {"full method": [OffBy(0.1)], what_makes_it_work.PHOTOS: [OffBy(0.05)]}
     rows = what_makes_it_work.gap_rows(recorder, classifier, inverters, images)
-    assert list(rows) == [3, 9] and rows[3]["photos, dB"].startswith("26.0") and rows[9]["photos, dB"].startswith("20.0")
+    assert (
+        list(rows) == [3, 9] and rows[3]["photos, dB"].startswith("26.0") and rows[9]["photos, dB"].startswith("20.0")
+    )
     for id in ("gap_3", "gap_9"):
         assert recorder.kept[id].value == pytest.approx(-20 * math.log10(2), abs=1e-3)
     assert not what_makes_it_work.gap_rows(recorder, classifier, {"full method": [OffBy(0.1)]}, images)

@@ -49,6 +49,19 @@ def images():
     return torch.rand(6, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
 
 
+def test_the_floor_of_what_is_told_knows_all_of_the_colour_and_no_classifier(images):
+    told = {
+        "photos": {"all": image_surgery.told(Pixels(), images), "mean colour": image_surgery.told_by_colour(images)}
+    }
+    measured = {measure: kinds["photos"] for measure, kinds in image_surgery.by_measure(told).items()}
+    assert torch.allclose(measured["gain"]["all"], torch.ones(6)) and measured["found"]["all"].all()
+    assert (measured["gain"]["mean colour"] < 0.5).all()
+    assert list(measured["confidence"]) == ["all"]
+    variance = images.mean((2, 3)).var(0, correction=0).sum()
+    if variance > image_surgery.ONE_COLOUR:
+        assert torch.allclose(measured["colour"]["mean colour"], torch.ones(6))
+
+
 def test_series_are_compared_in_pairs_over_the_images_that_both_have(study):
     a, b = torch.tensor([1.0, 2.0, 3.0, torch.nan]), torch.tensor([2.0, 3.0, torch.nan, 9.0])
     table = compare(study, "shift", {"contrast": {"plain": a, "robust": b}}, {"contrast": "the contrast"})
