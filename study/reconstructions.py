@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import resize
 
 from invkit import store
 from invkit.inverters import load_inverter
@@ -45,6 +46,13 @@ class TimedImages:
 
     images: Tensor
     seconds: float
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Square images (N, 3, S, S) in [0, 1] shrunk or enlarged to `size`; as they are if they have it."""
+    if images.shape[-1] == size:
+        return images
+    return resize(images, [size, size], antialias=True).clamp(0, 1)
 
 
 @torch.no_grad()

@@ -25,7 +25,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.transforms import functional as TF
 
 from invkit import dci, optimize, statistics
 from invkit.dci import synthetic
@@ -42,6 +41,7 @@ from study.baselines import Examples, mean_colours, predict
 from study.chapters.leakage_defences import Defence, Statistics, make, setting_label
 from study.notebook import listed
 from study.reconstructions import TimedImages, reconstruct, represent_all
+from study.reconstructions import resized as resized  # the notebook calls it
 from study.scores import Scores, score
 
 TUNING = 10**6  # the first step of tuning, and of taking statistics: their crops are not those of training
@@ -153,13 +153,6 @@ def check_same(classifier: Classifier, *inverters: ClassifierInverter | LogitInv
                 f"An inverter of {attacked.name} at {inverter.size} pixels cannot be compared on {classifier.name} at "
                 f"{classifier.size}: give inverters of one classifier, of its features at its size."
             )
-
-
-def resized(images: Tensor, size: int) -> Tensor:
-    """Square images (N, 3, S, S) in [0, 1] shrunk or enlarged to `size`; as they are if they have it."""
-    if images.shape[-1] == size:
-        return images
-    return TF.resize(images, [size, size], antialias=True).clamp(0, 1)
 
 
 def places_by_word(words: Mapping[str, str]) -> str:

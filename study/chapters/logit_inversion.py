@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -22,7 +21,7 @@ from invkit.statistics import Interval, bootstrap, proportion
 from study import measures, plots, scores
 from study.baselines import Examples, predict
 from study.notebook import Study, slug
-from study.reconstructions import Reconstruction, reconstruct, represent_all
+from study.reconstructions import Reconstruction, reconstruct, represent_all, resized
 from study.scores import SAME, word
 from study.tuning import Tuned, climb
 
@@ -244,9 +243,7 @@ def optimised(
     began = time.perf_counter()
     found = torch.stack([optimise_from_logits(classifier, logits, steps, seed + k, tv) for k in range(starts)])
     seconds = (time.perf_counter() - began) / len(logits)
-    if found.shape[-1] != size:
-        found = F.interpolate(found.flatten(0, 1), size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
-        found = found.unflatten(0, (starts, -1))
+    found = resized(found.flatten(0, 1), size).unflatten(0, (starts, -1))
     return Reconstruction(found.mean(0), found[0]), seconds
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from invkit.ffi.inverter import LogitInverter
 from invkit.statistics import Interval
 from study.opponents import SETTINGS, oppose
-from study.reconstructions import Reconstruction, reconstruct
+from study.reconstructions import Reconstruction, reconstruct, resized
 from study.scores import MEASURES, judged
 
 STEPS = 300  # as many as optimisation from grey takes
@@ -42,13 +41,6 @@ class LogitsAsFeatures:
     def invert(self, features: Tensor, depth: int) -> Tensor:
         """The inverter's reconstructions of logits (N, classes), as large as the classifier takes images."""
         return resized(reconstruct(self.inverter, features, self.samples, self.seed).mean, self.size)
-
-
-def resized(images: Tensor, size: int) -> Tensor:
-    """Images (N, 3, size, size) in [0, 1]; those of that size as they are."""
-    if images.shape[-1] == size:
-        return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
 
 
 def opposed_by(inverter: LogitInverter, logits: Tensor, samples: int, seed: int = 0) -> dict[str, Reconstruction]:

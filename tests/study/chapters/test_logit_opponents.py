@@ -12,7 +12,7 @@ from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from study.chapters import logit_opponents
 from study.opponents import SETTINGS
-from study.reconstructions import Reconstruction
+from study.reconstructions import resized
 
 SIZE = 16
 
@@ -56,7 +56,7 @@ def test_every_opponent_comes_nearer_to_the_images_than_grey(inverter, monkeypat
     coarse = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(2))
     images = nn.functional.interpolate(coarse, SIZE, mode="bilinear")
     found = logit_opponents.opposed_by(inverter, inverter.classifier.logits(images), samples=1)
-    small = logit_opponents.resized(images, inverter.size)
+    small = resized(images, inverter.size)
     grey = metrics.psnr(torch.full_like(small, 0.5), small).mean()
     assert list(found) == ["batch-norm prior", "deep image prior", "from the reconstruction"]
     for name, made in found.items():
@@ -83,11 +83,3 @@ def test_the_strongest_is_chosen_by_each_measure_anew():
     assert kept["psnr"] == ("over strongest", 1.0, "blurred") and kept["perceptual"][2] == "sharp"
     assert table["PSNR, dB"]["the inverter less it"].endswith("better")
     assert table["perceptual"]["the inverter less it"].endswith("worse")  # a larger distance
-
-
-def test_images_keep_their_range_and_size_when_they_are_resized():
-    images = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(3)).round()
-    assert logit_opponents.resized(images, 9) is images
-    small = logit_opponents.resized(images, 5)
-    assert small.shape == (1, 3, 5, 5) and 0 <= small.min() and small.max() <= 1
-    assert isinstance(Reconstruction(small, small).first(1).mean, torch.Tensor)
