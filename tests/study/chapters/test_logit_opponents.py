@@ -77,6 +77,7 @@ def test_the_strongest_is_chosen_by_each_measure_anew():
     rows = {
         "blurred": {"psnr": interval(15.0), "perceptual": interval(0.9), "perceptual_second": interval(0.8)},
         "sharp": {"psnr": interval(9.0), "perceptual": interval(0.4), "perceptual_second": interval(0.8)},
+        "from the reconstruction": dict.fromkeys(logit_opponents.DECISIVE_FOR_LOGITS, interval(99.0)),
     }
     gains = {name: {measure: interval(1.0) for measure in row} for name, row in rows.items()}
     table = logit_opponents.record_strongest(SimpleNamespace(record_interval=record_interval), rows, gains)
