@@ -176,6 +176,7 @@ class Study:
         """
         import pandas
 
+        pandas.set_option("display.max_rows", None)  # a page shows every row, of which pandas leaves out some beyond 60
         if not rows:
             return None
         columns = list(columns or dict.fromkeys(column for row in rows.values() for column in row))

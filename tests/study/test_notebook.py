@@ -256,6 +256,8 @@ def test_a_table_has_the_measures_titles_units_and_digits(open_with, measures):
     table = opened.table({("a", "b"): {"psnr": Interval(0.5, -0.25, 1.0, 9)}}, title=["arm", "minus"], signed=True)
     assert table.loc[("a", "b"), "PSNR, dB"] == "+0.50 [-0.25, +1.00]" and table.index.names == ["arm", "minus"]
     assert opened.table({}) is None  # of which a page shows nothing
+    long = opened.table({f"row {i}": {"psnr": 1.0} for i in range(70)})
+    assert long._repr_html_().count("<tr>") >= 70 and "..." not in long._repr_html_()
 
 
 def test_a_grid_of_images_is_a_figure(run, open_with, glued):
