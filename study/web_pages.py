@@ -15,7 +15,7 @@ from PIL import Image
 
 from study import diagrams
 from study.notebook import read_json, write_text
-from study.page_pictures import is_chart, picture_size, tile_width
+from study.page_pictures import grid_of, is_chart, picture_size, tile_width
 from study.touch import pictures_beside
 
 LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where that is smaller
@@ -228,6 +228,7 @@ class _Page:
                 image.parent["title"] = "Open the picture in full size"
             if not touched:
                 self._use_room(image)
+                self._shade(image, file)
             narrow = f"_static/{file.stem}_narrow.svg"
             if (self.folder / narrow).is_file():  # another drawing of the same for a narrow screen
                 picture = image.wrap(self.soup.new_tag("picture"))
@@ -251,6 +252,15 @@ class _Page:
         holder = image.find_parent("div", class_="cell_output") or image.find_parent("figure") or image.parent
         if classes:
             holder["class"] = [*_classes(holder), *(one for one in classes if one not in _classes(holder))]
+
+    def _shade(self, image, file):
+        """What lies between the images of a grid is dark on a dark page: study.css lays a shade over it."""
+        if not file.is_file() or "data-tile" not in image.attrs or (grid := grid_of(file)) is None:
+            return
+        columns, rows = (_stripes(*towards) for towards in zip(("right", "bottom"), grid, strict=True))
+        holder = image.wrap(self.soup.new_tag("span", attrs={"class": "image-grid"}))
+        style = f"--columns: {columns}; --rows: {rows}"
+        holder.append(self.soup.new_tag("span", attrs={"class": "shade", "aria-hidden": "true", "style": style}))
 
     def _by_section(self, image):
         """Words for a picture without any, where it is a result."""
@@ -316,6 +326,15 @@ class _Page:
             tags += [("property", "og:image", image["src"]), ("name", "twitter:card", "summary_large_image")]
         for kind, name, content in tags:
             self.soup.head.append(self.soup.new_tag("meta", attrs={kind: name, "content": content}))
+
+
+def _stripes(towards, images):
+    """A gradient of CSS that is opaque but for the images, [(first, last)] in shares of the way."""
+    stops, at = [], 0.0
+    for first, last in images:
+        stops += [f"#000 {at:.2%} {first:.2%}", f"#0000 {first:.2%} {last:.2%}"]
+        at = last
+    return f"linear-gradient(to {towards}, {', '.join(stops)}, #000 {at:.2%})"
 
 
 def _with_id(section):
