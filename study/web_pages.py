@@ -28,6 +28,7 @@ PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "tab
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 SMALL, TALL = 1100, 1.3  # pixels up to which a picture is of small images; such a tall one keeps to the column
 MINUS = re.compile(r"(?<![\w.-])-(?=\d)")  # a hyphen that is the sign of a number
+SIGNS = "+-\N{MINUS SIGN}"
 PERCENT = re.compile(r"(?<=\d)%(?!\w)")  # without the blank that prose has before it
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
@@ -276,6 +277,7 @@ class _Page:
         number = 0
         for table in self.body.select("table.dataframe, table.table"):
             _join_headers(table)
+            _name_points(table)
             title = _title_above(table)
             if table.caption or title is None:
                 continue
@@ -367,6 +369,17 @@ def _join_headers(table):
         if not above.get_text(strip=True):
             above.replace_with(below)
     table.select("thead tr")[1].decompose()
+
+
+def _name_points(table):
+    """A column of shares whose every number has a sign is one of differences: its header says points for per cent."""
+    rows = [row.find_all(["th", "td"])[::-1] for row in table.select("tbody tr")]
+    for place, header in enumerate(reversed(table.select("thead tr:last-child th"))):
+        cells = [row[place].get_text(strip=True) for row in rows if place < len(row)]
+        numbers = [cell for cell in cells if any(map(str.isdigit, cell))]
+        unit = header.find(string=re.compile("%$"))
+        if unit and numbers and all(cell[0] in SIGNS for cell in numbers):
+            unit.replace_with(f"{unit[:-1]}points")
 
 
 def _said_of(table):
