@@ -15,7 +15,7 @@ from PIL import Image
 
 from study import diagrams
 from study.notebook import read_json, write_text
-from study.page_pictures import is_chart, picture_size, tile_width
+from study.page_pictures import grid_of, is_chart, picture_size, tile_width
 from study.touch import pictures_beside
 
 LARGE = 100_000  # bytes of a PNG from which on a WebP takes its place where that is smaller
@@ -28,6 +28,7 @@ PROSE_NOT = ["a", "code", "pre", "figcaption", "summary", "h1", "h2", "h3", "tab
 OPENING = "article section > p, article section > .admonition > p:not(.admonition-title)"
 SMALL, TALL = 1100, 1.3  # pixels up to which a picture is of small images; such a tall one keeps to the column
 MINUS = re.compile(r"(?<![\w.-])-(?=\d)")  # a hyphen that is the sign of a number
+SIGNS = "+-\N{MINUS SIGN}"
 PERCENT = re.compile(r"(?<=\d)%(?!\w)")  # without the blank that prose has before it
 UNIT = re.compile(r"(?<=[\d\]]) (?=(?:%|dB|px)(?!\w))")  # what stands before one
 NARROW = "(max-width: 600px)"
@@ -228,6 +229,7 @@ class _Page:
                 image.parent["title"] = "Open the picture in full size"
             if not touched:
                 self._use_room(image)
+                self._shade(image, file)
             narrow = f"_static/{file.stem}_narrow.svg"
             if (self.folder / narrow).is_file():  # another drawing of the same for a narrow screen
                 picture = image.wrap(self.soup.new_tag("picture"))
@@ -252,6 +254,15 @@ class _Page:
         if classes:
             holder["class"] = [*_classes(holder), *(one for one in classes if one not in _classes(holder))]
 
+    def _shade(self, image, file):
+        """What lies between the images of a grid is dark on a dark page: study.css lays a shade over it."""
+        if not file.is_file() or "data-tile" not in image.attrs or (grid := grid_of(file)) is None:
+            return
+        columns, rows = (_stripes(*towards) for towards in zip(("right", "bottom"), grid, strict=True))
+        holder = image.wrap(self.soup.new_tag("span", attrs={"class": "image-grid"}))
+        style = f"--columns: {columns}; --rows: {rows}"
+        holder.append(self.soup.new_tag("span", attrs={"class": "shade", "aria-hidden": "true", "style": style}))
+
     def _by_section(self, image):
         """Words for a picture without any, where it is a result."""
         title = _title_above(image) if image.find_parent(class_="cell_output") else None
@@ -266,6 +277,7 @@ class _Page:
         number = 0
         for table in self.body.select("table.dataframe, table.table"):
             _join_headers(table)
+            _name_points(table)
             title = _title_above(table)
             if table.caption or title is None:
                 continue
@@ -318,6 +330,15 @@ class _Page:
             self.soup.head.append(self.soup.new_tag("meta", attrs={kind: name, "content": content}))
 
 
+def _stripes(towards, images):
+    """A gradient of CSS that is opaque but for the images, [(first, last)] in shares of the way."""
+    stops, at = [], 0.0
+    for first, last in images:
+        stops += [f"#000 {at:.2%} {first:.2%}", f"#0000 {first:.2%} {last:.2%}"]
+        at = last
+    return f"linear-gradient(to {towards}, {', '.join(stops)}, #000 {at:.2%})"
+
+
 def _with_id(section):
     """A section's own text, without that of the sections in it, in an element with its id; so for each of its terms."""
     own = [part for part in section.children if getattr(part, "name", "") not in ("section", "script", "style")]
@@ -348,6 +369,17 @@ def _join_headers(table):
         if not above.get_text(strip=True):
             above.replace_with(below)
     table.select("thead tr")[1].decompose()
+
+
+def _name_points(table):
+    """A column of shares whose every number has a sign is one of differences: its header says points for per cent."""
+    rows = [row.find_all(["th", "td"])[::-1] for row in table.select("tbody tr")]
+    for place, header in enumerate(reversed(table.select("thead tr:last-child th"))):
+        cells = [row[place].get_text(strip=True) for row in rows if place < len(row)]
+        numbers = [cell for cell in cells if any(map(str.isdigit, cell))]
+        unit = header.find(string=re.compile("%$"))
+        if unit and numbers and all(cell[0] in SIGNS for cell in numbers):
+            unit.replace_with(f"{unit[:-1]}points")
 
 
 def _said_of(table):

@@ -15,7 +15,10 @@
     const close = document.createElement("button");
     close.type = "button";
     close.textContent = "Close";
-    view.append(close, new Image());
+    const grid = document.createElement("div"), shade = document.createElement("span");
+    grid.className = "image-grid";
+    grid.append(new Image(), shade);
+    view.append(close, grid);
     view.addEventListener("click", () => view.close());
     view.addEventListener("close", () => view.querySelector("img").removeAttribute("src"));
     document.body.append(view);
@@ -37,6 +40,9 @@
     picture.style.setProperty("--pixels", `${pixels}px`);
     picture.style.setProperty("--least", `${pixels * Math.min(MOST, TILE / (shown.dataset.tile || pixels))}px`);
     picture.src = link.href;
+    const between = link.querySelector(".shade"), shade = view.querySelector(".image-grid span");
+    shade.className = between ? "shade" : "";
+    shade.style.cssText = between ? between.style.cssText : "";
     view.setAttribute("aria-label", named(shown));
     view.showModal();
     view.scrollTo(0, 0);

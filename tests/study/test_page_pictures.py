@@ -13,7 +13,7 @@ from PIL import Image
 
 from invkit.statistics import Interval
 from study import browser, plots
-from study.page_pictures import is_chart, picture_size, tile_width
+from study.page_pictures import grid_of, is_chart, picture_size, tile_width
 
 ROOT = Path(__file__).parents[2]
 COPIES = sorted((ROOT / "book/published").glob("*.ipynb"))
@@ -36,7 +36,26 @@ def test_how_wide_an_image_of_a_grid_is(tmp_path):
     assert abs(tile_width(tmp_path / "grid.png") - drawn) <= 3
     for name, colour in (("photo", "#808000"), ("white", "white")):
         Image.new("RGB", (120, 80), colour).save(tmp_path / f"{name}.png")
-        assert tile_width(tmp_path / f"{name}.png") == 120
+        assert tile_width(tmp_path / f"{name}.png") == 120 and grid_of(tmp_path / f"{name}.png") is None
+
+
+def test_where_the_images_of_a_grid_lie(tmp_path):
+    labels = {"photos": ["a caption", "b", "c", "d"]}
+    figure = plots.image_grid({"photos": PHOTOS, "again": PHOTOS}, columns=["a title", "b", "c", "d"], captions=labels)
+    figure.savefig(tmp_path / "grid.png")
+    columns, rows = grid_of(tmp_path / "grid.png")
+    boxes = [axis.get_position() for axis in figure.axes]
+    assert np.allclose(columns, [[box.x0, box.x1] for box in boxes[:4]], atol=0.005)
+    assert np.allclose(rows, [[1 - box.y1, 1 - box.y0] for box in boxes[::4]], atol=0.01)
+
+
+@pytest.mark.parametrize("white", [(1, 2), (1, slice(None)), (slice(None), 2)], ids=["one", "a row", "a column"])
+def test_a_grid_with_white_images_is_left_as_it_is(white, tmp_path):
+    images = torch.full((3, 4, 3, 32, 32), 0.4)
+    images[white] = 1
+    plots.image_grid(dict(zip("abc", images, strict=True))).savefig(tmp_path / "grid.png")
+    found = grid_of(tmp_path / "grid.png")
+    assert found is None or list(map(len, found)) == [4, 3]  # a row is seen where its other images are
 
 
 def drawn(make, folder):

@@ -311,6 +311,47 @@ def test_each_image_of_a_grid_is_large_in_full_size_on_a_desktop_and_the_view_ha
         assert one.evaluate("document.querySelector('.full-size-view').getAttribute('aria-label')") == "Rows of photos."
 
 
+@pytest.mark.skipif(browser.executable() is None, reason="There is no Chromium here: install chromium.")
+@pytest.mark.parametrize("width", [1300, 390])
+def test_a_grid_is_dark_between_its_images_on_a_dark_page_and_in_full_size(html, width):
+    grid = Image.new("RGB", (240, 120), "white")
+    for left in (10, 130):
+        grid.paste("#808000", (left, 10, left + 100, 110))
+    grid.save(html / "_images/grid.png")
+    style, script = ((STATIC / name).read_text() for name in ("study.css", "full_size.js"))
+    body = f'<figure><img alt="Two photos." src="_images/grid.png"></figure><style>{style}</style>'
+    write(html, "page", f"{body}<script>{script}</script>")
+    page = html / "page.html"
+    finish(html)
+    page.write_text(page.read_text().replace("<html>", '<html data-theme="dark">').replace("<body>", '<body class="bd-content">'))
+    with browser.Browser() as one:
+        one.open(page.as_uri(), width=width)
+        one.screenshot(html / "shown.png", ".image-grid")
+        one.click("a.full-size")
+        one.until("document.querySelector('.full-size-view img')?.complete")
+        one.screenshot(html / "large.png", ".full-size-view .image-grid")
+    for name in ("shown", "large"):
+        seen = Image.open(html / f"{name}.png").convert("RGB")
+        at = [seen.getpixel((int(x * seen.width), seen.height // 2)) for x in (0.02, 0.25, 0.5, 0.75)]
+        assert max(at[0] + at[2]) < 30, (name, at)
+        assert np.abs(np.array([at[1], at[3]]) - 0.9 * np.array([128, 128, 0])).max() < 3, (name, at)
+
+
+@pytest.mark.parametrize(
+    "cells, unit",
+    [
+        (["+3.1 [+2.0, +4.2] better", "-0.4 [-0.9, +0.1]", ""], "points"),
+        (["+3.1", "0.5 [0.4, 0.6]"], "%"),
+        (["none is tolerated"], "%"),
+    ],
+)
+def test_a_column_of_differences_between_shares_is_in_points(html, cells, unit):
+    frame = pandas.DataFrame({"PSNR, dB": ["+1.0"] * len(cells), "found, %": cells}, index=list("abc")[: len(cells)])
+    write(html, "page", f'<div class="cell"><div class="cell_output">{frame.to_html()}</div></div>')
+    finish(html)
+    assert [part.get_text() for part in read(html, "page").select("thead th")][-2:] == ["PSNR, dB", f"found, {unit}"]
+
+
 def cell_of(code, rows, text="0.5 [0.4, 0.6]", columns=2):
     cells = f"<td>{text}</td>" * columns
     table = TABLE.replace("<td>1</td>", cells).replace("<tbody>", "<tbody>" + f"<tr><td>{text}</td></tr>" * (rows - 1))
