@@ -84,6 +84,7 @@ def _cell(cell, glued, numbers):
     text = PICTURE.sub(pictured, source_of(cell))
     text = NOTE.sub(lambda match: "".join(f"> {line}\n" for line in match[1].splitlines()), text)
     text = re.sub(r"{glue:text}`(\w+)`", said, text)
+    text = re.sub(r"{glue:text}`[\w.]+::[\w:]+`", "(in the book)", text)  # a number of another chapter
     text = re.sub(r"{numref}`([\w-]+)`", lambda match: f"figure {numbers.get(match[1], match[1])}", text)
     text = re.sub(r"{cite:t}`([^`]+)`", lambda match: _cited(match[1]), text)
     text = re.sub(r"{cite(?::p)?}`([^`]+)`", lambda match: f"({_cited(match[1])})", text)

@@ -28,6 +28,7 @@ from invkit.network.classifiers import Classifier
 from invkit.statistics import Interval
 from study import plots, probes
 from study.baselines import mean_colours
+from study.chapters.natural_images import shrink
 from study.notebook import listed
 from study.reconstructions import represent_all
 from study.surgery import curve_of, reconstruct_each, seen, slopes
@@ -111,20 +112,29 @@ class Response:
 
 
 def respond(inverter, images: Tensor, surgery: Surgery) -> Response:
-    """The inverter's response to the surgery on images (N, 3, S, S), of its own size."""
+    """The inverter's response to the surgery on images (N, 3, S, S), of its own size or larger.
+
+    Larger ones are changed, and shown to the classifier, as they are; reconstructions are compared with what they are
+    in the inverter's size.
+    """
     logits = represent_all(inverter, images)
-    changed = torch.stack([surgery.apply(images, amount) for amount in surgery.amounts])
-    logits_after = [represent_all(inverter, part) for part in changed]
+    parts = torch.stack([surgery.apply(images, amount) for amount in surgery.amounts])
+    logits_after = [represent_all(inverter, part) for part in parts]
     after = reconstruct_each(inverter, logits_after)
+    images, changed = shrink(images, inverter.size), torch.stack([shrink(part, inverter.size) for part in parts])
     follow = (distance(after, images) - distance(after, changed)) / distance(changed, images).clamp_min(1e-6)
     kept = torch.stack([z.argmax(1) == logits.argmax(1) for z in logits_after]).float()
     return Response(after, matched_amounts(reconstruct_each(inverter, logits), after, surgery), follow, kept)
 
 
-def ceiling(images: Tensor, surgery: Surgery) -> Tensor:
-    """Slopes (N,) that the matching finds in the images themselves, about 1: those of a perfect reconstruction."""
-    changed = torch.stack([surgery.apply(images, amount) for amount in surgery.amounts])
-    return slopes(surgery.amounts, matched_amounts(images, changed, surgery))
+def ceiling(images: Tensor, surgery: Surgery, size: int | None = None) -> Tensor:
+    """Slopes (N,) that the matching finds in the images themselves, about 1: those of a perfect reconstruction.
+
+    size: in which they are compared; by default the images' own.
+    """
+    size = size or images.shape[-1]
+    changed = torch.stack([shrink(surgery.apply(images, amount), size) for amount in surgery.amounts])
+    return slopes(surgery.amounts, matched_amounts(shrink(images, size), changed, surgery))
 
 
 # ---- images from outside the classes ---------------------------------------------------------------------------------

@@ -344,8 +344,11 @@ def one_noise(subject: Subject, seed: int) -> Tensor:
     return subject.inverter.sample_noise(1, seed).to(subject.logits).expand(len(subject.logits), -1)
 
 
-def at_random(logits: Tensor, amount: float, seed: int) -> Tensor:
-    """Logits (N, classes) moved by `amount`, root mean square, each in a random direction of its own."""
+def at_random(logits: Tensor, amount: float | Tensor, seed: int) -> Tensor:
+    """Logits (N, classes) moved by `amount`, root mean square, each in a random direction of its own.
+
+    amount: one number for all, or one for each, (N, 1).
+    """
     direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed)).to(logits)
     return logits + amount * direction / direction.square().mean(1, keepdim=True).sqrt()
 

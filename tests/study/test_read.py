@@ -14,6 +14,7 @@ PROSE = """(here)=
 
 It finds {glue:text}`share` of {glue:text}`n`, as {numref}`fig-one` shows and {cite:t}`dong2021` say {cite}`he2016`.
 [Chapter 2](02_logit_inversion.ipynb), [below](here), and [a page](https://example.org).
+It finds {glue:text}`02_logit_inversion.ipynb::found_standard:s` there.
 
 ```{glue:figure} one
 :name: fig-one
@@ -67,6 +68,7 @@ def test_numbers_and_figures_stand_in_the_text(notebook):
     assert notebook == before, "the notebook that was given stays as it is"
     text = prose["source"]
     assert "It finds 48 % of 25, as figure 1 shows and Dong 2021 say (He 2016)." in text
+    assert "It finds (in the book) there." in text
     assert "Chapter 2, below, and [a page](https://example.org)." in text
     assert "![Two lines: a circle and a square.](attachment:one)\n\n*Figure 1.* A caption with 25." in text
     assert "![A chain.](attachment:diagram_chain_of_inverses.svg)\n\n*Figure 2.* Drawn beforehand." in text
