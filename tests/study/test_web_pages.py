@@ -323,8 +323,8 @@ def test_a_grid_is_dark_between_its_images_on_a_dark_page_and_in_full_size(html,
     write(html, "page", f"{body}<script>{script}</script>")
     page = html / "page.html"
     finish(html)
-    text = page.read_text().replace("<html>", '<html data-theme="dark">')
-    page.write_text(text.replace("<body>", '<body class="bd-content">'))
+    dark = page.read_text().replace("<html>", '<html data-theme="dark">')
+    page.write_text(dark.replace("<body>", '<body class="bd-content">'))
     with browser.Browser() as one:
         one.open(page.as_uri(), width=width)
         one.screenshot(html / "shown.png", ".image-grid")

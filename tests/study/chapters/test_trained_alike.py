@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from study.chapters.trained_alike import AlikeTraining, EveryDepth, InverterBudg
 from study.scores import Scores
 
 SIZE = chapter.SIZE
+NOTEBOOK = Path(__file__).parents[3] / "notebooks/19_trained_alike.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +96,17 @@ def test_an_inverter_s_training_costs_what_it_was_given(tmp_path):
     assert schedule.often is None and min(schedule.divide, schedule.synchronise) > 10
     with pytest.raises(ValueError, match="train no inverter: give at least"):
         setting.plan(1e6, rate=1e-3)
+
+
+def test_the_command_at_the_end_of_the_chapter_pays_for_every_inverter_that_it_trains(tmp_path):
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    (written,) = [prose for cell in cells if "    papermill " in (prose := "".join(cell["source"]))]
+    names = re.search(r"architectures:\s*\[([^]]+)\]", written)[1].split(", ")
+    compute = float(re.search(r"compute: (\S+),", written)[1])
+    budget = InverterBudget(None, compute, rate=1e-3, width=16, batch=16, folder=tmp_path)
+    for name in names:
+        classifier = chapter.as_classifier(chapter.ARCHITECTURES[name][0](100), name, hours=0.0)
+        assert budget.plan(classifier).synchronise >= 1
 
 
 def test_every_architecture_is_measured_beside_its_twin_on_the_same_images(images, training, tmp_path, monkeypatch):
