@@ -32,7 +32,7 @@ from typing import Any
 from scipy.stats import norm, t
 
 from invkit.statistics import Interval
-from study.claims import Check, Claim, higher, lower
+from study.claims import Check, Claim, higher, lower, within
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 FAILED, UNTESTED = "instrument failed its check", "not testable here"
@@ -272,7 +272,8 @@ def _reason(findings: Sequence[Finding]) -> str:
 def _find(check: Check, entries: Mapping[str, Mapping]) -> Finding:
     first = _interval(check.operands[0], entries[check.operands[0]])
     unit = entries[check.operands[0]]["unit"]
-    told = f"{written(first, unit)}, n = {first.n:,}"
+    difference = check.rule is within or (check.least and check.rule not in (higher, lower))
+    told = f"{written(first, unit_of_difference(unit) if difference else unit)}, n = {first.n:,}"
     if check.rule in (higher, lower):
         margin = check.rule(first, _operand(check.operands[1], entries), *check.operands[2:])
         words = f"{check.of}: {told}, against {_against(check, entries)}"
@@ -344,6 +345,11 @@ def _margin(finding: Finding) -> dict[str, Any]:
         "n": margin.n,
         "holds": finding.holds,
     }
+
+
+def unit_of_difference(unit: str) -> str:
+    """The unit of a difference of two values of some unit: percentage points where that is per cent."""
+    return "points" if unit == "%" else unit
 
 
 def half_width(interval: Interval) -> float:

@@ -21,6 +21,7 @@ from study.verdicts import (
     Judged,
     half_width,
     number,
+    unit_of_difference,
     weakest,
     written,
 )
@@ -175,7 +176,9 @@ def _draw_margins(axis: Axes, some: Sequence[Judged], edge: float) -> None:
             axis.errorbar(value, place, xerr=error, color=colour, marker=marker, linestyle="none", capsize=0)
         if place % 2:
             axis.axhspan(place - 0.5, place + 0.5, color="#f4f4f4", zorder=0)
-        texts.append(f"{number(margin.value, '+')} {finding.unit}".strip() + f", {finding.quantity}")
+        texts.append(
+            f"{number(margin.value, '+')} {unit_of_difference(finding.unit)}".strip() + f", {finding.quantity}"
+        )
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(range(len(some)), [one.claim.title for one in some])
     axis.grid(False, axis="y")
