@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from invkit import store
-from invkit.checks import as_floats, check_depth, check_device, check_flag, check_images, check_whole_number
+from invkit.checks import as_floats, check_depth, check_device, check_images, check_whole_number, checked
 from invkit.data.images import fit_square
 from invkit.dci.chain import Chain, classifier_blocks, invert_representation
 from invkit.dci.layout import layout_of
@@ -92,6 +92,7 @@ class ClassifierInverter(_ChainInverter):
         squares = fit_square(self.classifier.convert(images), self.size)
         return self.classifier.features(squares, check_depth(depth, self.depths))
 
+    @checked
     def invert(
         self,
         representation: Tensor,
@@ -115,7 +116,6 @@ class ClassifierInverter(_ChainInverter):
             ValueError: another depth or shape, or noise.
         """
         self._check_noise(noise)
-        check_flag(feedback, "feedback")
         depth = check_depth(depth, self.depths)
         shape = tuple(self.classifier.blocks[depth - 1].shape)
         begin, fix = f"Depth {depth} is inverted from floats", f"represent(images, depth={depth})"
@@ -165,6 +165,7 @@ class GeneratorInverter(_ChainInverter):
         check_images(images)
         return fit_square(images, self.size)
 
+    @checked
     def invert(
         self,
         representation: Tensor,
@@ -189,7 +190,6 @@ class GeneratorInverter(_ChainInverter):
         self._check_noise(noise)
         if search:
             raise ValueError("A search starts inside a classifier; this inverts a generator: leave out search.")
-        check_flag(feedback, "feedback")
         depth = check_depth(depth, self.depths)
         check_images(representation)
         images = 2 * fit_square(representation, self.size) - 1
