@@ -234,10 +234,10 @@ def retrieval_ranks(reconstructions: Tensor, candidates: Tensor, labels: Tensor 
     own = similarity.diagonal().unsqueeze(1)
     rivals = ~torch.eye(len(candidates), dtype=torch.bool, device=candidates.device)
     if labels is not None:
-        labels = torch.as_tensor(labels, device=candidates.device)
-        if labels.shape != (len(candidates),):
-            raise ValueError(f"Give one label per candidate, ({len(candidates)},), not {form_of(labels)}.")
-        rivals &= labels.unsqueeze(1) == labels.unsqueeze(0)
+        seen = torch.as_tensor(labels, device=candidates.device)
+        if seen.shape != (len(candidates),):
+            raise ValueError(f"Give one label per candidate, ({len(candidates)},), not {form_of(seen)}.")
+        rivals &= seen.unsqueeze(1) == seen.unsqueeze(0)
     ranks = 1 + ((similarity >= own) & rivals).sum(dim=1)
     return torch.where(rivals.any(dim=1), ranks, 0) if labels is not None else ranks
 
