@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from invkit import store
-from invkit.checks import as_floats, check_depth, check_device, check_images, check_whole_number, checked
+from invkit.checks import as_floats, check_depth, check_device, check_images, check_whole_number
 from invkit.data.images import fit_square
 from invkit.dci.chain import Chain, classifier_blocks, invert_representation
 from invkit.dci.layout import layout_of
@@ -56,6 +56,8 @@ class _ChainInverter:
         return store.save(folder, self.chain.state_dict(), self.card, half=True, eight_bits=self.card.get("bits") == 8)
 
     def _feedback(self, depth: int, wanted: bool) -> tuple[int, float]:
+        if not isinstance(wanted, bool):  # text would count as true
+            raise TypeError(f"feedback is True or False, not {store.quoted(wanted)}: give one of these.")
         return tuple(self.card.get("feedback", {}).get(str(depth), (0, 1.0))) if wanted else (0, 1.0)
 
     def _check_noise(self, noise: Tensor | None) -> None:
@@ -92,7 +94,6 @@ class ClassifierInverter(_ChainInverter):
         squares = fit_square(self.classifier.convert(images), self.size)
         return self.classifier.features(squares, check_depth(depth, self.depths))
 
-    @checked
     def invert(
         self,
         representation: Tensor,
@@ -122,10 +123,11 @@ class ClassifierInverter(_ChainInverter):
         y = layout_of(shape, self.classifier.size).to_map(as_floats(representation, shape, begin, fix))
         blocks = classifier_blocks(self.classifier)
         check_whole_number(search, 0, "search")
+        feedback_steps = self._feedback(depth, feedback)
         if search:
             through = min(depth, len(self.chain.inverses) // 3 + 1)
             return search_input(self.chain, blocks, y, depth, through, steps=search)
-        return invert_representation(self.chain, blocks, y, depth, self._feedback(depth, feedback), (0, 1))
+        return invert_representation(self.chain, blocks, y, depth, feedback_steps, (0, 1))
 
     def reconstruct(
         self, images: Tensor, depth: int | None = None, noise: None = None, *, search: int = 0, feedback: bool = True
@@ -165,7 +167,6 @@ class GeneratorInverter(_ChainInverter):
         check_images(images)
         return fit_square(images, self.size)
 
-    @checked
     def invert(
         self,
         representation: Tensor,

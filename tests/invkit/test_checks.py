@@ -150,7 +150,7 @@ def test_nested_images_are_one_sentence(kind, inverter):
 
 @pytest.mark.parametrize("feedback", ["no", 1, None])
 def test_feedback_is_true_or_false(feedback, inverter):
-    with pytest.raises(TypeError, match="^ClassifierInverter.invert takes feedback as bool, not "):
+    with pytest.raises(TypeError, match="^feedback is True or False, not "):
         inverter.reconstruct(IMAGES, feedback=feedback)
 
 
