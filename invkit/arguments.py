@@ -62,11 +62,11 @@ def check_report(
 
 
 def check_minutes(minutes: Any) -> None:
-    """Raise TypeError or ValueError for anything but a finite number above 0."""
+    """Raise TypeError or ValueError for anything but a number above 0, and at most a million: two years."""
     if not isinstance(minutes, int | float) or isinstance(minutes, bool):
         raise TypeError(f"minutes is a number, such as 10 or 0.5, not {store.quoted(minutes)}.")
-    if not 0 < minutes < float("inf"):
-        raise ValueError(f"minutes must be above 0, not {minutes}.")
+    if not 0 < minutes <= 10**6:
+        raise ValueError(f"minutes must be above 0 and at most a million, not {minutes}: give others.")
 
 
 def _check_weights(weights: str | Path) -> None:

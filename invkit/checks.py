@@ -24,8 +24,6 @@ from invkit.store import quoted
 
 LIMITS = dict.fromkeys(("size", "source_size", "classifier_size"), 4096) | {"feedback": 1000}  # of a card's numbers
 LIMITS |= dict.fromkeys(("shapes", "sizes", "classes", "generator", "options"), 2**20) | {"classifier": 2**16}
-MOST = 10**9  # of what a caller may ask for, such as steps: for more than this no machine has the time
-MOST_SEED = 2**43  # of which every step of a run derives a seed of 64 bits
 RANGE_SLACK = 1e-3  # how far beyond [0, 1] values may lie: rounding in half precision, not a wrong scale
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,12 +70,6 @@ def _allows(hint: Any, value: Any) -> bool:
     return kind is Any or not isinstance(kind, type) or isinstance(value, PathLike if kind is Path else kind)
 
 
-def check_flag(value: Any, name: str) -> None:
-    """Raise TypeError for anything but True or False, such as text, all of which would count as true."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} is True or False, not {quoted(value)}: give one of these.")
-
-
 def check_images(images: Any, name: str = "Images", slack: float = RANGE_SLACK, channels: int | None = 3) -> None:
     """Raise TypeError or ValueError for anything but float images (N, channels, H, W) in [0, 1].
 
@@ -112,15 +104,19 @@ def check_image_pairs(a: Any, b: Any, least: int = 1, name: str = "This measure"
     """
     check_images(a, "The first images")
     check_images(b, "The second images")
-    check_same_shape(a, b, "Both sets of images")
-    if min(a.shape[-2:]) < least:
-        raise ValueError(f"{name} needs at least {least}x{least} pixels, not {pixels(a)}: enlarge both first.")
-
-
-def check_same_shape(a: Tensor, b: Tensor, name: str) -> None:
-    """Raise ValueError unless the two tensors have one shape; `name` begins the sentence."""
     if a.shape != b.shape:
-        raise ValueError(f"{name} must have one shape, not {tuple(a.shape)} and {tuple(b.shape)}.")
+        raise ValueError(f"Both sets of images must have one shape, not {tuple(a.shape)} and {tuple(b.shape)}.")
+    if min(a.shape[-2:]) < least:
+        raise ValueError(
+            f"{name} needs at least {least}x{least} pixels, not {a.shape[-1]}x{a.shape[-2]}: enlarge both first."
+        )
+
+
+def check_fit(a: Any, b: Any) -> None:
+    """Raise ValueError unless both are float images (…, 3, H, W) of shapes that fit, as for broadcasting."""
+    floats = holds_floats(a) and holds_floats(b) and min(a.dim(), b.dim()) > 2
+    if not floats or any(m != n and 1 not in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1], strict=False)):
+        raise ValueError(f"Give float images (…, 3, H, W) of one shape each, not {form_of(a)} and {form_of(b)}.")
 
 
 def as_floats(values: Any, shape: Sequence[int], begin: str, fix: str) -> Tensor:
@@ -149,16 +145,16 @@ def check_labels(labels: Any, count: int, classes: int | None = None) -> None:
         raise ValueError(f"Labels run from {low} to {high}, but there are {classes} classes, from 0: give others.")
 
 
-def check_whole_number(value: Any, least: int, name: str, most: int = MOST) -> None:
-    """Raise ValueError for anything but a whole number from `least` to `most`."""
+def check_whole_number(value: Any, least: int, name: str, most: int = 10**9) -> None:
+    """Raise ValueError for anything but a whole number from `least` to `most`; for more steps no machine has time."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {quoted(value)}.")
     if int(value) > most:
         raise ValueError(f"{name} must be at most {most}, not {quoted(value)}: give less.")
 
 
-def check_seed(seed: Any, most: int = MOST_SEED) -> None:
-    """Raise ValueError for anything but a whole number from 0 to `most`."""
+def check_seed(seed: Any, most: int = 2**43) -> None:
+    """Raise ValueError for anything but a whole number from 0 to `most`: a step's seed of 64 bits is made of it."""
     check_whole_number(seed, 0, "seed", most)
 
 
@@ -260,11 +256,6 @@ def _numbers(value: Any) -> list[float]:
     if isinstance(value, dict | list):
         return [number for part in (value.values() if isinstance(value, dict) else value) for number in _numbers(part)]
     return [value] if isinstance(value, int | float) else []
-
-
-def pixels(images: Tensor) -> str:
-    """Width and height of images (..., H, W) for a sentence: "320x240"."""
-    return f"{images.shape[-1]}x{images.shape[-2]}"
 
 
 def holds_floats(value: Any) -> bool:

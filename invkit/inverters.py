@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from invkit import store
-from invkit.checks import built, check_flag, reading_card
+from invkit.checks import built, checked, reading_card
 from invkit.dci.chain import Chain, map_shapes
 from invkit.dci.inverter import ClassifierInverter, GeneratorInverter
 from invkit.ffi.biggan import LogitGenerator
@@ -85,6 +85,7 @@ class Inverter(Protocol):
         """Write weights, in half precision, and card for `load_inverter(folder)`; returns the card as written."""
 
 
+@checked
 def load_inverter(name: str | Path, classifier: Classifier | nn.Module | None = None, trust: bool = False) -> Inverter:
     """A trained inverter, frozen, on the CPU, with the network that it inverts.
 
@@ -108,7 +109,6 @@ def load_inverter(name: str | Path, classifier: Classifier | nn.Module | None = 
         ValueError: the files are damaged, or hold something else; a classifier that cannot be had by its name, or is
             not the one that was inverted.
     """
-    check_flag(trust, "trust")
     tensors, card = store.load(name)
     if str(card.get("method")) not in LOADERS:
         raise ValueError(f"{name} holds no inverter but {card.get('method')!r}: load it with what trained it.")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from invkit import metrics, statistics
-from invkit.checks import check_whole_number
+from invkit.checks import check_images, check_whole_number
 from invkit.data.folders import labelled_images
 from invkit.data.images import Data, fit_square
 from invkit.data.sources import load
@@ -188,6 +188,7 @@ def measure_depths(
 
 def mean_colour_psnr(photos: Tensor) -> Tensor:
     """PSNR (N,) of each photo's own mean colour, which any reconstruction with structure must beat."""
+    check_images(photos)
     return metrics.psnr(photos.mean((2, 3), keepdim=True).expand_as(photos), photos).clamp_max(CEILING)
 
 

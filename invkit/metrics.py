@@ -12,7 +12,7 @@ the figures are is the subject of `invkit.statistics`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from invkit import store
-from invkit.checks import check_image_pairs, check_images, check_size, form_of, is_dense, pixels
+from invkit import checks, store
+from invkit.checks import check_image_pairs, check_images, check_size, check_whole_number, checked, form_of
 
 STLPIPS_FILE = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
 STLPIPS_SHA256 = "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee"
@@ -58,6 +58,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
     """Root mean square difference of the pixels of images (…, 3, H, W): one value for each image, (…)."""
+    checks.check_fit(a, b)
     return (a - b).square().mean(dim=(-3, -2, -1)).sqrt()
 
 
@@ -211,7 +212,8 @@ def _in_chunks(function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tenso
 # ---- retrieval -------------------------------------------------------------------------------------------------------
 
 
-def retrieval_ranks(reconstructions: Tensor, candidates: Tensor, labels: Tensor | None = None) -> Tensor:
+@checked
+def retrieval_ranks(reconstructions: Tensor, candidates: Tensor, labels: Tensor | Sequence | None = None) -> Tensor:
     """Rank (N,) of each reconstruction's own original among the candidates: 1 is found at once, N is last.
 
     Similarity is the cosine after subtracting the candidates' mean image. Ties count against the original, so that
@@ -232,10 +234,10 @@ def retrieval_ranks(reconstructions: Tensor, candidates: Tensor, labels: Tensor 
     own = similarity.diagonal().unsqueeze(1)
     rivals = ~torch.eye(len(candidates), dtype=torch.bool, device=candidates.device)
     if labels is not None:
-        labels = torch.as_tensor(labels, device=candidates.device)
-        if not is_dense(labels) or labels.shape != (len(candidates),):
-            raise ValueError(f"Give one label per candidate, ({len(candidates)},), not {form_of(labels)}.")
-        rivals &= labels.unsqueeze(1) == labels.unsqueeze(0)
+        seen = torch.as_tensor(labels, device=candidates.device)
+        if seen.shape != (len(candidates),):
+            raise ValueError(f"Give one label per candidate, ({len(candidates)},), not {form_of(seen)}.")
+        rivals &= seen.unsqueeze(1) == seen.unsqueeze(0)
     ranks = 1 + ((similarity >= own) & rivals).sum(dim=1)
     return torch.where(rivals.any(dim=1), ranks, 0) if labels is not None else ranks
 
@@ -258,6 +260,7 @@ def retrieval_accuracy(
     Raises:
         ValueError: no two candidates share a label.
     """
+    check_whole_number(top, 1, "top")
     ranks = retrieval_ranks(reconstructions, candidates, labels)
     ranks = ranks[ranks > 0]
     if not len(ranks):
@@ -279,9 +282,7 @@ def perceptual_features(images: Tensor, squeezenet: bool = False) -> Tensor:
         images: floats (N, 3, H, W) in [0, 1].
         squeezenet: take the seven layers behind `perceptual_squeezenet` instead, (N, 1920).
     """
-    check_images(images)
-    if min(images.shape[-2:]) < 32:
-        raise ValueError(f"These features need at least 32x32 pixels, not {pixels(images)}: enlarge the images first.")
+    check_image_pairs(images, images, 32, "This distance")
 
     layers = _squeezenet_layers if squeezenet else _alexnet_layers
     parts = ([x.mean((2, 3)) * x.shape[1] ** 0.5 for x in layers(part)] for part in images.split(CHUNK))

@@ -41,6 +41,7 @@ class Inversion(NamedTuple):
     seconds: float
 
 
+@checked
 def total_variation(images: Tensor, beta: float = 2.0, floor: float = 1e-8) -> Tensor:
     """Mean over pixels of (d_h^2 + d_v^2)^(beta/2), summed over channels (equation 4 of the paper).
 

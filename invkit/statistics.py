@@ -163,8 +163,7 @@ def proportion(hits: Tensor | Sequence[bool]) -> Interval:
 
 
 def _vector(values: Tensor | Sequence[float], name: str) -> np.ndarray:
-    values = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    values = values.astype(np.float64)
+    values = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, np.float64)
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"{name} must be a list of at least two numbers, one per image, not of shape {values.shape}.")
     if not np.isfinite(values).all():

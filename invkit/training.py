@@ -36,8 +36,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from invkit import checkpoint
+from invkit.arguments import check_minutes
 from invkit.checkpoint import CHECKPOINT
-from invkit.checks import MOST, MOST_SEED, checked
+from invkit.checks import check_seed, check_whole_number, checked
 from invkit.precision import autocast, fast_bfloat16, resolve
 from invkit.store import as_path, plain
 
@@ -648,12 +649,9 @@ def _check_settings(players, steps, minutes, seed, ema, warmup, schedule, precis
         raise ValueError(f"lr and weight_decay are 0 or more, and betas below 1: give {wrong[0]} others.")
     if (steps is None) == (minutes is None):
         raise ValueError("Give either steps or minutes, not both and not neither.")
-    if steps is not None and (not isinstance(steps, int) or not 1 <= steps <= MOST):
-        raise ValueError(f"steps must be a whole number from 1 to {MOST}, got {steps!r}.")
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes must be above 0, got {minutes!r}.")
-    if not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
-        raise ValueError(f"seed must be a whole number from 0 to {MOST_SEED}, got {seed!r}.")
+    check_whole_number(1 if steps is None else steps, 1, "steps")
+    check_minutes(1 if minutes is None else minutes)
+    check_seed(seed)
     if ema is not None and not 0 < ema < 1:
         raise ValueError(f"ema must lie between 0 and 1, or be None for no moving average; got {ema!r}.")
     if not 0 <= warmup < 1:

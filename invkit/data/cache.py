@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invkit.checks import pixels
 from invkit.data.folders import place
 from invkit.data.images import fit_square
 from invkit.data.photos import read_photo
@@ -98,7 +97,7 @@ def _decode(files: Sequence[Path], path: Path, name: str, size: int | None) -> N
     def levels(file: Path) -> np.ndarray:
         photo = read(file)
         if photo.shape != first.shape:
-            sizes = f"{pixels(photo)} pixels, the first {pixels(first)}"
+            sizes = f"{photo.shape[-1]}x{photo.shape[-2]} pixels, the first {first.shape[-1]}x{first.shape[-2]}"
             raise ValueError(f"{file} is {sizes}: make all photos of a data set one size.")
         return np.rint(photo.numpy() * 255).astype(np.uint8)
 

@@ -149,6 +149,7 @@ def add_feedback(
     return inverter
 
 
+@checked
 def synthetic_for(classifier: Classifier, images: Tensor) -> Tensor:
     """Synthetic images (N, 3, H, W) with as many channels as a classifier takes; those that have them, as they are.
 

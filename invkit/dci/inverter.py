@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from invkit import store
-from invkit.checks import as_floats, check_depth, check_device, check_flag, check_images, check_whole_number
+from invkit.checks import as_floats, check_depth, check_device, check_images, check_whole_number
 from invkit.data.images import fit_square
 from invkit.dci.chain import Chain, classifier_blocks, invert_representation
 from invkit.dci.layout import layout_of
@@ -56,6 +56,8 @@ class _ChainInverter:
         return store.save(folder, self.chain.state_dict(), self.card, half=True, eight_bits=self.card.get("bits") == 8)
 
     def _feedback(self, depth: int, wanted: bool) -> tuple[int, float]:
+        if not isinstance(wanted, bool):  # text would count as true
+            raise TypeError(f"feedback is True or False, not {store.quoted(wanted)}: give one of these.")
         return tuple(self.card.get("feedback", {}).get(str(depth), (0, 1.0))) if wanted else (0, 1.0)
 
     def _check_noise(self, noise: Tensor | None) -> None:
@@ -115,17 +117,17 @@ class ClassifierInverter(_ChainInverter):
             ValueError: another depth or shape, or noise.
         """
         self._check_noise(noise)
-        check_flag(feedback, "feedback")
         depth = check_depth(depth, self.depths)
         shape = tuple(self.classifier.blocks[depth - 1].shape)
         begin, fix = f"Depth {depth} is inverted from floats", f"represent(images, depth={depth})"
         y = layout_of(shape, self.classifier.size).to_map(as_floats(representation, shape, begin, fix))
         blocks = classifier_blocks(self.classifier)
         check_whole_number(search, 0, "search")
+        feedback_steps = self._feedback(depth, feedback)
         if search:
             through = min(depth, len(self.chain.inverses) // 3 + 1)
             return search_input(self.chain, blocks, y, depth, through, steps=search)
-        return invert_representation(self.chain, blocks, y, depth, self._feedback(depth, feedback), (0, 1))
+        return invert_representation(self.chain, blocks, y, depth, feedback_steps, (0, 1))
 
     def reconstruct(
         self, images: Tensor, depth: int | None = None, noise: None = None, *, search: int = 0, feedback: bool = True
@@ -189,7 +191,6 @@ class GeneratorInverter(_ChainInverter):
         self._check_noise(noise)
         if search:
             raise ValueError("A search starts inside a classifier; this inverts a generator: leave out search.")
-        check_flag(feedback, "feedback")
         depth = check_depth(depth, self.depths)
         check_images(representation)
         images = 2 * fit_square(representation, self.size) - 1

@@ -16,12 +16,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from invkit import store
-from invkit.checks import check_images, check_seed, check_size, check_whole_number, form_of, is_dense
+from invkit.checks import check_images, check_seed, check_size, check_whole_number, checked, form_of, is_dense
 from invkit.data.images import Data, as_bytes, fit_square
 from invkit.network.classifiers import Classifier
 from invkit.seeds import generator_for
 
 
+@checked
 def condition(logits: Tensor, kind: str = "logits") -> Tensor:
     """What the generator and the discriminator get of the logits, (N, classes).
 
@@ -111,6 +112,7 @@ def _order(count: int, number: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=generator_for(seed, 7919 * number))
 
 
+@checked
 def pairs(
     classifier: Classifier,
     images: Tensor | Data,

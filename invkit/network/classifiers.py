@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from invkit import arguments, store
-from invkit.checks import built, check_device, check_flag, check_images, holds_floats, reading_card
+from invkit.checks import built, check_device, check_images, checked, holds_floats, reading_card
 from invkit.network import libraries, lite0, small, state_dicts, wrap
 from invkit.network.cuts import cut_at_modules
 from invkit.network.partition import BY_HAND, Block, close, compose, evaluating, partition_and_miss
@@ -312,10 +312,11 @@ def _normalisation(
 # ---- classifiers by name ---------------------------------------------------------------------------------------------
 
 
+@checked
 def load_classifier(
-    name: str | Path | nn.Module | Classifier = "lite0",
+    name: Any = "lite0",
     pretrained: bool = True,
-    size: int | None = None,
+    size: Any = None,
     *,
     weights: str | Path | None = None,
     output: str | int | None = None,
@@ -355,7 +356,6 @@ def load_classifier(
         ValueError: a name that does not exist, arguments that it does not take, or weights that do not fit.
         FileNotFoundError: weights that cannot be had.
     """
-    check_flag(pretrained, "pretrained")
     if isinstance(name, Classifier):
         return _as_it_is(name, size=size, output=output, cuts=cuts, weights=weights, **factory_arguments)
     if not isinstance(name, str | Path):

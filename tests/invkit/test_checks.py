@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 import invkit
-from invkit import dci, ffi, metrics, training
+from invkit import dci, ffi, leakage, metrics, training
 from invkit.checks import check_whole_number
 from invkit.dci import synthetic
+from invkit.dci.invert import synthetic_for
 from invkit.store import one_line, quoted
 
 IMAGES = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -49,6 +50,9 @@ CALLS = {
     "Player": player,
     "load_classifier": invkit.load_classifier,
     "load_inverter": lambda **given: invkit.load_inverter("ffi-glyphs-robust", **given),
+    "pairs": lambda **given: ffi.pairs(CLASSIFIER, IMAGES, **given),
+    "condition": lambda **given: ffi.condition(torch.zeros(1, 5), **given),
+    "retrieval_accuracy": lambda **given: metrics.retrieval_accuracy(IMAGES, IMAGES, **given),
 }
 WRONG = [
     ("train_inverter", {"size": "8"}, "takes size as int | None, not '8': give it so."),
@@ -78,8 +82,18 @@ WRONG = [
     ("Player", {"lr": "1e-3"}, "takes lr as "),
     ("Player", {"module": 3}, "takes module as "),
     ("Player", {"loss": None}, "takes loss as "),
-    ("load_classifier", {"pretrained": "no"}, "pretrained is True or False, not 'no': give one of these."),
-    ("load_inverter", {"trust": "no"}, "trust is True or False, not 'no': give one of these."),
+    ("load_classifier", {"pretrained": "no"}, "takes pretrained as bool, not 'no': give it so."),
+    ("load_classifier", {"cuts": 5}, r"takes cuts as Sequence\[str\] | None, not 5"),
+    ("load_classifier", {"weights": 5}, "takes weights as str | Path | None, not 5"),
+    ("load_classifier", {"output": 1.5}, "takes output as str | int | None, not 1.5"),
+    ("load_inverter", {"trust": "no"}, "takes trust as bool, not 'no': give it so."),
+    ("load_inverter", {"classifier": "lite0"}, "takes classifier as Classifier | nn.Module | None, not 'lite0'"),
+    ("pairs", {"size": IMAGES}, "takes size as int | None, not torch.float32"),
+    ("pairs", {"progress": IMAGES}, "takes progress as bool, not torch.float32"),
+    ("condition", {"kind": None}, "takes kind as str, not None"),
+    ("retrieval_accuracy", {"top": IMAGES}, "top must be a whole number of at least 1"),
+    ("retrieval_accuracy", {"labels": "text"}, "takes labels as Tensor | Sequence | None, not 'text'"),
+    ("train", {"minutes": 1e12, "steps": None}, "minutes must be above 0 and at most a million, not 1000000000000.0"),
 ]
 
 
@@ -110,7 +124,7 @@ def test_a_card_s_text_is_no_truth_value(tmp_path):
     known = inverter.card["classifier"]
     inverter.card["classifier"] = known | {"source": {"name": inverter.classifier.name, "pretrained": "no"}}
     inverter.save(tmp_path)
-    with pytest.raises(ValueError, match="pretrained is True or False, not 'no'"):
+    with pytest.raises(ValueError, match="takes pretrained as bool, not 'no'"):
         invkit.load_inverter(tmp_path)
 
 
@@ -124,7 +138,9 @@ def test_nested_images_are_one_sentence(kind, inverter):
         lambda x: invkit.train_inverter(CLASSIFIER, x), lambda x: ffi.train_inverter(CLASSIFIER, x, steps=1),
         lambda x: dci.invert_classifier(CLASSIFIER, x), lambda x: dci.add_feedback(inverter, x),
         lambda x: invkit.attacks.pgd(CLASSIFIER, x, labels), lambda x: invkit.attacks.pgd(CLASSIFIER, IMAGES[:2], x),
-        lambda x: invkit.optimize.invert_features(CLASSIFIER, x, 1),
+        lambda x: invkit.optimize.invert_features(CLASSIFIER, x, 1), lambda x: metrics.distance(IMAGES[:2], x),
+        lambda x: metrics.distance(x, IMAGES[:2]), leakage.mean_colour_psnr, ffi.condition,
+        lambda x: ffi.logits_of(CLASSIFIER, x), lambda x: synthetic_for(CLASSIFIER, x), invkit.optimize.total_variation,
     ]  # fmt: skip
     for call in calls:
         with pytest.raises((TypeError, ValueError), match="nested") as raised:
@@ -150,3 +166,15 @@ def test_a_value_is_cut_in_one_place():
 def test_a_truth_value_is_no_number():
     with pytest.raises(ValueError, match="n must be a whole number of at least 0, not True"):
         check_whole_number(True, 0, "n")
+
+
+@pytest.mark.parametrize(
+    "other", ["text", None, IMAGES.tolist(), IMAGES.byte(), IMAGES[0, 0], IMAGES[:3], IMAGES > 0.5]
+)
+def test_a_distance_is_one_between_float_images_that_fit(other):
+    """Of bytes, 3 - 5 would be 254."""
+    for pair in ((IMAGES, other), (other, IMAGES)):
+        with pytest.raises(ValueError, match="^Give float images .*one shape each, not [^\n]*\\.$"):
+            metrics.distance(*pair)
+    ones = torch.ones(3, 16, 16)
+    assert torch.equal(metrics.distance(torch.stack([ones, ones - 0.5])[None], ones), torch.tensor([[0.0, 0.5]]))
