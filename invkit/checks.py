@@ -112,7 +112,7 @@ def check_image_pairs(a: Any, b: Any, least: int = 1, name: str = "This measure"
         )
 
 
-def check_fit(a: Any, b: Any) -> None:
+def check_broadcastable(a: Any, b: Any) -> None:
     """Raise ValueError unless both are float images (…, 3, H, W) of shapes that fit, as for broadcasting."""
     floats = holds_floats(a) and holds_floats(b) and min(a.dim(), b.dim()) > 2
     if not floats or any(m != n and 1 not in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1], strict=False)):

@@ -58,7 +58,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
     """Root mean square difference of the pixels of images (…, 3, H, W): one value for each image, (…)."""
-    checks.check_fit(a, b)
+    checks.check_broadcastable(a, b)
     return (a - b).square().mean(dim=(-3, -2, -1)).sqrt()
 
 
