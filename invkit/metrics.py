@@ -137,7 +137,7 @@ _MEMORY: dict[tuple, tuple[Tensor, list[Tensor]]] = {}
 def _alexnet_layers(images: Tensor) -> list[Tensor]:
     """The activations after AlexNet's five layers, scaled to length 1 at every place as LPIPS does."""
     network: Any = _perceptual_network(perceptual_name()).to(images.device)
-    layers = network.net(network.scaling_layer(2 * images - 1))
+    layers = network.net(network.scaling_layer(2 * images.float() - 1))
     return [h / (h.square().sum(1, keepdim=True).sqrt() + 1e-10) for h in layers]
 
 
@@ -145,7 +145,7 @@ def _squeezenet_layers(images: Tensor) -> list[Tensor]:
     """The activations after the seven layers of SqueezeNet that LPIPS takes, scaled to length 1 at every place."""
     network, mean = _squeezenet()
     network = network.to(images.device, memory_format=torch.channels_last)
-    h = network.relu(network.conv1(images - mean.to(images.device)))
+    h = network.relu(network.conv1(images.float() - mean.to(images.device)))
     found = [h]
     for name, layer in network.layers.named_children():
         h = layer(h)

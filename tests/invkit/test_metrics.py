@@ -134,3 +134,16 @@ def test_wrong_input_is_one_sentence(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call(random_images())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("measure", [metrics.psnr, metrics.ssim, metrics.perceptual, metrics.perceptual_squeezenet])
+def test_images_in_double_precision_are_measured_as_in_single(measure):
+    a, b = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(measure(a.double(), b.double()).float(), measure(a, b), atol=1e-4)
+
+
+@pytest.mark.parametrize("squeezenet", [False, True])
+def test_features_of_images_in_double_precision_are_those_of_single(squeezenet):
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    of = metrics.perceptual_features
+    assert torch.equal(of(images.double(), squeezenet), of(images, squeezenet))
