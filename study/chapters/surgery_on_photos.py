@@ -61,10 +61,13 @@ def load_judges(judges: Mapping[str, str], device: str) -> dict[str, Enlarging]:
     return {label: Enlarging(load_classifier(name).to(device)) for label, name in judges.items()}
 
 
-def subjects_of(tools: Mapping[str, LogitInverter], photos: Photos, logits: Mapping[str, Tensor]) -> dict[str, Subject]:
-    """The inverters with the logits of the photos as classifiers are shown them, to be compared with the small ones."""
+def subjects_of(
+    tools: Mapping[str, LogitInverter], photos: Photos, logits: Mapping[str, Tensor], n: int
+) -> dict[str, Subject]:
+    """The inverters with the first n photos: the logits of the large ones, to be compared with the small ones."""
     return {
-        label: Subject(tool, photos.drawn, logits[label], {"itself": tool.represent}) for label, tool in tools.items()
+        label: Subject(tool, photos.drawn[:n], logits[label][:n], {"itself": tool.represent})
+        for label, tool in tools.items()
     }
 
 
@@ -163,7 +166,7 @@ UNLABELLED = (
 )
 
 
-def check_words(own: Mapping[str, Interval]) -> str:
+def check_outcome(own: Mapping[str, Interval]) -> str:
     """Whether inverters can show classes; own: {label: share of samples in which their classifier sees its class}."""
     failing = [label for label, share in own.items() if share.value < OWN_LEAST]
     if len(failing) == len(own):
@@ -195,7 +198,7 @@ def look_values(
     return values
 
 
-def check(
+def check_on_photos(
     tools: Mapping[str, LogitInverter],
     others: Mapping[str, Enlarging],
     photos: Photos,
@@ -228,7 +231,7 @@ def record_check(study: Study, checked: Mapping[tuple[str, str], Mapping[str, In
         if OVER in row:
             study.record_interval("psnr", f"over colour {label}", row[OVER])
     own = {label: row["same_class"] for (label, images), row in checked.items() if images == "reconstruction"}
-    study.record_text("check_words", check_words(own))
+    study.record_text("check_words", check_outcome(own))
 
 
 def record_beyond(study: Study, values: Mapping[str, Mapping[str, Mapping[str, Tensor]]]) -> None:
