@@ -313,14 +313,14 @@ def record_surgery(
     slopes: Mapping[str, Mapping[str, Tensor]],
     alone: str,
 ) -> None:
-    """Draw the first photos, changed, above their reconstructions, and record which changes these move with.
+    """Draw the first photo, changed, above its reconstructions, and record which changes these move with.
 
     shown: photos as the classifier is shown them, (N, 3, S, S).
     made: {label: their reconstructions}; alone: the label of the inverter that knows the class alone.
     responses, slopes: {operation: {label: …}}.
     """
     before = {label: some.mean for label, some in made.items()}
-    study.grid("surgery", surgery_pictures(shown, responses, before, 2), columns=["as it is", *responses])
+    study.grid("surgery", surgery_pictures(shown, responses, before, 1), columns=["as it is", *responses])
     first, *_, last = [label for label in made if label != alone] * 2
     moved = {f"moved_{label}": moved_words(slopes, label, alone) for label in made if label != alone}
     differing = differing_in_words(slopes, last, first)
@@ -329,6 +329,11 @@ def record_surgery(
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
+
+
+def slope_bars(slopes: Mapping[str, Tensor]) -> dict[str, Interval | float]:
+    """Means of slopes {label: (N,)} with their intervals, for a chart; without one for the "ceiling"."""
+    return {label: x.mean().item() if label == "ceiling" else statistics.bootstrap(x) for label, x in slopes.items()}
 
 
 def look_chart(values: Mapping[str, Mapping[str, Mapping[str, Tensor]]]) -> Figure:

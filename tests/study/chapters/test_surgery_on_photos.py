@@ -248,6 +248,13 @@ def test_the_chart_of_looks_shows_every_value(looks):
         assert low < 0 and high > 4
 
 
+def test_the_ceiling_is_drawn_without_an_interval_that_a_few_grey_photos_would_widen():
+    slopes = torch.ones(40)
+    slopes[3] = -1.0
+    bars = chapter.slope_bars({"own": slopes, "ceiling": slopes})
+    assert bars["ceiling"] == pytest.approx(0.95) == bars["own"].value and bars["own"].low < 0.95
+
+
 def test_pictures_have_the_changed_photo_above_its_reconstructions(photos):
     responses = {
         name: {"own": image_surgery.respond(Shrinking(), photos.shown, chapter.surgery_at(name, DRAWN))}
