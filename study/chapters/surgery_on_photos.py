@@ -61,10 +61,13 @@ def load_judges(judges: Mapping[str, str], device: str) -> dict[str, Enlarging]:
     return {label: Enlarging(load_classifier(name).to(device)) for label, name in judges.items()}
 
 
-def subjects_of(tools: Mapping[str, LogitInverter], photos: Photos, logits: Mapping[str, Tensor]) -> dict[str, Subject]:
-    """The inverters with the logits of the photos as classifiers are shown them, to be compared with the small ones."""
+def subjects_of(
+    tools: Mapping[str, LogitInverter], photos: Photos, logits: Mapping[str, Tensor], n: int
+) -> dict[str, Subject]:
+    """The inverters with the first n photos: the logits of the large ones, to be compared with the small ones."""
     return {
-        label: Subject(tool, photos.drawn, logits[label], {"itself": tool.represent}) for label, tool in tools.items()
+        label: Subject(tool, photos.drawn[:n], logits[label][:n], {"itself": tool.represent})
+        for label, tool in tools.items()
     }
 
 
@@ -163,7 +166,7 @@ UNLABELLED = (
 )
 
 
-def check_words(own: Mapping[str, Interval]) -> str:
+def check_outcome(own: Mapping[str, Interval]) -> str:
     """Whether inverters can show classes; own: {label: share of samples in which their classifier sees its class}."""
     failing = [label for label, share in own.items() if share.value < OWN_LEAST]
     if len(failing) == len(own):
@@ -195,7 +198,7 @@ def look_values(
     return values
 
 
-def check(
+def check_on_photos(
     tools: Mapping[str, LogitInverter],
     others: Mapping[str, Enlarging],
     photos: Photos,
@@ -228,7 +231,7 @@ def record_check(study: Study, checked: Mapping[tuple[str, str], Mapping[str, In
         if OVER in row:
             study.record_interval("psnr", f"over colour {label}", row[OVER])
     own = {label: row["same_class"] for (label, images), row in checked.items() if images == "reconstruction"}
-    study.record_text("check_words", check_words(own))
+    study.record_text("check_words", check_outcome(own))
 
 
 def record_beyond(study: Study, values: Mapping[str, Mapping[str, Mapping[str, Tensor]]]) -> None:
@@ -310,14 +313,14 @@ def record_surgery(
     slopes: Mapping[str, Mapping[str, Tensor]],
     alone: str,
 ) -> None:
-    """Draw the first photos, changed, above their reconstructions, and record which changes these move with.
+    """Draw the first photo, changed, above its reconstructions, and record which changes these move with.
 
     shown: photos as the classifier is shown them, (N, 3, S, S).
     made: {label: their reconstructions}; alone: the label of the inverter that knows the class alone.
     responses, slopes: {operation: {label: …}}.
     """
     before = {label: some.mean for label, some in made.items()}
-    study.grid("surgery", surgery_pictures(shown, responses, before, 2), columns=["as it is", *responses])
+    study.grid("surgery", surgery_pictures(shown, responses, before, 1), columns=["as it is", *responses])
     first, *_, last = [label for label in made if label != alone] * 2
     moved = {f"moved_{label}": moved_words(slopes, label, alone) for label in made if label != alone}
     differing = differing_in_words(slopes, last, first)
@@ -326,6 +329,11 @@ def record_surgery(
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
+
+
+def slope_bars(slopes: Mapping[str, Tensor]) -> dict[str, Interval | float]:
+    """Means of slopes {label: (N,)} with their intervals, for a chart; without one for the "ceiling"."""
+    return {label: x.mean().item() if label == "ceiling" else statistics.bootstrap(x) for label, x in slopes.items()}
 
 
 def look_chart(values: Mapping[str, Mapping[str, Mapping[str, Tensor]]]) -> Figure:

@@ -138,6 +138,16 @@ def test_logits_are_moved_aside_as_far_as_by_the_factor():
     assert not torch.allclose(moved, scaled, atol=0.5)
 
 
+def test_subjects_have_the_logits_of_large_photos_and_are_compared_with_small_ones(photos):
+    tool = Colour()
+    logits = {"own": tool.represent(photos.shown)}
+    subject = chapter.subjects_of({"own": tool}, photos, logits, 4)["own"]
+    assert torch.equal(subject.images, photos.drawn[:4]) and torch.equal(subject.logits, logits["own"][:4])
+    still = logit_surgery.alter({"own": subject}, lambda s, x: s.logits).measured["own"]
+    assert torch.equal(still.images[0], tool.invert(logits["own"][:4]))
+    assert still.measures["distance"][0] == pytest.approx(metrics.distance(still.images[0], photos.drawn[:4]))
+
+
 def test_the_check_has_the_floor_the_small_photos_and_the_reconstructions(photos):
     tools = {"a": Shrinking(), "b": Colour()}
     for tool in tools.values():
@@ -145,7 +155,7 @@ def test_the_check_has_the_floor_the_small_photos_and_the_reconstructions(photos
     logits = {name: photos.shown.mean((2, 3)) for name in tools}
     colours = photos.drawn.mean((2, 3), keepdim=True).expand_as(photos.drawn)
     made = {"a": Reconstruction(photos.drawn, photos.drawn), "b": Reconstruction(colours, 1 - colours)}
-    checked = chapter.check(tools, {"a": Brightest()}, photos, logits, made, made["b"])
+    checked = chapter.check_on_photos(tools, {"a": Brightest()}, photos, logits, made, made["b"])
     assert checked["a", "photo"].keys() == {"same_class", "independent"}
     assert checked["b", "reconstruction"].keys() == {"same_class", "found", "psnr", chapter.OVER}
     assert checked["a", "reconstruction"]["same_class"].value == 1  # shrunk, the brightest colour stays
@@ -158,9 +168,9 @@ def test_the_outcome_of_the_check_names_the_inverters_that_fail():
     def own(*values):
         return {name: Interval(x, x, x, 100) for name, x in zip("ab", values, strict=False)}
 
-    assert chapter.check_words(own(0.1, 0.2)) == "The instrument fails its check"
-    assert chapter.check_words(own(0.9, 0.2)) == "The instrument fails its check for b"
-    assert chapter.check_words(own(0.9, 0.85)) == "The instrument passes its check"
+    assert chapter.check_outcome(own(0.1, 0.2)) == "The instrument fails its check"
+    assert chapter.check_outcome(own(0.9, 0.2)) == "The instrument fails its check for b"
+    assert chapter.check_outcome(own(0.9, 0.85)) == "The instrument passes its check"
 
 
 def test_the_changes_that_surely_exceed_the_class_alone_are_named():
@@ -236,6 +246,13 @@ def test_the_chart_of_looks_shows_every_value(looks):
     for axis in figure.axes:
         low, high = axis.get_xlim()
         assert low < 0 and high > 4
+
+
+def test_the_ceiling_is_drawn_without_an_interval_that_a_few_grey_photos_would_widen():
+    slopes = torch.ones(40)
+    slopes[3] = -1.0
+    bars = chapter.slope_bars({"own": slopes, "ceiling": slopes})
+    assert bars["ceiling"] == pytest.approx(0.95) == bars["own"].value and bars["own"].low < 0.95
 
 
 def test_pictures_have_the_changed_photo_above_its_reconstructions(photos):
