@@ -386,7 +386,7 @@ def record_crossings(
     """
     in_db = {"unit": "dB", "digits": 2, "tolerance": 1.0}
     decided = [depth for depth, by_compute in cells.items() if above_floor(by_compute[compute], floor)]
-    for place, depth in (("first", min(cells)), ("last", max(decided or cells))):
+    for place, depth in (("first", min(cells)), ("last", max(decided, default=min(cells)))):
         cell = cells[depth][compute]
         study.record(f"worth_{place}", worth(cell, "dividing"), **in_db)
         study.record(f"beyond_{place}", worth(cell, "dividing beyond its linear start"), **in_db)
