@@ -1,11 +1,10 @@
-"""Chapter 19: what four architectures still hold when everything but the architecture is the same.
+"""Chapter 19: what four architectures still hold when they are trained on the same images for the same steps.
 
 Chapter 15 compares networks that others trained, each on its own images for its own task. Here a ResNet (He et al.
 2016, arXiv 1512.03385), a RepVGG (Ding et al. 2021, arXiv 2101.03697), a ConvNeXt (Liu et al. 2022, arXiv 2201.03545)
 and a vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929) of similar size see the same photos in the same
 order for the same number of steps. Beside each stands its *untrained twin*: the same network with the random weights
-that training began with. What only the trained one loses,
-training discards, or makes harder to invert.
+that training began with. What only the trained one loses, training discards, or makes harder to invert.
 
 Every network gets a zero-shot inverter by one recipe (Dong et al. 2021, arXiv 2107.06304): the same kind of inverses,
 the same synthetic images, the same compute. The only thing that is chosen for a network is the learning rate of its
