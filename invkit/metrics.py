@@ -229,7 +229,7 @@ def retrieval_ranks(reconstructions: Tensor, candidates: Tensor, labels: Tensor 
         Ranks, int64 (N,). For an accuracy with its interval: `statistics.proportion(ranks <= top)`.
     """
     check_image_pairs(reconstructions, candidates)
-    mean = candidates.mean(dim=0)
+    mean = candidates.mean(dim=0, dtype=torch.promote_types(candidates.dtype, reconstructions.dtype))
     similarity = F.normalize((reconstructions - mean).flatten(1)) @ F.normalize((candidates - mean).flatten(1)).T
     own = similarity.diagonal().unsqueeze(1)
     rivals = ~torch.eye(len(candidates), dtype=torch.bool, device=candidates.device)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invkit.checks import check_size
+from invkit.checks import check_images, check_size, checked
 from invkit.data.images import as_bytes
 from invkit.dci.random_numbers import RandomNumbers
 from invkit.seeds import generator_for
@@ -298,11 +298,15 @@ class Pool:
     Args:
         images: uint8, or float in [0, 1], (n, C, side, side), larger than the crops that will be taken.
         seed: of the crops, 0 or more.
+
+    Raises:
+        TypeError, ValueError: no images, or of other numbers.
     """
 
+    @checked
     def __init__(self, images: Tensor, seed: int = 0):
-        self.images = images if images.dtype == torch.uint8 else as_bytes(images)
-        self.seed = seed
+        check_images(images[:1] / 255 if images.dtype == torch.uint8 else images, "A pool's images", channels=None)
+        self.images, self.seed = images if images.dtype == torch.uint8 else as_bytes(images), seed
 
     def to(self, device: torch.device | str) -> Pool:
         """Move the images to a device, where all batches are then cut; returns the pool."""
@@ -329,8 +333,7 @@ class Pool:
         rows, columns = (top[:, None] + line)[:, None, :, None], (left[:, None] + line)[:, None, None, :]
         planes = torch.arange(channels, device=device)[:, None, None]
         cut = self.images[index[:, None, None, None], planes, rows, columns]
-        turned = torch.rand((), generator=g) < 0.5
-        cut = (cut.transpose(2, 3) if turned else cut).float() / 255
+        cut = (cut.transpose(2, 3) if torch.rand((), generator=g) < 0.5 else cut).float() / 255
         if crop > size:
             cut = F.interpolate(cut, (size, size), mode="bilinear", antialias=True, align_corners=False)
             cut = cut.clamp_(0, 1)  # resizing may leave the range by a rounding error
