@@ -235,8 +235,7 @@ def record_outcomes(study, outcomes: Mapping[int, Sequence[DefenceOutcome]]) -> 
     study.record_text("won_words", f"{text} {listed(won)}.")
     worst = min(next(iter(outcomes.values())), key=lambda o: o.cost.correct.mean().item())
     study.record_text("costliest", f"the costliest setting tried there ({worst.label})")
-    right = statistics.proportion(worst.cost.correct).times(100)
-    study.record("costliest_accuracy", right, unit="%", digits=2, tolerance=4)
+    study.record("costliest_accuracy", statistics.proportion(worst.cost.correct).times(100), unit="%", tolerance=4)
     study.record_interval("found", "costliest", statistics.proportion(worst.leaked("found")), digits=2)
 
 
@@ -281,7 +280,7 @@ def record_choices(study, choices: Mapping[tuple[int, str], DefenceChoice | None
         for verdict in ("fewer found", "only blurred", "no protection seen")
     }
     hides = by_verdict["fewer found"]
-    text = "none of the defences tried is seen to lower the share of originals found"
+    text = "no defence tried is seen to let fewer originals be found"
     if hides:
         most = 100 * max(-choice.found.value for choice in hides.values())
         text = f"{listed(list(hides))} let{'s' * (len(hides) < 2)} fewer be found (by {most:.0f} % at most)"
