@@ -20,11 +20,11 @@ from invkit.store import whole
 from study.copies import PUBLISHED as STORED
 from study.copies import facts_in, read_copy, read_results, sealed
 from study.fingerprint import fingerprint
-from study.notebook import StudyError, write_text
+from study.notebook import StudyError
 from study.pages import facts_of
 from study.profiles import notebooks
 
-MOST_PUBLISHED = 27.6e6  # bytes of book/published
+MOST_PUBLISHED = 25 * 2**20  # bytes of book/published
 ALIKE = 45.0  # dB: a figure in 256 colours that is this near to the original takes its place
 
 
@@ -60,18 +60,20 @@ def publish():
             state = "kept as it was" if f"{name}.ipynb" in kept else "missing"
             print(f"{name} was not executed as it is now: its published copy is {state}.")
             continue
+        if path.read_bytes() == kept.get(path.name):  # it was taken from there, and its figures are small already
+            continue
         kept = {file: content for file, content in kept.items() if file.split(".")[0] != name}
         results, _ = read_results(executed / f"{name}.results.json")
-        kept[path.name] = (json.dumps(sealed(_compressed(notebook), results), indent=1) + "\n").encode()
+        kept[path.name] = _written(_compressed(_pictured_once(notebook)), results)
         kept[f"{name}.results.json"] = results.encode()
         for figure in executed.glob(f"{name}.*.png"):
             if figure.name in prose:
                 kept[figure.name] = _smaller_figure(figure, path)
     size = sum(map(len, kept.values()))
     if size > MOST_PUBLISHED:
-        most = f"{MOST_PUBLISHED / 1e6:.0f} MB"
+        most = f"{MOST_PUBLISHED / 2**20:.0f} MiB"
         raise StudyError(
-            f"book/published would hold {size / 1e6:.1f} MB, more than {most}: make fewer or smaller figures."
+            f"book/published would hold {size / 2**20:.1f} MiB, more than {most}: make fewer or smaller figures."
         )
     for file, content in kept.items():
         with whole(stored / file) as partial:
@@ -79,7 +81,7 @@ def publish():
     for path in stored.glob("*.*"):  # only now: a copy that was published is there at every moment
         if path.name not in kept:
             path.unlink()
-    print(f"book/published: {size / 1e6:.1f} MB")
+    print(f"book/published: {size / 2**20:.1f} MiB")
 
 
 def vouch(why):
@@ -101,9 +103,10 @@ def vouch(why):
             words = [*facts.get("vouched", []), {"executed as": facts["fingerprint"], "why": why}]
             notebook["metadata"]["invkit"] = facts | {"fingerprint": now, "vouched": words}
             results, _ = read_results(path.with_name(f"{name}.results.json"))
-            vouched[path] = json.dumps(sealed(notebook, results), indent=1) + "\n"
-    for path, text in vouched.items():
-        write_text(path, text)
+            vouched[path] = _written(notebook, results)
+    for path, content in vouched.items():
+        with whole(path) as partial:
+            partial.write_bytes(content)
     print(f"Vouched for: {', '.join(path.stem for path in vouched) or 'none, since nothing has changed'}.")
 
 
@@ -135,6 +138,22 @@ def _smaller_figure(figure, copy):
         return _smaller(figure.read_bytes(), ("png",))[1]
     except (OSError, SyntaxError):  # what Pillow raises for a damaged PNG
         raise StudyError(f"{figure} is damaged: delete {copy}, and `make published` makes both again.") from None
+
+
+def _written(notebook, results):
+    """The bytes of a published copy: sealed, and a line for each entry, without indents."""
+    return (json.dumps(sealed(notebook, results), indent=0, separators=(",", ":"), ensure_ascii=False) + "\n").encode()
+
+
+def _pictured_once(notebook):
+    """The notebook without the second copy of a picture that a cell both shows and keeps by its id (`study.figure`)."""
+    for cell in notebook["cells"]:
+        outputs = [output.get("data", {}) for output in cell.get("outputs", ())]
+        shown = [data[kind] for data in outputs for kind in data if kind.startswith("image/")]
+        for data in outputs:
+            for kind in [kind for kind in data if "/papermill.record/image/" in kind and data[kind] in shown]:
+                del data[kind]
+    return notebook
 
 
 def _compressed(notebook):

@@ -304,10 +304,35 @@ def executed_as_they_are():
         (folder / f"{name}.results.json").write_text("{}")
 
 
+def test_a_picture_that_a_cell_shows_is_published_once_and_a_copy_that_was_taken_stays_as_it_is(small, monkeypatch):
+    executed_as_they_are()
+    path, picture = Path("build/published/executed/01_one.ipynb"), "aGVsbG8="
+    monkeypatch.setattr(published, "_smaller", lambda original: ("png", original))
+    kept = {"application/papermill.record/image/png": picture, "application/papermill.record/text/plain": "1"}
+    outputs = [{"output_type": "display_data", "data": kept, "metadata": {}},
+               {"output_type": "execute_result", "data": {"image/png": picture}, "metadata": {}}]  # fmt: skip
+    other = {"output_type": "display_data", "data": {"application/papermill.record/image/png": "d29ybGQ="}}
+    notebook = json.loads(path.read_text())
+    notebook["cells"] = [
+        {"cell_type": "code", "source": "", "metadata": {}, "outputs": some} for some in (outputs, [other])
+    ]
+    path.write_text(json.dumps(notebook))
+    book.publish()
+    stored = Path("book/published/01_one.ipynb")
+    first, second = json.loads(stored.read_text())["cells"]
+    assert [list(output["data"]) for output in first["outputs"]] == [[pages.GLUED], ["image/png"]]
+    assert second["outputs"][0]["data"] == other["data"]  # it is shown by a page alone
+    shutil.copy(stored, path)
+    monkeypatch.setattr(published, "_compressed", None)  # what was taken is not made anew
+    for name in notebooks():
+        shutil.copy(f"book/published/{name}.ipynb", path.parent)
+    book.publish()
+
+
 def test_too_much_is_not_published(small, monkeypatch):
     executed_as_they_are()
     monkeypatch.setattr(published, "MOST_PUBLISHED", 10)
-    with pytest.raises(StudyError, match="would hold 0.0 MB, more than 0 MB: make fewer or smaller figures"):
+    with pytest.raises(StudyError, match="would hold 0.0 MiB, more than 0 MiB: make fewer or smaller figures"):
         book.publish()
     assert not Path("book/published").exists()
 
